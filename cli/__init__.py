@@ -1,0 +1,1 @@
+"""The `siglip-edge` command: the only room that sees exporter, runtime and server."""

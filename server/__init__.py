@@ -1,0 +1,1 @@
+"""HTTP and concurrency: a Falcon app under gunicorn, one micro-batcher a tower."""

@@ -1,0 +1,1 @@
+"""One thin resource a route: parse, call, render."""
