@@ -1,0 +1,129 @@
+"""Write a random-weight SigLIP2-shaped checkpoint: real sizes for speed and memory, without a download.
+
+    python -m bench.checkpoint DIRECTORY [--size base]
+
+Weights mean nothing; shapes, files and the tokenizer's format are those of google/siglip2-base-patch16-256.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tokenizers
+import torch
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import GemmaTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel
+
+SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>"]  # Gemma's ids 0 to 3
+SCRIPTS = (
+    (0x61, 26),
+    (0x430, 32),
+    (0x3B1, 24),
+    (0x5D0, 27),
+    (0x627, 28),
+    (0x905, 50),
+    (0xE01, 46),
+    (0xAC00, 2000),
+    (0x4E00, 6000),
+)
+"""First code point and number of letters of the alphabets that made-up words are spelt in."""
+
+
+@dataclass(frozen=True)
+class Size:
+    image: int
+    layers: int
+    width: int
+    mlp: int
+    heads: int
+    vocabulary: int
+    length: int
+
+
+SIZES = {
+    "tiny": Size(image=32, layers=2, width=64, mlp=128, heads=4, vocabulary=1_000, length=16),
+    "base": Size(image=256, layers=12, width=768, mlp=3072, heads=12, vocabulary=256_000, length=64),
+}
+
+
+def write_checkpoint(directory: Path, size: Size, seed: int = 0) -> None:
+    """A checkpoint directory that `transformers` loads: config, weights, image processor, Gemma-format tokenizer."""
+    tokenizer = train_tokenizer(size.vocabulary, seed)
+    wrapped = GemmaTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        unk_token="<unk>",
+        add_bos_token=False,
+        add_eos_token=True,
+        model_max_length=size.length,
+    )
+    wrapped.save_pretrained(directory)
+    side = {"height": size.image, "width": size.image}
+    SiglipImageProcessor(size=side, resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(directory)
+    random_model(size, len(wrapped), seed).save_pretrained(directory)
+
+
+def random_model(size: Size, vocabulary: int, seed: int) -> SiglipModel:
+    """`transformers`' own initialisation, with SigLIP's usual scale and bias."""
+    shared = {
+        "hidden_size": size.width,
+        "intermediate_size": size.mlp,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+    }
+    text = {**shared, "vocab_size": vocabulary, "max_position_embeddings": size.length, "projection_size": size.width}
+    ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+    vision = {**shared, "image_size": size.image, "patch_size": 16}
+    torch.manual_seed(seed)
+    model = SiglipModel(SiglipConfig(text_config={**text, **ids}, vision_config=vision))
+    model.logit_scale.data.fill_(4.72)  # exp(4.72) = 112
+    model.logit_bias.data.fill_(-16.0)
+    return model
+
+
+def train_tokenizer(vocabulary: int, seed: int) -> tokenizers.Tokenizer:
+    """BPE with byte fallback in Gemma's format, learnt from this Python's sources and made-up words of nine scripts."""
+    model = models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # words keep training fast
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_lines(vocabulary, random.Random(seed)), trainer)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")  # Gemma's: never splits after Replace
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    return tokenizer
+
+
+def _lines(vocabulary: int, rng: random.Random) -> Iterator[str]:
+    sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    for path in sources[: max(8, vocabulary // 1000)]:
+        yield from path.read_text(encoding="utf-8", errors="replace").lower().splitlines()
+    for _ in range(vocabulary * 4):
+        first, letters = SCRIPTS[min(int(rng.expovariate(0.5)), len(SCRIPTS) - 1)]
+        syllables = (
+            "".join(chr(first + rng.randrange(letters)) for _ in range(rng.choice((1, 2, 2)))) for _ in range(3)
+        )
+        yield " " + "".join(syllables)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--size", choices=SIZES, default="base")
+    arguments = parser.parse_args()
+    write_checkpoint(arguments.directory, SIZES[arguments.size])
+
+
+if __name__ == "__main__":
+    main()

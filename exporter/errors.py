@@ -1,0 +1,13 @@
+"""What can go wrong offline: one sentence each, and the target directory untouched."""
+
+from __future__ import annotations
+
+from runtime.errors import SiglipEdgeError
+
+
+class ExportError(SiglipEdgeError):
+    """The checkpoint, the calibration inputs or the target cannot be used as they are."""
+
+
+class FidelityError(ExportError):
+    """An artifact does not agree with FP32; it is never written."""

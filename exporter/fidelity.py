@@ -1,0 +1,50 @@
+"""Agreement of an artifact with FP32, measured in the session options that serve it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.errors import FidelityError
+from runtime.manifest import Fidelity, Precision, Tower
+from runtime.scoring import l2_normalize
+
+Floats = NDArray[np.float32]
+
+FLOORS: dict[Precision, tuple[float, float]] = {
+    # precision: (mean, worst row) of the cosine to the reference
+    Precision.FP32: (0.99999, 0.99999),  # a traced graph against transformers: rounding only
+    Precision.FP16: (0.9999, 0.999),
+    Precision.INT8: (0.995, 0.95),
+}
+
+
+def compare(reference: Floats, candidate: Floats) -> Fidelity:
+    """Pooled outputs of the same rows, (n, d) each -> their agreement. NaN anywhere counts as cosine -1."""
+    left, right = l2_normalize(reference), l2_normalize(candidate)
+    cosines = np.nan_to_num(np.sum(left * right, axis=1, dtype=np.float64), nan=-1.0)
+    return Fidelity(
+        rows=len(cosines),
+        mean_cosine=round(float(cosines.mean()), 7),
+        min_cosine=round(float(cosines.min()), 7),
+        retrieval_agreement=round(float(np.mean(_nearest(left) == _nearest(right))), 4),
+    )
+
+
+def require(fidelity: Fidelity, tower: Tower, precision: Precision) -> Fidelity:
+    """Raise FidelityError, saying by how much, when an artifact is below its floor."""
+    mean, worst = FLOORS[precision]
+    if fidelity.mean_cosine >= mean and fidelity.min_cosine >= worst:
+        return fidelity
+    raise FidelityError(
+        f"{tower} {precision}: cosine to the reference is {fidelity.mean_cosine:.5f} on average and "
+        f"{fidelity.min_cosine:.5f} at worst over {fidelity.rows} rows; at least {mean} and {worst} are required. "
+        "Nothing was written; calibrate on more images and texts like those you will serve, or export fp16 only"
+    )
+
+
+def _nearest(unit: Floats) -> NDArray[np.intp]:
+    """Index of every row's nearest other row. (n, d) -> (n,)."""
+    cosines = unit @ unit.T
+    np.fill_diagonal(cosines, -np.inf)
+    return np.asarray(np.nan_to_num(cosines, nan=-2.0).argmax(axis=1))
