@@ -1,0 +1,87 @@
+"""Text of an environment variable -> value. Every parser raises UnreadableValue with what is allowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|openvino(:[A-Za-z0-9_.,:]+)?")
+_SIZE = re.compile(r"(\d+)\s*([kmg]?)(i?b)?", re.IGNORECASE)
+_UNIT = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+class UnreadableValue(ValueError):
+    """`allowed` completes the sentence "allowed: …"."""
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(allowed)
+        self.allowed = allowed
+
+
+def boolean(text: str) -> bool:
+    if text.lower() not in _TRUE | _FALSE:
+        raise UnreadableValue("true or false")
+    return text.lower() in _TRUE
+
+
+def integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?\d+", text) or not least <= int(text) <= most:
+            raise UnreadableValue(f"a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def number(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= most:
+            raise UnreadableValue(f"a number from {least:g} to {most:g}")
+        return value
+
+    return parse
+
+
+def size(text: str) -> int:
+    """Bytes or pixels: 5000, 512k, 64M, 1g, 20MiB; a unit is a power of 1024."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise UnreadableValue("a whole number, also with k, M or G")
+    return int(match[1]) * _UNIT[match[2].lower()]
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise UnreadableValue(", ".join(words))
+        return text.lower()
+
+    return parse
+
+
+def device(text: str) -> str:
+    if not _DEVICE.fullmatch(text):
+        raise UnreadableValue("auto, cpu, cuda, cuda:N, openvino or openvino:GPU")
+    return text
+
+
+def names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def named_paths(text: str) -> tuple[tuple[str, Path], ...]:
+    """`name=path,path`: a path without a name is called after its last part."""
+    pairs = []
+    for part in names(text):
+        name, separator, path = part.partition("=")
+        pairs.append((name.strip(), Path(path.strip())) if separator else (Path(part).name, Path(part)))
+    if len({name for name, _ in pairs}) < len(pairs) or not all(name for name, _ in pairs):
+        raise UnreadableValue("name=path, comma-separated, no name twice")
+    return tuple(pairs)
