@@ -1,0 +1,282 @@
+"""Micro-batching: rows of many requests, one thread that runs them. Knows neither HTTP nor onnxruntime.
+
+A tower has one `MicroBatcher`, its lane. Requests take turns row by row inside a lane, so a request with one row
+does not wait for all of another's hundred.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from runtime.errors import DeadlineExceeded, NotReady, Overloaded
+
+RowT = TypeVar("RowT")
+OutT = TypeVar("OutT")
+
+_SMOOTHING = 0.2
+"""Weight of the newest batch in the measured seconds a row: an average over about the last ten."""
+
+_NEVER_ABANDONED: Callable[[], bool] = lambda: False  # noqa: E731 - a constant
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """One finished run: how many rows, how long, and whether it failed."""
+
+    rows: int
+    seconds: float
+    failed: bool
+
+
+class Job(Generic[RowT, OutT]):
+    """One request's rows in one lane. Its outputs come in the order of its rows."""
+
+    def __init__(self, rows: Sequence[RowT], deadline: float, abandoned: Callable[[], bool], now: float) -> None:
+        self.future: Future[list[OutT]] = Future()
+        self.submitted = now
+        self.finished = now
+        self.inference_s = 0.0
+        """Seconds of the runs it took part in; the rest of its time it queued."""
+        self._deadline = deadline
+        self._abandoned = abandoned
+        self._waiting = deque(rows)
+        self._rows = len(rows)
+        self._outputs: list[OutT] = []
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def queue_s(self) -> float:
+        return max(0.0, self.finished - self.submitted - self.inference_s)
+
+    def result(self) -> list[OutT]:
+        """Wait for the outputs. Raises DeadlineExceeded when the time is up, or what the run raised."""
+        try:
+            return self.future.result(max(0.0, self._deadline - time.monotonic()))
+        except (FutureTimeout, CancelledError):
+            self.cancel()
+            raise DeadlineExceeded("the request's time was up before its turn came; the work was dropped") from None
+
+    def cancel(self) -> None:
+        """Nobody waits for the outputs any more: rows that have not run will not."""
+        self.future.cancel()
+
+    def take(self) -> RowT:
+        return self._waiting.popleft()
+
+    def is_dropped(self, now: float) -> bool:
+        """Cancelled, out of time, or the caller hung up: not worth computing."""
+        if not self.future.done() and (now > self._deadline or self._abandoned()):
+            self.cancel()
+        return self.future.done()
+
+    def accept(self, output: OutT) -> bool:
+        """Take one output; whether it was the last one."""
+        self._outputs.append(output)
+        return len(self._outputs) == self._rows
+
+    def finish(self, now: float) -> None:
+        self.finished = now
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(self._outputs)
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done() and self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
+
+
+class MicroBatcher(Generic[RowT, OutT]):
+    """`run(rows) -> outputs` of the same number and order, called by one thread with at most `max_batch` rows.
+
+    `max_rows` bounds the rows waiting. `gives_way_to` is a lane that goes first: before each run this one waits for
+    it to be idle, but no longer than its own runs take, so it keeps at least half of the machine.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[list[RowT]], Sequence[OutT]],
+        *,
+        name: str,
+        max_batch: int,
+        max_rows: int,
+        wait_s: float = 0.0,
+        gives_way_to: MicroBatcher[RowT, OutT] | None = None,
+        observe: Callable[[BatchReport], None] = lambda report: None,  # noqa: ARG005
+    ) -> None:
+        self._run = run
+        self._max_batch = max_batch
+        self._max_rows = max_rows
+        self._wait_s = wait_s
+        self._gives_way_to = gives_way_to
+        self._observe = observe
+        self._changed = threading.Condition()
+        self._jobs: deque[Job[RowT, OutT]] = deque()
+        self._running = 0
+        self._closed = False
+        self._row_s = 0.0
+        self._last_finished = time.monotonic()
+        self._thread = threading.Thread(target=self._serve, name=f"batch-{name}", daemon=True)
+        self._thread.start()
+
+    # -- the callers' side -------------------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        rows: Sequence[RowT],
+        *,
+        deadline: float,
+        abandoned: Callable[[], bool] = _NEVER_ABANDONED,
+        wait_for_room: bool = False,
+    ) -> Job[RowT, OutT]:
+        """Admit all rows or none. `deadline` is on time.monotonic()'s clock; `abandoned` is asked before each run.
+
+        Raises Overloaded when the queue is full, or stays so until the deadline with `wait_for_room`.
+        """
+        with self._changed:
+            if wait_for_room:
+                timeout = deadline - time.monotonic()
+                self._changed.wait_for(lambda: self._closed or self._has_room(len(rows)), timeout)
+            self._check_room(len(rows), deadline)
+            now = time.monotonic()
+            if not self._jobs and not self._running:
+                self._last_finished = now  # the age of work counts from its arrival
+            job: Job[RowT, OutT] = Job(rows, deadline, abandoned, now)
+            self._jobs.append(job)
+            self._changed.notify_all()
+            return job
+
+    def check_room(self, rows: int, *, deadline: float) -> None:
+        """Raise Overloaded now if `rows` more could not be admitted: cheaper than decoding them first."""
+        with self._changed:
+            self._check_room(rows, deadline)
+
+    @property
+    def depth(self) -> int:
+        """Rows waiting."""
+        with self._changed:
+            return self._depth()
+
+    @property
+    def is_busy(self) -> bool:
+        with self._changed:
+            return bool(self._jobs or self._running)
+
+    @property
+    def row_s(self) -> float:
+        """Measured seconds a row; 0 before the first run."""
+        return self._row_s
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds since a run finished while there was work; 0 when idle. What readiness is made of."""
+        with self._changed:
+            return time.monotonic() - self._last_finished if self._jobs or self._running else 0.0
+
+    @property
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def wait_idle(self, timeout: float) -> None:
+        """Return when no row waits or runs, or after `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._jobs and not self._running, timeout)
+
+    def close(self) -> None:
+        """Refuse new work, finish what was admitted, end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _check_room(self, rows: int, deadline: float) -> None:
+        if self._closed:
+            raise NotReady("the server is shutting down")
+        backlog_s = self._depth() * self._row_s
+        if not self._has_room(rows):
+            raise Overloaded(
+                f"the queue is full: {self._depth()} rows wait, at most {self._max_rows} may", retry_after_s=backlog_s
+            )
+        if self._jobs and time.monotonic() + backlog_s > deadline:
+            message = f"the queue holds about {backlog_s:.1f} s of work, more than this request's time"
+            raise Overloaded(message, retry_after_s=backlog_s)
+
+    def _has_room(self, rows: int) -> bool:
+        return self._depth() + rows <= self._max_rows
+
+    def _depth(self) -> int:
+        return sum(job.waiting for job in self._jobs)
+
+    # -- the batch thread's side -------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            if batch:
+                self._run_batch(batch)
+            with self._changed:
+                self._running = 0
+                self._last_finished = time.monotonic()
+                self._changed.notify_all()
+
+    def _next_batch(self) -> list[tuple[Job[RowT, OutT], RowT]] | None:
+        """Wait for work and take up to `max_batch` rows; None when closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._closed)
+            if not self._jobs:
+                return None
+            if self._wait_s:
+                self._changed.wait_for(lambda: self._closed or self._depth() >= self._max_batch, self._wait_s)
+        if self._gives_way_to is not None:
+            self._gives_way_to.wait_idle(timeout=self._row_s * self._max_batch)
+        with self._changed:
+            batch = self._take(time.monotonic())
+            self._running = len(batch)
+            return batch
+
+    def _take(self, now: float) -> list[tuple[Job[RowT, OutT], RowT]]:
+        """One row of each job in turn. A job whose last row is taken leaves the queue."""
+        batch: list[tuple[Job[RowT, OutT], RowT]] = []
+        while self._jobs and len(batch) < self._max_batch:
+            job = self._jobs.popleft()
+            if job.is_dropped(now):
+                continue
+            batch.append((job, job.take()))
+            if job.waiting:
+                self._jobs.append(job)
+        return batch
+
+    def _run_batch(self, batch: list[tuple[Job[RowT, OutT], RowT]]) -> None:
+        started = time.monotonic()
+        outputs, failure = self._outputs([row for _, row in batch])
+        now = time.monotonic()
+        self._measure(len(batch), now - started)
+        for job in {id(job): job for job, _ in batch}.values():
+            job.inference_s += now - started
+        for (job, _), output in zip(batch, outputs, strict=False):  # no outputs after a failure
+            if job.accept(output):
+                job.finish(now)
+        if failure is not None:
+            for job, _ in batch:
+                job.fail(failure)  # its rows still waiting are dropped when their turn comes
+        self._observe(BatchReport(len(batch), now - started, failure is not None))
+
+    def _outputs(self, rows: list[RowT]) -> tuple[Sequence[OutT], Exception | None]:
+        try:
+            outputs = self._run(rows)
+            if len(outputs) != len(rows):
+                return [], RuntimeError(f"{len(rows)} rows in, {len(outputs)} outputs out")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiting requests' and not this thread's
+            return [], error
+        return outputs, None
+
+    def _measure(self, rows: int, seconds: float) -> None:
+        row_s = seconds / rows
+        self._row_s = row_s if not self._row_s else (1 - _SMOOTHING) * self._row_s + _SMOOTHING * row_s

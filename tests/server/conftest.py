@@ -1,0 +1,126 @@
+"""A fake model behind the real app, and a real gunicorn on a free port."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import falcon.testing
+import pytest
+from PIL import Image
+
+from runtime.manifest import Manifest
+from server.app import create_app
+from server.settings import Settings
+from tests.server.fake_model import FakeModel
+from tests.tiny_model import write_model
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def model_dir() -> Path:
+    """The shipped model."""
+    directory = ROOT / "quantized_models/emoji-siglip"
+    if not (directory / "manifest.json").exists():
+        pytest.skip("quantized_models/emoji-siglip is not there yet")
+    return directory
+
+
+@pytest.fixture
+def fake(tiny_dir: Path) -> FakeModel:
+    return FakeModel(Manifest.load(tiny_dir))
+
+
+@pytest.fixture
+def client_of(fake: FakeModel) -> Callable[..., falcon.testing.TestClient]:
+    """`client_of(NAME="value", …)`: the app over the fake model with these environment variables."""
+    return lambda **environ: falcon.testing.TestClient(create_app(Settings.from_env(environ), fake))
+
+
+@pytest.fixture
+def client(client_of: Callable[..., falcon.testing.TestClient]) -> falcon.testing.TestClient:
+    return client_of()
+
+
+def png(color: str | tuple[int, ...] = "red", size: tuple[int, int] = (20, 10), mode: str = "RGB", **save) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size, color).save(buffer, **{"format": "PNG", **save})
+    return buffer.getvalue()
+
+
+def data_uri(data: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
+    """Poll; fails the test when the condition does not come true."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "the condition did not come true"
+        time.sleep(0.01)
+
+
+class Server:
+    """`siglip-edge serve` as a user starts it, on a free port of 127.0.0.1."""
+
+    def __init__(self, log: Path, **environ: str) -> None:
+        self.port = _free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = log
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PORT": str(self.port), **environ}
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", "from cli.main import main; main()", "serve"],
+                cwd=log.parent, env=env, stdout=output, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, f"the server ended: {self.log.read_text()}"
+        try:
+            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5) as answer:
+                return answer.status == 200
+        except OSError as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            return False
+
+    def stop(self) -> int:
+        self.process.terminate()
+        return self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """`start(MODEL=…)` -> a ready server, stopped at the end of the module."""
+    servers: list[Server] = []
+
+    def start_server(**environ: str) -> Server:
+        servers.append(Server(tmp_path_factory.mktemp("server") / "log.txt", **environ))
+        wait_until(servers[-1].is_ready)
+        return servers[-1]
+
+    yield start_server
+    for server in servers:
+        if server.process.poll() is None:
+            server.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,55 @@
+"""A model without a graph: vectors are a hash of the row, so equal content gives equal bits. It can be held and broken."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+import numpy as np
+from PIL import Image
+
+from runtime.manifest import Manifest, Tower
+from runtime.model import Row, TextRow
+from runtime.preprocess import canonicalize, pad, pixels
+from runtime.providers import CPU, ExecutionPlan
+from runtime.scoring import l2_normalize
+
+
+class FakeModel:
+    """The methods of `runtime.model.SiglipModel`. `runs` records what each run was given."""
+
+    def __init__(self, manifest: Manifest, *, rows_per_run: int | None = 1) -> None:
+        self.manifest = manifest
+        self.plan = ExecutionPlan(
+            provider=CPU,
+            precision=manifest.precisions()[0],
+            intra_op_threads=1,
+            rows_per_run=rows_per_run,
+            reason="a fake",
+        )
+        self.runs: list[tuple[Tower, int]] = []
+        self.failure: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        """Released once a run, before the gate: a test waits until the batch thread is inside."""
+
+    def prepare_image(self, image: Image.Image) -> np.ndarray:
+        return pixels(image, self.manifest.image)
+
+    def prepare_text(self, text: str) -> TextRow:
+        spec = self.manifest.text
+        return TextRow(*pad([*canonicalize(text, spec).encode(), spec.eos_id], spec))
+
+    def run(self, tower: Tower, rows: list[Row]) -> np.ndarray:
+        self.runs.append((tower, len(rows)))
+        self.entered.release()
+        self.gate.wait(30)
+        if self.failure is not None:
+            raise self.failure
+        return l2_normalize(np.stack([self._pooled(tower, row) for row in rows]))
+
+    def _pooled(self, tower: Tower, row: Row) -> np.ndarray:
+        digest = hashlib.blake2b(tower.encode() + np.ascontiguousarray(row).tobytes(), digest_size=8).digest()
+        rng = np.random.default_rng(int.from_bytes(digest))
+        return rng.standard_normal(self.manifest.dimensions).astype(np.float32)

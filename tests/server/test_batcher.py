@@ -1,0 +1,241 @@
+"""The micro-batcher, with a lambda and a gate for a model."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from runtime.errors import DeadlineExceeded, NotReady, Overloaded
+from server.batcher import MicroBatcher
+from tests.server.conftest import wait_until
+
+
+def far() -> float:
+    return time.monotonic() + 60
+
+
+class Held:
+    """A run that waits at a gate and records its batches."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)
+        self.batches: list[list[int]] = []
+        self.failure: Exception | None = None
+
+    def __call__(self, rows: list[int]) -> list[int]:
+        self.batches.append(rows)
+        self.entered.release()
+        self.gate.wait(30)
+        if self.failure:
+            raise self.failure
+        return [row * 10 for row in rows]
+
+
+@pytest.fixture
+def held():
+    return Held()
+
+
+@pytest.fixture
+def lane(held):
+    lane = MicroBatcher(held, name="test", max_batch=4, max_rows=8)
+    yield lane
+    held.gate.set()
+    lane.close()
+
+
+def occupy(lane, held):
+    """Put one row inside the run, so that what follows waits in the queue."""
+    job = lane.submit([0], deadline=far())
+    assert held.entered.acquire(timeout=30)
+    return job
+
+
+def test_answers_belong_to_their_rows_in_order(lane, held):
+    """Two requests of several rows get their own outputs back, in order."""
+    held.gate.set()
+    jobs = [lane.submit([1, 2, 3], deadline=far()), lane.submit([4, 5], deadline=far())]
+    assert [job.result() for job in jobs] == [[10, 20, 30], [40, 50]]
+
+
+def test_what_is_queued_runs_together(lane, held):
+    """Rows that arrive while a batch runs make up the next one, at most max_batch of them, one of each job in turn."""
+    occupy(lane, held)
+    jobs = [lane.submit([1, 2, 3], deadline=far()), lane.submit([4, 5], deadline=far())]
+    held.gate.set()
+    assert [job.result() for job in jobs] == [[10, 20, 30], [40, 50]]
+    assert held.batches == [[0], [1, 4, 2, 5], [3]]
+
+
+def test_admission_is_all_or_nothing(lane, held):
+    """A request whose rows do not all fit is refused whole, and the queue is as before."""
+    occupy(lane, held)
+    lane.submit([1] * 6, deadline=far())
+    with pytest.raises(Overloaded, match="6 rows wait, at most 8 may"):
+        lane.submit([2] * 3, deadline=far())
+    assert lane.depth == 6
+    lane.submit([3] * 2, deadline=far())
+
+
+def test_waiting_for_room(lane, held):
+    """With wait_for_room a request waits until the queue has drained, then is admitted."""
+    occupy(lane, held)
+    lane.submit([1] * 8, deadline=far())
+    results: list[list[int]] = []
+    waiter = threading.Thread(
+        target=lambda: results.append(lane.submit([2] * 8, deadline=far(), wait_for_room=True).result())
+    )
+    waiter.start()
+    held.gate.set()
+    waiter.join(30)
+    assert results == [[20] * 8]
+
+
+def test_waiting_for_room_ends_with_the_deadline(lane, held):
+    """With wait_for_room a request is refused when its time is up."""
+    occupy(lane, held)
+    lane.submit([1] * 8, deadline=far())
+    with pytest.raises(Overloaded):
+        lane.submit([2], deadline=time.monotonic(), wait_for_room=True)
+
+
+def test_a_failed_run_fails_its_requests_and_the_thread_lives_on(lane, held):
+    """Every request with a row in the failed batch gets the cause; the next batch is served."""
+    held.failure = ValueError("broken")
+    held.gate.set()
+    with pytest.raises(ValueError, match="broken"):
+        lane.submit([1, 2], deadline=far()).result()
+    held.failure = None
+    assert lane.submit([3], deadline=far()).result() == [30]
+    assert lane.is_alive
+
+
+def test_rows_left_of_a_failed_request_are_not_run(lane, held):
+    """When one batch of a request fails, its later rows are dropped."""
+    held.failure = ValueError("broken")
+    job = lane.submit([1, 2, 3, 4, 5, 6], deadline=far())
+    held.gate.set()
+    with pytest.raises(ValueError, match="broken"):
+        job.result()
+    wait_until(lambda: not lane.is_busy)
+    assert held.batches == [[1, 2, 3, 4]]
+
+
+def test_a_run_with_too_few_outputs_fails_its_requests(held):
+    """A run that loses a row is an error, never another row's answer."""
+    lane = MicroBatcher(lambda rows: rows[1:], name="test", max_batch=4, max_rows=8)
+    with pytest.raises(RuntimeError, match="2 rows in, 1 outputs out"):
+        lane.submit([1, 2], deadline=far()).result()
+    assert lane.is_alive
+    lane.close()
+
+
+def test_cancelled_work_is_not_computed(lane, held):
+    """A cancelled request's rows never reach the run."""
+    occupy(lane, held)
+    lane.submit([1, 2], deadline=far()).cancel()
+    last = lane.submit([3], deadline=far())
+    held.gate.set()
+    assert last.result() == [30]
+    assert held.batches == [[0], [3]]
+
+
+def test_abandoned_work_is_not_computed(lane, held):
+    """When the caller has hung up, its rows are dropped before they are run."""
+    occupy(lane, held)
+    gone = lane.submit([1, 2], deadline=far(), abandoned=lambda: True)
+    last = lane.submit([3], deadline=far())
+    held.gate.set()
+    assert last.result() == [30]
+    assert gone.future.cancelled()
+    assert held.batches == [[0], [3]]
+
+
+def test_work_whose_time_is_up_is_not_computed(lane, held):
+    """A request past its deadline raises DeadlineExceeded and its rows are dropped."""
+    occupy(lane, held)
+    late = lane.submit([1], deadline=time.monotonic() + 0.001)
+    with pytest.raises(DeadlineExceeded):
+        late.result()
+    last = lane.submit([3], deadline=far())
+    held.gate.set()
+    assert last.result() == [30]
+    assert held.batches == [[0], [3]]
+
+
+def test_more_work_than_the_deadline_allows_is_refused(lane, held):
+    """With a measured rate, a request that could not be done in its time is refused at once, with when to come back."""
+    lane._row_s = 100.0
+    occupy(lane, held)
+    lane.submit([1, 2], deadline=far() + 1000)
+    with pytest.raises(Overloaded, match=r"about 200\.0 s of work") as refusal:
+        lane.submit([3], deadline=far())
+    assert refusal.value.retry_after_s == 200.0
+
+
+def test_the_lane_that_gives_way_waits_for_the_other_but_not_for_ever():
+    """While the first lane is busy the second waits; after its own run's time it goes anyway."""
+    first_held, second_held = Held(), Held()
+    second_held.gate.set()
+    first = MicroBatcher(first_held, name="first", max_batch=1, max_rows=8)
+    second = MicroBatcher(second_held, name="second", max_batch=1, max_rows=8, gives_way_to=first)
+    second._row_s = 3600.0  # long: it would wait an hour
+    occupy(first, first_held)
+    waiting = second.submit([1], deadline=time.monotonic() + 7200)
+    wait_until(lambda: second.depth == 1)
+    assert second_held.batches == []
+    first_held.gate.set()
+    assert waiting.result() == [10]
+
+    second._row_s = 1e-6  # short: it goes although the first lane is held
+    first_held.gate.clear()
+    occupy(first, first_held)
+    assert second.submit([2], deadline=far()).result() == [20]
+    first_held.gate.set()
+    first.close()
+    second.close()
+
+
+def test_a_stall_is_seen_and_idleness_is_none(lane, held):
+    """stalled_s counts from the arrival of work that does not get finished; an idle lane is never stalled."""
+    assert lane.stalled_s == 0.0
+    job = occupy(lane, held)
+    wait_until(lambda: lane.stalled_s > 0)
+    held.gate.set()
+    job.result()
+    wait_until(lambda: lane.stalled_s == 0.0)
+
+
+def test_closing_finishes_what_was_admitted(held):
+    """After close, admitted rows are answered and new ones refused."""
+    lane = MicroBatcher(held, name="test", max_batch=4, max_rows=8)
+    job = lane.submit([1, 2], deadline=far())
+    held.gate.set()
+    lane.close()
+    assert job.result() == [10, 20]
+    with pytest.raises(NotReady):
+        lane.submit([3], deadline=far())
+
+
+def test_a_hundred_threads_get_their_own_answers(held):
+    """Under contention every answer belongs to its question."""
+    held.gate.set()
+    lane = MicroBatcher(held, name="test", max_batch=7, max_rows=1000)
+    wrong: list[int] = []
+
+    def ask(number: int) -> None:
+        rows = [number, number + 1000, number + 2000]
+        if lane.submit(rows, deadline=far()).result() != [row * 10 for row in rows]:
+            wrong.append(number)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    lane.close()
+    assert wrong == []
+    assert sum(map(len, held.batches)) == 300

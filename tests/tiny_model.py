@@ -1,0 +1,106 @@
+"""A whole model directory in milliseconds: real ONNX graphs of one linear layer, a byte-level tokenizer, a manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+from runtime.manifest import (
+    Artifact,
+    Fidelity,
+    ImageSpec,
+    Manifest,
+    Precision,
+    TextSpec,
+    Tower,
+    VocabularySpec,
+    record_file,
+)
+from runtime.vocabulary import write_vocabulary
+
+SIZE, PATCH, LENGTH, WIDTH, DIMENSIONS = 16, 8, 16, 8, 12
+PAD, EOS = 0, 1
+
+
+def write_model(directory: Path, *, name: str = "tiny", space_id: str = "tiny-space", seed: int = 0) -> Path:
+    """Write a valid model directory and return it. Its vectors depend on every pixel and every token's position."""
+    directory.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    text_graph = _linear("token_embeddings", TensorProto.FLOAT, (LENGTH, WIDTH), rng)
+    vision_graph = _linear("pixel_values", TensorProto.UINT8, (3, SIZE, SIZE), rng)
+    onnx.save(text_graph, directory / "text_int8.onnx")
+    onnx.save(vision_graph, directory / "vision_int8.onnx")
+    rows = _write_tokenizer(directory / "tokenizer.json")
+    with (directory / "vocabulary_int8.bin").open("wb") as file:
+        write_vocabulary(file, rng.standard_normal((rows, WIDTH)).astype(np.float32), "int8")
+    _manifest(directory, name, space_id, rows).save(directory)
+    return directory
+
+
+def _linear(name: str, dtype: int, shape: tuple[int, ...], rng: np.random.Generator) -> onnx.ModelProto:
+    weights = rng.standard_normal((int(np.prod(shape)), DIMENSIONS)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", [name], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("Flatten", ["floats"], ["flat"], axis=1),
+            helper.make_node("MatMul", ["flat", "weights"], ["pooled"]),
+        ],
+        name,
+        [helper.make_tensor_value_info(name, dtype, ("n", *shape))],
+        [helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ("n", DIMENSIONS))],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def _write_tokenizer(path: Path) -> int:
+    alphabet = ["<pad>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {piece: index for index, piece in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", EOS)])
+    tokenizer.save(str(path))
+    return len(vocabulary)
+
+
+def _manifest(directory: Path, name: str, space_id: str, rows: int) -> Manifest:
+    fidelity = Fidelity(rows=1, mean_cosine=1.0, min_cosine=1.0, retrieval_agreement=1.0)
+    table = record_file(directory, directory / "vocabulary_int8.bin")
+    return Manifest(
+        format_version=1,
+        name=name,
+        source="tests/tiny_model.py",
+        dimensions=DIMENSIONS,
+        image=ImageSpec(size=SIZE, patch_size=PATCH, resample="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        text=TextSpec(
+            length=LENGTH,
+            pad_id=PAD,
+            eos_id=EOS,
+            lowercase=True,
+            strip_punctuation=False,
+            tokenizer=record_file(directory, directory / "tokenizer.json"),
+        ),
+        logit_scale=10.0,
+        logit_bias=-2.0,
+        zero_shot_template="This is a photo of {}.",
+        space_id=space_id,
+        artifacts=tuple(
+            Artifact(
+                tower=tower,
+                precision=Precision.INT8,
+                graph=record_file(directory, directory / f"{tower}_int8.onnx"),
+                vocabulary=VocabularySpec(file=table, dtype="int8", rows=rows, width=WIDTH)
+                if tower is Tower.TEXT
+                else None,
+                fidelity=fidelity,
+            )
+            for tower in Tower
+        ),
+        toolchain={},
+        created="2026-01-01T00:00:00+00:00",
+    )
