@@ -1,0 +1,38 @@
+"""Facts and wishes -> how many workers, and how large the micro-batches. Pure."""
+
+from __future__ import annotations
+
+from runtime.cpu import CpuBudget
+from runtime.providers import ExecutionPlan
+from server.settings import Settings
+
+_WORKER_BYTES = 400 << 20
+"""Memory set aside a worker when counting how many fit: a base model in INT8 and its requests."""
+
+
+def worker_count(settings: Settings, cpu: CpuBudget) -> int:
+    """WORKERS as asked; else one, whose threads use every core; with AUTO_SCALE_WORKERS one a core that memory allows.
+
+    One is the default because throughput is the same (a tower's run scales over the cores) and memory is not.
+    """
+    if settings.workers is not None:
+        return settings.workers
+    if not settings.auto_scale_workers:
+        return 1
+    return max(1, min(usable_cores(settings, cpu), cpu.memory // _WORKER_BYTES))
+
+
+def usable_cores(settings: Settings, cpu: CpuBudget) -> int:
+    return max(1, int(cpu.cores * settings.cpu_utilization_factor))
+
+
+def intra_op_threads(settings: Settings, cpu: CpuBudget) -> int:
+    return max(1, usable_cores(settings, cpu) // worker_count(settings, cpu))
+
+
+def rows_per_batch(settings: Settings, plan: ExecutionPlan) -> int:
+    """BATCH_SIZE, or fewer where the plan runs fewer at once.
+
+    Where a session runs one row at a time anyway, larger batches would only make the first wait for the last.
+    """
+    return min(settings.batch_size, plan.rows_per_run or settings.batch_size)

@@ -1,0 +1,38 @@
+"""Log lines to stderr, as text or as JSON. No input of any caller is ever in one."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+import msgspec
+
+_STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, then what the call gave as `extra`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "pid": record.process,
+            **{key: value for key, value in vars(record).items() if key not in _STANDARD},
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
+
+
+def configure(log_format: str, level: str) -> None:
+    """Set up the `siglip_edge` loggers; other libraries' stay as they are."""
+    handler = logging.StreamHandler()
+    text = logging.Formatter("%(asctime)s %(levelname)s [%(process)d] %(message)s", "%Y-%m-%d %H:%M:%S")
+    handler.setFormatter(JsonFormatter() if log_format == "json" else text)
+    logger = logging.getLogger("siglip_edge")
+    logger.handlers = [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False

@@ -1,0 +1,119 @@
+"""The served models by name: each its own space, lanes and cache. The first one is the default."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from runtime.errors import ModelError, NotReady, ProviderUnavailable, SiglipEdgeError
+from runtime.manifest import Manifest
+from runtime.providers import ExecutionPlan
+from server.call import Call
+from server.embedding import Embedder, check_space
+from server.errors import ModelNotFound
+
+logger = logging.getLogger("siglip_edge")
+
+_STALL_FACTOR = 20.0
+"""A run that takes this many times the measured time a row, and longer than `_STALL_S`, counts as stuck."""
+_STALL_S = 30.0
+
+LOADING_RETRY_S = 2.0
+
+
+@dataclass
+class ServedModel:
+    """A name, its manifest, and, once loaded, what embeds for it."""
+
+    name: str
+    manifest: Manifest
+    plan: ExecutionPlan
+    open: Callable[[], Embedder]
+    """Load, warm up and self-test. Raises ModelError or ProviderUnavailable."""
+    embedder: Embedder | None = None
+    """None until loaded."""
+    failure: str | None = None
+    loading: threading.Lock = field(default_factory=threading.Lock)
+
+    def load(self) -> Embedder:
+        """Load once, in the calling thread; others wait for it."""
+        with self.loading:
+            if self.embedder is None:
+                self.embedder = self.open()
+            return self.embedder
+
+    def check_ready(self) -> None:
+        """Raise NotReady while loading, after a failed load, or when work is there and none gets finished."""
+        if self.failure:
+            raise NotReady(f"model {self.name} could not be loaded: {self.failure}", retry_after_s=LOADING_RETRY_S)
+        if self.embedder is None:
+            raise NotReady(f"model {self.name} is loading", retry_after_s=LOADING_RETRY_S)
+        for tower, lane in self.embedder.lanes.items():
+            if not lane.is_alive or lane.stalled_s > max(_STALL_S, _STALL_FACTOR * lane.row_s):
+                raise NotReady(f"the {tower} tower finished no batch for {lane.stalled_s:.0f} s, though work waits")
+
+
+class Models:
+    """Lookup by name. The default loads in the background from `start`; the others when first asked for."""
+
+    def __init__(self, served: list[ServedModel], *, on_failure: Callable[[str], None] = lambda message: None) -> None:  # noqa: ARG005
+        self._served = {model.name: model for model in served}
+        self._default = served[0]
+        self._on_failure = on_failure
+
+    @property
+    def default(self) -> ServedModel:
+        return self._default
+
+    def all(self) -> list[ServedModel]:
+        return list(self._served.values())
+
+    def find(self, name: str | None) -> ServedModel:
+        """The model of that name; none given: the default. Raises ModelNotFound."""
+        model = self._served.get(name) if name else self._default
+        if model is None:
+            message = f"no model {name[:100]!r} here; served: {', '.join(self._served)}" if name else ""
+            raise ModelNotFound(message, param="model")
+        return model
+
+    def embedder(self, name: str | None, call: Call, *expected_spaces: str | None) -> Embedder:
+        """What embeds for a request. Raises ModelNotFound, SpaceMismatch or NotReady."""
+        model = self.find(name)
+        call.space = model.manifest.space_id
+        check_space(model.manifest, *expected_spaces)
+        if model is self._default or model.embedder is not None:
+            model.check_ready()
+        return model.embedder or self._load_lazily(model)
+
+    def start(self) -> None:
+        """Load the default model in a thread; `on_failure` hears the one sentence when it cannot be."""
+        threading.Thread(target=self._load_default, name="load", daemon=True).start()
+
+    def close(self) -> None:
+        for model in self.all():
+            if model.embedder is not None:
+                for lane in model.embedder.lanes.values():
+                    lane.close()
+
+    def _load_default(self) -> None:
+        started = time.monotonic()
+        model = self._default
+        try:
+            model.load()
+        except Exception as error:
+            model.failure = str(error) or type(error).__name__
+            logger.critical("%s", model.failure, exc_info=not isinstance(error, SiglipEdgeError))
+            self._on_failure(model.failure)
+        else:
+            logger.info("model %s ready in %.2f s: %s", model.name, time.monotonic() - started, model.plan.reason)
+
+    @staticmethod
+    def _load_lazily(model: ServedModel) -> Embedder:
+        try:
+            return model.load()
+        except (ModelError, ProviderUnavailable) as error:
+            logger.error("%s", error)  # noqa: TRY400 - the sentence says it all
+            raise NotReady(f"model {model.name} could not be loaded; the server's log says why") from None

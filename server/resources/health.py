@@ -1,0 +1,97 @@
+"""`GET /health`, `/health/live`, `/health/ready`."""
+
+from __future__ import annotations
+
+import time
+
+import falcon
+
+from runtime.cpu import CpuBudget, resident_bytes
+from runtime.errors import NotReady
+from server import schemas
+from server.capacity import rows_per_batch
+from server.models import Models, ServedModel
+from server.schemas import Hardware, HealthAnswer, LaneHealth, ModelHealth, ProbeAnswer
+from server.settings import Settings
+
+
+class Health:
+    def __init__(self, models: Models, settings: Settings, cpu: CpuBudget, workers: int) -> None:
+        self._models = models
+        self._settings = settings
+        self._cpu = cpu
+        self._workers = workers
+        self._started = time.monotonic()
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
+        resp.data = schemas.render(self._answer())
+
+    def on_get_live(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
+        resp.data = schemas.render(ProbeAnswer(status="alive"))
+
+    def on_get_ready(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
+        self._models.default.check_ready()
+        resp.data = schemas.render(ProbeAnswer(status="ready"))
+
+    def _answer(self) -> HealthAnswer:
+        models = [_model_health(model, self._settings) for model in self._models.all()]
+        lanes = [lane for model in models for lane in model.lanes]
+        return HealthAnswer(
+            status=models[0].status,
+            uptime_s=round(time.monotonic() - self._started, 1),
+            models=models,
+            hardware=_hardware(self._cpu),
+            queue_size=sum(lane.queue_size for lane in lanes),
+            max_queue_size=self._settings.max_queue_size,
+            workers=self._workers,
+            active_workers=sum(lane.busy for lane in lanes),
+            total_workers=len(lanes),
+            batch_size=self._settings.batch_size,
+            batch_wait_time_ms=self._settings.batch_wait_time_ms,
+            cpu_count=self._cpu.cores,
+        )
+
+
+def _hardware(cpu: CpuBudget) -> Hardware:
+    return Hardware(
+        cores=cpu.cores,
+        logical_cpus=cpu.logical,
+        quota=cpu.quota,
+        memory_bytes=cpu.memory,
+        resident_bytes=resident_bytes(),
+        isa=list(cpu.isa),
+    )
+
+
+def _model_health(model: ServedModel, settings: Settings) -> ModelHealth:
+    try:
+        model.check_ready()
+    except NotReady as error:
+        status = str(error)
+    else:
+        status = "ready"
+    plan = model.plan
+    return ModelHealth(
+        id=model.name,
+        status=status,
+        space_id=model.manifest.space_id,
+        provider=plan.provider,
+        precision=plan.precision,
+        intra_op_threads=plan.intra_op_threads,
+        rows_per_batch=rows_per_batch(settings, plan),
+        plan=plan.reason,
+        lanes=_lanes(model),
+    )
+
+
+def _lanes(model: ServedModel) -> list[LaneHealth]:
+    lanes = model.embedder.lanes if model.embedder else {}
+    return [
+        LaneHealth(
+            tower=tower,
+            queue_size=lane.depth,
+            busy=lane.is_busy,
+            rows_per_second=round(1 / lane.row_s, 2) if lane.row_s else None,
+        )
+        for tower, lane in lanes.items()
+    ]

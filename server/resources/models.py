@@ -1,0 +1,36 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import falcon
+
+from server import schemas
+from server.models import Models, ServedModel
+from server.schemas import ModelCard, ModelList
+
+
+class ModelCollection:
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
+        resp.data = schemas.render(ModelList(object="list", data=[card(model) for model in self._models.all()]))
+
+    def on_get_one(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:  # noqa: ARG002
+        resp.data = schemas.render(card(self._models.find(name)))
+
+
+def card(model: ServedModel) -> ModelCard:
+    manifest = model.manifest
+    return ModelCard(
+        id=model.name,
+        object="model",
+        created=int(datetime.fromisoformat(manifest.created).timestamp()),
+        owned_by="siglip-edge",
+        dimensions=manifest.dimensions,
+        modalities=["text", "image"],
+        precision=model.plan.precision,
+        space_id=manifest.space_id,
+    )

@@ -1,0 +1,27 @@
+"""What a gunicorn worker imports, after fork: `app`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from runtime.errors import SiglipEdgeError
+from server import logs
+from server.app import create_app
+from server.settings import Settings, SettingsInvalid, read_environment
+
+HALT = 4
+"""gunicorn's exit code for an app that cannot be loaded: the parent stops instead of starting another worker."""
+
+
+def _halt(message: str) -> None:
+    print(f"siglip-edge: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the last words
+    os._exit(HALT)
+
+
+try:
+    _settings = Settings.from_env(read_environment())
+    logs.configure(_settings.log_format, _settings.log_level)
+    app = create_app(_settings, on_load_failure=_halt)
+except (SettingsInvalid, SiglipEdgeError) as error:
+    _halt(str(error))
