@@ -1,0 +1,43 @@
+"""`siglip-edge serve`: gunicorn with settings derived from the machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+import server
+from server.settings import Settings, SettingsInvalid, read_environment, table
+
+GUNICORN_CONFIG = Path(server.__file__).with_name("gunicorn.conf.py")
+
+
+class SettingsHelp(click.Command):
+    """`--help` ends with the table of environment variables and the values in force."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        with formatter.section("Environment variables (also from .env), with the values in force"):
+            formatter.write_dl([
+                (" / ".join(row.names), f"{row.meaning} [{row.value or 'not set'}]") for row in table(_settings())
+            ])  # fmt: skip
+
+
+@click.command(cls=SettingsHelp)
+@click.argument("model", required=False)
+@click.option("--host", help="Address to listen on [HOST].")
+@click.option("--port", help="Port to listen on [PORT].")
+def command(model: str | None, host: str | None, port: str | None) -> None:
+    """Serve MODEL, a model directory or the name of one [MODEL], over HTTP."""
+    given = {"MODEL": model, "HOST": host, "PORT": port}
+    os.environ.update({name: value for name, value in given.items() if value is not None})
+    _settings()
+    os.execv(sys.executable, [sys.executable, "-m", "gunicorn", "--config", str(GUNICORN_CONFIG)])  # noqa: S606 - this program again, no shell
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.from_env(read_environment())
+    except SettingsInvalid as error:
+        raise click.ClickException(str(error)) from None
