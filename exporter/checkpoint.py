@@ -95,7 +95,7 @@ def _load_model(source: str) -> Any:
         raise ExportError(f"{source}: the weights cannot be loaded ({_first_line(error)})") from error
     if not model.vision_model.use_head:
         raise ExportError(f"{source}: its vision tower has no pooling head, so it has no image embedding")
-    return model.eval().requires_grad_(False)
+    return model.eval().requires_grad_(requires_grad=False)
 
 
 def _load_image_processor(source: str) -> Any:

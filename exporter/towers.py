@@ -31,6 +31,10 @@ OPSET = 20
 INPUT = {Tower.VISION: "pixel_values", Tower.TEXT: "token_embeddings"}
 OUTPUT = "pooled"
 
+GREY = 128.0
+"""Bytes are centred before they are weighted. Uncentred, the mean brightness multiplies the rounding error of every
+INT8 weight: on a random base tower the worst cosine is 0.984 with bytes from 0, 0.9993 with bytes around 128."""
+
 
 class Attention(nn.Module):  # type: ignore[misc]
     """Self-attention of one layer, (n, length, width) -> the same, or (n, 1, width): the last position's alone."""
@@ -128,7 +132,7 @@ class VisionTower(PreTrainedModel):  # type: ignore[misc]
     def forward(self, pixel_values: Tensor) -> Tensor:
         cut = pixel_values.view(-1, 3, self.grid, self.patch, self.grid, self.patch)
         patches = cut.permute(0, 2, 4, 1, 3, 5).reshape(-1, self.grid**2, 3 * self.patch**2)
-        hidden = self.embed(patches.float() * self.pixel_scale) + self.positions
+        hidden = self.embed((patches.float() - GREY) * self.pixel_scale) + self.positions
         for layer in self.layers:
             hidden = layer(hidden)
         return torch.as_tensor(self.head(self.norm(hidden)))
@@ -205,15 +209,14 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def _patch_embedding(convolution: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[nn.Linear, float]:
-    """Normalisation folded in: W·((x/255 - mean)/std) + b = (W·s_c/s)·(x·s) + (b - sum W·mean/std), s_c = 1/(255 std).
+    """Normalisation folded in. With x a byte, m = 255·mean, s = 1 / (255·std of the first channel), g = GREY:
 
-    One scale `s` for all channels stays outside (they share it in every released SigLIP), so that the weights keep
-    a magnitude that FP16 holds well.
+        W·((x - m) / (255·std)) + b  =  (W·std_0/std)·((x - g)·s) + (b + sum W·(g - m) / (255·std))
+
+    `s` stays outside (all channels share it in every released SigLIP): the weights keep a magnitude FP16 holds well.
     """
     weight, bias = convolution.weight.detach().double(), convolution.bias.detach().double()
-    channel_scale = 1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))
-    scale = float(channel_scale[0])
-    shift = (torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)).view(1, 3, 1, 1)
-    folded_bias = bias - (weight * shift).sum(dim=(1, 2, 3))
-    folded = weight * (channel_scale / scale).view(1, 3, 1, 1)
-    return _linear(folded.flatten(1).float(), folded_bias.float()), scale
+    means, stds = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (mean, std))
+    folded_bias = bias + (weight * (GREY - 255.0 * means) / (255.0 * stds)).sum(dim=(1, 2, 3))
+    folded = weight * (std[0] / stds)
+    return _linear(folded.flatten(1).float(), folded_bias.float()), 1.0 / (255.0 * std[0])
