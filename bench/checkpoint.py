@@ -63,6 +63,7 @@ def write_checkpoint(directory: Path, size: Size, seed: int = 0) -> None:
         add_bos_token=False,
         add_eos_token=True,
         model_max_length=size.length,
+        padding_side="right",
     )
     wrapped.save_pretrained(directory)
     side = {"height": size.image, "width": size.image}

@@ -1,0 +1,47 @@
+"""One tiny random checkpoint a session, exported once in every precision."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.checkpoint import SIZES, write_checkpoint
+from exporter.export import Order, export
+from runtime.manifest import Precision
+
+
+@pytest.fixture(scope="session")
+def checkpoint_directory(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers' own, on saving
+        write_checkpoint(directory, SIZES["tiny"])
+    return directory
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory) -> Path:
+    """Sixteen non-square pictures with structure at every scale."""
+    directory = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for index in range(16):
+        coarse = rng.integers(0, 256, (5, 4 + index, 3), np.uint8)
+        Image.fromarray(coarse).resize((40 + 7 * index, 64)).save(directory / f"{index}.png")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def order(checkpoint_directory, pictures, tmp_path_factory) -> Order:
+    return Order(
+        source=str(checkpoint_directory),
+        output=tmp_path_factory.mktemp("models"),
+        precisions=list(Precision),
+        calibration_images=pictures,
+    )
+
+
+@pytest.fixture(scope="session")
+def exported(order) -> Path:
+    return export(order)

@@ -1,0 +1,337 @@
+"""The exporter: right to rounding in FP32, within the floors below it, whole or absent on disk."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoTokenizer, SiglipImageProcessor, SiglipModel
+
+from exporter import graphs
+from exporter.errors import ExportError, FidelityError
+from exporter.export import Order, export
+from exporter.quantize import WEIGHT_LIMIT
+from runtime.cpu import read_cpu_budget
+from runtime.manifest import Manifest, Precision, Tower
+from runtime.model import SiglipModel as ServedModel
+from runtime.providers import CPU, Wishes, plan
+from runtime.scoring import l2_normalize
+
+PHOTOS = Path(__file__).parents[3] / "shared/photos"
+LENGTH = 16
+TEXTS = [
+    "a photo of a cat",
+    "A PHOTO OF A CAT",
+    "",
+    " ",
+    ".",
+    "one two three four five six seven eight nine ten " * 8,
+    "👩‍🚀🎉",
+    "红色的苹果",
+    "桜の木の下で",
+    "서울의 밤거리",
+    "¿Qué hora es?",
+    "STRASSE straße ſtraſse",
+    "İstanbul",
+    "tabs\tand\nnewlines",
+    "<eos> <pad> <bos>",
+    "\u200b\ufeff",
+    "½ ﬁ Å",
+    "a" * 500,
+    "مرحبا بالعالم",
+    "नमस्ते",
+    "def f(x): return x ** 2",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "1,234,567.89 €",
+    "e\u0301 vs é",
+    "  leading and trailing  ",
+]
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint_directory):
+    return SiglipModel.from_pretrained(checkpoint_directory).eval()
+
+
+def served(directory: Path, precision: Precision) -> ServedModel:
+    manifest = Manifest.load(directory)
+    return ServedModel.load(directory, plan([CPU], read_cpu_budget(), manifest, Wishes(precision=precision)))
+
+
+def cosines(left, right) -> np.ndarray:
+    return np.sum(l2_normalize(left) * l2_normalize(right), axis=1)
+
+
+def hard_images() -> list[Image.Image]:
+    """Every mode and shape that has gone wrong in a server before."""
+    rng = np.random.default_rng(1)
+    base = Image.fromarray(rng.integers(0, 256, (9, 14, 3), np.uint8)).resize((333, 127))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rotated = base.copy()
+    rotated.info["exif"] = exif.tobytes()
+    rgba = base.convert("RGBA")
+    rgba.putalpha(Image.linear_gradient("L").resize(base.size))
+    modes = [base.convert(mode) for mode in ("L", "P", "1", "CMYK", "LA")]
+    wide, tall = base.resize((900, 20)), base.resize((20, 900))
+    return [
+        base,
+        rotated,
+        rgba,
+        wide,
+        tall,
+        *modes,
+        Image.fromarray(np.asarray(base.convert("L")).astype(np.uint16) * 257),
+    ]
+
+
+def reference_texts(reference, directory: Path, texts: list[str]) -> np.ndarray:
+    """transformers, with SigLIP2's contract spelt out: lower case, full padding, no mask."""
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    batch = tokenizer([text.lower() for text in texts], padding="max_length", max_length=LENGTH, truncation=True)
+    with torch.no_grad():
+        return reference.get_text_features(input_ids=torch.tensor(batch["input_ids"])).numpy()
+
+
+def reference_images(reference, images: list[Image.Image]) -> np.ndarray:
+    """transformers' own processor on the upright RGB picture."""
+    from runtime.preprocess import to_rgb
+
+    processor = SiglipImageProcessor(size={"height": 32, "width": 32}, resample=2)
+    pixels = processor([to_rgb(image) for image in images], return_tensors="pt", input_data_format="channels_last")
+    with torch.no_grad():
+        return reference.get_image_features(pixel_values=pixels["pixel_values"]).numpy()
+
+
+def test_the_fp32_text_tower_equals_transformers(exported, reference, checkpoint_directory):
+    """Upper case, over-long, empty-ish, emoji, CJK: cosine at least 0.99999."""
+    ours = served(exported, Precision.FP32).embed_texts(TEXTS)
+    assert cosines(ours, reference_texts(reference, checkpoint_directory, TEXTS)).min() >= 0.99999
+
+
+def test_the_fp32_vision_tower_equals_transformers(exported, reference):
+    """Non-square, rotated, transparent, grey, palette, 16-bit: cosine at least 0.99999."""
+    images = hard_images()
+    assert (
+        cosines(served(exported, Precision.FP32).embed_images(images), reference_images(reference, images)).min()
+        >= 0.99999
+    )
+
+
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"needs {PHOTOS}")
+def test_photographs_equal_transformers(exported, reference):
+    images = [Image.open(path) for path in sorted(PHOTOS.glob("*.jpg"))]
+    assert (
+        cosines(served(exported, Precision.FP32).embed_images(images), reference_images(reference, images)).min()
+        >= 0.99999
+    )
+
+
+@pytest.mark.parametrize(("precision", "floor"), [(Precision.FP16, 0.9999), (Precision.INT8, 0.995)])
+def test_lower_precisions_agree_with_fp32(exported, precision, floor):
+    """On inputs that no range was taken from."""
+    exact, rounded = served(exported, Precision.FP32), served(exported, precision)
+    assert cosines(exact.embed_images(hard_images()), rounded.embed_images(hard_images())).mean() >= floor
+    assert cosines(exact.embed_texts(TEXTS), rounded.embed_texts(TEXTS)).mean() >= floor
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize("sizes", [(2, 3, 5), (1, 9), (7, 3), (10,)])
+def test_bits_do_not_depend_on_the_batch(exported, precision, sizes):
+    """Alone, in pairs, in any company: every bit equal, in every precision."""
+    model = served(exported, precision)
+    images = [image.convert("RGB") for image in hard_images()[:10]]
+    alone = np.vstack([model.embed_images([image]) for image in images])
+    texts_alone = np.vstack([model.embed_texts([text]) for text in TEXTS[:10]])
+    start = 0
+    for size in sizes:
+        end = start + size
+        assert np.array_equal(model.embed_images(images[start:end]), alone[start:end])
+        assert np.array_equal(model.embed_texts(TEXTS[start:end]), texts_alone[start:end])
+        start = end
+
+
+def test_int8_bits_do_not_depend_on_the_batch_even_in_one_run(exported):
+    """Static INT8 has it by nature: rows run together, not one by one, give the same bits."""
+    manifest = Manifest.load(exported)
+    together = dataclasses.replace(plan([CPU], read_cpu_budget(), manifest, Wishes()), rows_per_run=None)
+    model, single = ServedModel.load(exported, together), served(exported, Precision.INT8)
+    for count in (2, 3, 5, 7):
+        assert np.array_equal(model.embed_texts(TEXTS[:count]), single.embed_texts(TEXTS[:count]))
+        images = [image.convert("RGB") for image in hard_images()[:count]]
+        assert np.array_equal(model.embed_images(images), single.embed_images(images))
+
+
+def test_the_manifest_describes_the_directory(exported, reference):
+    """Contract, scale after exp, dimensions, toolchain: all there."""
+    manifest = Manifest.load(exported)
+    assert manifest.precisions() == tuple(Precision)
+    assert manifest.dimensions == 64
+    assert manifest.logit_scale == pytest.approx(reference.logit_scale.exp().item(), rel=1e-6)
+    assert manifest.logit_bias == pytest.approx(reference.logit_bias.item())
+    assert (manifest.text.length, manifest.text.pad_id, manifest.text.eos_id) == (LENGTH, 0, 1)
+    assert manifest.text.lowercase
+    assert not manifest.text.strip_punctuation
+    assert manifest.toolchain["torch"].startswith("2.13.0")
+    listed = {record.path for artifact in manifest.artifacts for record in artifact.files}
+    assert {path.name for path in exported.iterdir()} == listed | {"manifest.json", "tokenizer.json"}
+
+
+def test_quantized_graphs_hold_seven_bit_weights(exported):
+    """AVX2 without VNNI saturates on eight; the artifact must be right there too."""
+    for tower in Tower:
+        graph = onnx.load(exported / f"{tower}_int8.onnx").graph
+        weights = [
+            onnx.numpy_helper.to_array(t)
+            for t in graph.initializer
+            if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 2
+        ]
+        assert weights
+        assert max(np.abs(weight).max() for weight in weights) == WEIGHT_LIMIT
+
+
+def test_only_the_pooled_output_leaves_the_graph(exported):
+    """One input, one output, batch axis dynamic, everything else fixed."""
+    for path in exported.glob("*.onnx"):
+        graph = onnx.load(path).graph
+        assert [output.name for output in graph.output] == ["pooled"]
+        (entry,) = graph.input
+        batch, *rest = entry.type.tensor_type.shape.dim
+        assert batch.dim_param
+        assert all(dim.dim_value > 0 for dim in rest)
+
+
+def test_the_space_is_the_weights_and_the_contract_not_the_files(order, exported, tmp_path):
+    """The same checkpoint exported again, in one precision, is the same space."""
+    again = export(dataclasses.replace(order, output=tmp_path, precisions=[Precision.INT8], name="other"))
+    assert Manifest.load(again).space_id == Manifest.load(exported).space_id
+
+
+def test_graphs_over_the_limit_take_external_data(order, tmp_path, monkeypatch):
+    """What protobuf cannot hold in one message lies beside, recorded and served alike."""
+    monkeypatch.setattr(graphs, "EXTERNAL_ABOVE", 1)
+    directory = export(dataclasses.replace(order, output=tmp_path, precisions=list(Precision)))
+    manifest = Manifest.load(directory)
+    assert all(artifact.external_data for artifact in manifest.artifacts)
+    assert served(directory, Precision.INT8).embed_texts(["a"]).shape == (1, 64)
+
+
+# --- what goes wrong, and what is left on disk: nothing ---
+
+
+def refused(order: Order, sentence: str, error: type[ExportError] = ExportError) -> None:
+    with pytest.raises(error, match=sentence):
+        export(order)
+    assert not order.output.exists() or not list(order.output.iterdir())
+
+
+@pytest.fixture
+def fresh(order, tmp_path) -> Order:
+    return dataclasses.replace(order, output=tmp_path / "models")
+
+
+def test_an_existing_target_is_not_touched(order, exported):
+    before = {path: path.stat().st_mtime_ns for path in exported.iterdir()}
+    with pytest.raises(ExportError, match="exists already"):
+        export(order)
+    assert {path: path.stat().st_mtime_ns for path in exported.iterdir()} == before
+
+
+def test_overwriting_replaces_the_whole(order, tmp_path):
+    target = tmp_path / "tiny"
+    target.mkdir()
+    (target / "old").touch()
+    export(dataclasses.replace(order, output=tmp_path, precisions=[Precision.INT8], overwrite=True))
+    assert not (target / "old").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_missing_checkpoint_is_named(fresh, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    refused(dataclasses.replace(fresh, source="/nowhere/at-all"), "/nowhere/at-all: not a checkpoint")
+
+
+def test_another_architecture_is_refused(fresh, tmp_path):
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert/config.json").write_text('{"model_type": "bert"}')
+    refused(dataclasses.replace(fresh, source=str(tmp_path / "bert")), "'bert' is not a SigLIP")
+
+
+def test_a_naflex_checkpoint_is_refused_with_the_reason(fresh, tmp_path):
+    (tmp_path / "naflex").mkdir()
+    (tmp_path / "naflex/config.json").write_text('{"model_type": "siglip2"}')
+    refused(dataclasses.replace(fresh, source=str(tmp_path / "naflex")), "NaFlex")
+
+
+@pytest.mark.parametrize(
+    ("missing", "sentence"),
+    [
+        ("tokenizer*", "no tokenizer"),
+        ("preprocessor_config.json", "preprocessor_config"),
+        ("model.safetensors", "weights"),
+    ],
+)
+def test_an_incomplete_checkpoint_names_what_is_missing(fresh, checkpoint_directory, tmp_path, missing, sentence):
+    copy = tmp_path / "incomplete"
+    shutil.copytree(checkpoint_directory, copy)
+    for path in copy.glob(missing):
+        path.unlink()
+    if missing.startswith("tokenizer"):
+        (copy / "special_tokens_map.json").unlink()
+    refused(dataclasses.replace(fresh, source=str(copy)), sentence)
+
+
+def test_missing_calibration_images_name_the_option(fresh):
+    refused(dataclasses.replace(fresh, calibration_images=None), "--calibration-images DIR")
+
+
+def test_an_empty_folder_and_too_few_pictures_are_refused(fresh, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    refused(dataclasses.replace(fresh, calibration_images=empty), "no images here")
+    Image.new("RGB", (9, 9)).save(empty / "one.png")
+    refused(dataclasses.replace(fresh, calibration_images=empty), "at least 8")
+
+
+def test_unreadable_images_are_named(fresh, pictures, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(pictures, mixed)
+    for index in range(3):
+        (mixed / f"bad{index}.jpg").write_bytes(b"\xff\xd8\xff not a picture")
+    refused(dataclasses.replace(fresh, calibration_images=mixed), r"3 of 19 images cannot be read: bad0\.jpg")
+
+
+def test_one_unreadable_image_among_many_is_passed_over(order, pictures, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(pictures, mixed)
+    (mixed / "bad.jpg").write_bytes(b"")
+    export(dataclasses.replace(order, output=tmp_path, calibration_images=mixed, precisions=[Precision.INT8]))
+
+
+def test_texts_that_are_not_utf8_are_refused(fresh, tmp_path):
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    refused(dataclasses.replace(fresh, calibration_texts=tmp_path / "latin.txt"), "UTF-8")
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])
+def test_an_interruption_leaves_nothing_half_written(fresh, interruption):
+    """Ctrl-C and a full disk, in the middle of the work."""
+
+    def progress(items, what):
+        if "calibrate" in what:
+            raise interruption
+        return items
+
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        export(fresh, progress)
+    assert not list(fresh.output.iterdir())
+
+
+def test_a_tower_below_its_floor_is_never_written(fresh, monkeypatch):
+    """The fidelity gate: a graph quantized wrongly is refused with figures and a remedy."""
+    monkeypatch.setattr("exporter.quantize.WEIGHT_LIMIT", 1)  # two-bit weights
+    refused(fresh, r"int8: cosine to the reference is .* at least 0\.995", FidelityError)

@@ -1,0 +1,85 @@
+"""A loaded model directory: a row's embedding depends on nothing but the row."""
+
+import numpy as np
+import pytest
+
+from runtime.cpu import read_cpu_budget
+from runtime.errors import ArtifactCorrupt, ProviderUnavailable
+from runtime.manifest import Manifest, Tower
+from runtime.model import SiglipModel
+from runtime.providers import CPU, ExecutionPlan, Wishes, plan
+from runtime.session import GraphSession
+from tests.tiny_model import write_model
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def made_plan(directory) -> ExecutionPlan:
+    return plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes())
+
+
+def test_text_and_images_share_one_space(directory):
+    """Both towers give unit rows of the manifest's dimension."""
+    from PIL import Image
+
+    model = SiglipModel.load(directory, made_plan(directory))
+    both = np.vstack([model.embed_texts(["a", "b"]), model.embed_images([Image.new("RGB", (30, 20), "red")])])
+    assert both.shape == (3, model.manifest.dimensions)
+    assert np.allclose(np.linalg.norm(both, axis=1), 1, atol=1e-6)
+
+
+def test_upper_case_embeds_as_lower_case(directory):
+    model = SiglipModel.load(directory, made_plan(directory))
+    assert np.array_equal(model.embed_texts(["A Dog"]), model.embed_texts(["a dog"]))
+
+
+def test_a_text_row_tells_tokens_and_truncation(directory):
+    model = SiglipModel.load(directory, made_plan(directory))
+    length = model.manifest.text.length
+    short, long = model.prepare_text("ab"), model.prepare_text("ab" * 50)
+    assert (short.truncated, long.truncated) == (False, True)
+    assert short.tokens < length == long.tokens
+    assert short.ids.shape == long.ids.shape == (length,)
+
+
+@pytest.mark.parametrize("others", [0, 1, 4, 31])
+def test_a_batch_of_n_equals_n_batches_of_one(directory, others):
+    """To the last bit, in both towers."""
+    model = SiglipModel.load(directory, made_plan(directory))
+    rng = np.random.default_rng(others)
+    size = model.manifest.image.size
+    rows = list(rng.integers(0, 256, (others + 1, 3, size, size), np.uint8))
+    together = model.run(Tower.VISION, rows)
+    assert all(
+        np.array_equal(model.run(Tower.VISION, [row])[0], seen) for row, seen in zip(rows, together, strict=True)
+    )
+
+
+def test_a_damaged_graph_is_refused_before_it_runs(tmp_path):
+    directory = write_model(tmp_path / "tiny")
+    graph = directory / "vision_int8.onnx"
+    graph.write_bytes(graph.read_bytes()[:-3] + b"abc")
+    with pytest.raises(ArtifactCorrupt, match="vision_int8"):
+        SiglipModel.load(directory, made_plan(directory))
+
+
+def test_a_graph_that_onnxruntime_cannot_read_is_named(tmp_path):
+    (tmp_path / "noise.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ArtifactCorrupt, match="cannot load it"):
+        GraphSession(tmp_path / "noise.onnx", made_plan(write_model(tmp_path / "tiny")))
+
+
+def test_a_provider_that_onnxruntime_replaces_is_an_error(directory):
+    """Planned CUDA, silently given the CPU: refused."""
+    planned = ExecutionPlan(
+        provider="CUDAExecutionProvider",
+        precision=made_plan(directory).precision,
+        intra_op_threads=1,
+        rows_per_run=None,
+        reason="test",
+    )
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(ProviderUnavailable, match="CUDA"):
+        GraphSession(directory / "text_int8.onnx", planned)
