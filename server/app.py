@@ -21,9 +21,13 @@ from server.images import ImageLimits
 from server.inputs import InputReader
 from server.middleware import CallMiddleware
 from server.models import Models, ServedModel
+from server.resources.classify import Classify
 from server.resources.embeddings import Embeddings
+from server.resources.evaluation import Evaluate
 from server.resources.health import Health
 from server.resources.models import ModelCollection
+from server.resources.rank import Rank
+from server.service import Service
 from server.settings import Settings
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -64,9 +68,18 @@ def _add_routes(app: App, settings: Settings, models: Models, cpu: CpuBudget, li
         accept_token_ids=settings.accept_token_ids,
         image_root=settings.image_root,
     )
-    embeddings = Embeddings(models, reader, settings.max_body_bytes)
+    service = Service(models, reader, settings.max_body_bytes)
+    embeddings = Embeddings(service)
     app.add_route("/v1/embeddings", embeddings)
     app.add_route("/embeddings", embeddings)
+    app.add_route("/v1/embeddings/image", embeddings, suffix="image")
+    app.add_route("/v1/rank", Rank(service))
+    classify = Classify(service)
+    app.add_route("/v1/classify", classify)
+    app.add_route("/v1/classify/image", classify, suffix="image")
+    evaluation = Evaluate(service)
+    app.add_route("/evaluator/v1/evaluation/single", evaluation, suffix="single")
+    app.add_route("/evaluator/v1/evaluation/batch", evaluation, suffix="batch")
     collection = ModelCollection(models)
     app.add_route("/v1/models", collection)
     app.add_route("/v1/models/{name}", collection, suffix="one")
@@ -89,13 +102,13 @@ def _loadable(name: str, directory: Path, settings: Settings, cpu: CpuBudget, li
         selftest.check(model)
         if settings.enable_warmup:
             selftest.warm_up(model, steps=settings.warmup_steps, rows=settings.warmup_batch_size)
-        return _embedder(model, settings, cpu, limits)
+        return _embedder(name, model, settings, cpu, limits)
 
     return ServedModel(name, manifest, execution, load)
 
 
 def _ready(model: Model, settings: Settings, cpu: CpuBudget, limits: ImageLimits) -> ServedModel:
-    embedder = _embedder(model, settings, cpu, limits)
+    embedder = _embedder(model.manifest.name, model, settings, cpu, limits)
     return ServedModel(model.manifest.name, model.manifest, model.plan, lambda: embedder, embedder)
 
 
@@ -108,8 +121,9 @@ def _wishes(settings: Settings, cpu: CpuBudget) -> Wishes:
     )
 
 
-def _embedder(model: Model, settings: Settings, cpu: CpuBudget, limits: ImageLimits) -> Embedder:
+def _embedder(name: str, model: Model, settings: Settings, cpu: CpuBudget, limits: ImageLimits) -> Embedder:
     return Embedder(
+        name,
         model,
         _lanes(model, settings, model.plan),
         EmbeddingCache(settings.embedding_cache_bytes),

@@ -73,6 +73,7 @@ class Embedder:
 
     def __init__(
         self,
+        name: str,
         model: Model,
         lanes: dict[Tower, Lane],
         cache: EmbeddingCache[Embedding],
@@ -81,6 +82,7 @@ class Embedder:
         max_decoding: int,
         wait_for_room: bool = False,
     ) -> None:
+        self.name = name
         self.model = model
         self.lanes = lanes
         self._cache = cache
@@ -238,10 +240,10 @@ def check_space(manifest: Manifest, *expected: str | None) -> None:
             )
 
 
-def shorten(embedding: Embedding, manifest: Manifest, dimensions: int | None) -> Embedding:
+def shorten(outcome: Outcome, manifest: Manifest, dimensions: int | None) -> Outcome:
     """The vector at the length asked for. Raises InvalidInput where the model has no way to shorten it well."""
     if dimensions is None or dimensions == manifest.dimensions:
-        return embedding
+        return outcome
     raise InvalidInput(
         f"dimensions={dimensions}: this model gives {manifest.dimensions} dimensions and holds no rotation "
         "to shorten them by",

@@ -15,7 +15,7 @@ from runtime.errors import (
     SpaceMismatch,
     Unavailable,
 )
-from server import schemas
+from server import codec
 from server.schemas import ErrorAnswer, ErrorBody
 
 logger = logging.getLogger("siglip_edge")
@@ -104,4 +104,4 @@ def _render(
     resp.status = status
     resp.content_type = falcon.MEDIA_JSON
     body = ErrorBody(message=message, type=_type_of(status), param=param, code=code)  # type: ignore[arg-type]
-    resp.data = schemas.render(ErrorAnswer(body))
+    resp.data = codec.render(ErrorAnswer(body))

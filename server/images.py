@@ -61,17 +61,18 @@ def from_data_uri(uri: str, limits: ImageLimits) -> bytes:
 
 
 def from_base64(text: str, limits: ImageLimits) -> bytes:
-    """Base64, line breaks allowed -> bytes. Raises UndecodableImage or ImageTooLarge."""
+    """Base64, line breaks allowed -> bytes. Raises UndecodableImage, or ImageTooLarge before decoding."""
     if len(text) * 3 // 4 > limits.max_bytes * 1.1:  # line breaks take a few per cent
         raise _too_many_bytes(len(text) * 3 // 4, limits)
     try:
         data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
         raise UndecodableImage("the image's base64 cannot be decoded") from None
-    return check_bytes(data, limits)
+    return data
 
 
 def check_bytes(data: bytes, limits: ImageLimits) -> bytes:
+    """The same bytes. Raises ImageTooLarge."""
     if len(data) > limits.max_bytes:
         raise _too_many_bytes(len(data), limits)
     return data

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec
 
 from runtime.errors import InvalidInput, UnsupportedInput
 from server import images
 from server.images import ImageLimits
-from server.schemas import Input, InputObject, Modality
+from server.schemas import Input, InputObject, Modality, Upload
+
+P = ParamSpec("P")
 
 _IDS_REFUSED = (
     "token-id arrays are refused: other models' ids would give vectors without meaning. Send strings; "
     "in LangChain set OpenAIEmbeddings(check_embedding_ctx_length=False). "
     "The operator can allow this model's own ids with ACCEPT_TOKEN_IDS=true"
 )
+
+
+_ECHOED_CHARS = 64
 
 
 @dataclass(frozen=True)
@@ -67,25 +74,37 @@ class InputReader:
     ) -> list[AnyInput | InvalidInput]:
         """One input or a list of them, in order; a bad one is its error, for the caller to raise or report.
 
-        Raises InvalidInput for an empty list, too many inputs, or token ids.
+        Raises InvalidInput for an empty list or too many inputs.
         """
-        if isinstance(given, list) and given and all(isinstance(item, int) for item in given):
-            given = [given]  # one text as its token ids
-        items = given if isinstance(given, list) else [given]
-        if not items:
-            raise InvalidInput("the list of inputs is empty", param=param, code="empty_input")
-        if len(items) > self.max_inputs:
-            message = f"{len(items)} inputs; at most {self.max_inputs} a request are accepted"
-            raise InvalidInput(message, param=param, code="too_many_inputs")
-        names = [f"{param}[{index}]" for index in range(len(items))] if isinstance(given, list) else [param]
-        return [self._read_or_error(item, name, modality) for item, name in zip(items, names, strict=True)]
+        if isinstance(given, str | InputObject):
+            return [self.attempt(self._judge, given, param, modality)]
+        self.check_count(len(given), param)
+        ids = [item for item in given if isinstance(item, int)]
+        if len(ids) == len(given):  # one text as its token ids
+            return [self.attempt(self._token_ids, ids, param)]
+        return [self.attempt(self._judge, item, f"{param}[{index}]", modality) for index, item in enumerate(given)]
 
-    def read(self, given: Input | int, param: str, modality: Modality | None = None) -> AnyInput:
-        """One input. Raises InvalidInput naming `param`."""
-        result = self._read_or_error(given, param, modality)
-        if isinstance(result, InvalidInput):
-            raise result
-        return result
+    def read_form(self, files: Sequence[Upload], inputs: Sequence[str]) -> list[AnyInput | InvalidInput]:
+        """Uploaded images, then inputs as strings."""
+        self.check_count(len(files) + len(inputs), "file")
+        read = [self.attempt(self.file, upload.data, f"file[{index}]") for index, upload in enumerate(files)]
+        return read + [self.attempt(self._judge, item, f"input[{index}]", None) for index, item in enumerate(inputs)]
+
+    def check_count(self, count: int, param: str) -> None:
+        """Raise InvalidInput for none, or for more inputs than a request may have."""
+        if not count:
+            raise InvalidInput("nothing to embed: the list is empty", param=param, code="empty_input")
+        if count > self.max_inputs:
+            message = f"{count} inputs; at most {self.max_inputs} a request are accepted"
+            raise InvalidInput(message, param=param, code="too_many_inputs")
+
+    @staticmethod
+    def attempt(read: Callable[P, AnyInput], *args: P.args, **kwargs: P.kwargs) -> AnyInput | InvalidInput:
+        """What `read` returns, or the InvalidInput it raises."""
+        try:
+            return read(*args, **kwargs)
+        except InvalidInput as error:
+            return error
 
     def text(self, text: str, param: str) -> Text:
         """An explicit text. Raises InvalidInput when empty or too long."""
@@ -97,14 +116,19 @@ class InputReader:
         return Text(text, param)
 
     def image(self, source: str, param: str) -> ImageFile:
-        """An explicit image: data URI, base64, URL or, below IMAGE_ROOT, a path."""
-        if not source:
-            raise InvalidInput("the image is empty", param=param, code="empty_input")
-        try:
-            return ImageFile(self._image_bytes(source), param)
-        except InvalidInput as error:
-            error.param = param
-            raise
+        """An explicit image: data URI, base64, URL or, below IMAGE_ROOT, a path. Raises InvalidInput."""
+        with _naming(param):
+            return self._within_limits(self._image_bytes(source) if source else b"", param)
+
+    def file(self, data: bytes, param: str) -> ImageFile:
+        """An uploaded image. Raises InvalidInput."""
+        with _naming(param):
+            return self._within_limits(data, param)
+
+    def _within_limits(self, data: bytes, param: str) -> ImageFile:
+        if not data:
+            raise InvalidInput("the image is empty", code="empty_input")
+        return ImageFile(images.check_bytes(data, self.limits), param)
 
     def _image_bytes(self, source: str) -> bytes:
         if source[:5].lower() == "data:":
@@ -114,12 +138,6 @@ class InputReader:
         if images.looks_like_base64_image(source):
             return images.from_base64(source, self.limits)
         return self._file(source.removeprefix("file://"))
-
-    def _read_or_error(self, given: Input | int, param: str, modality: Modality | None) -> AnyInput | InvalidInput:
-        try:
-            return self._judge(given, param, modality)
-        except InvalidInput as error:
-            return error
 
     def _judge(self, given: Input | int, param: str, modality: Modality | None) -> AnyInput:
         if isinstance(given, InputObject):
@@ -153,7 +171,7 @@ class InputReader:
                 'The operator can allow fetching with ALLOW_IMAGE_URLS=true; a URL as text is {"text": "…"}',
                 code="image_url_refused",
             )
-        return images.check_bytes(self.fetch(url), self.limits)
+        return self.fetch(url)
 
     def _file(self, source: str) -> bytes:
         if self.image_root is None:
@@ -163,7 +181,17 @@ class InputReader:
         if not path.is_relative_to(root) or not path.is_file():
             raise UnsupportedInput("no such image file below the operator's IMAGE_ROOT", code="image_not_found")
         with path.open("rb") as file:
-            return images.check_bytes(file.read(self.limits.max_bytes + 1), self.limits)
+            return file.read(self.limits.max_bytes + 1)  # one more: enough to be refused
+
+
+@contextmanager
+def _naming(param: str) -> Iterator[None]:
+    """An InvalidInput raised inside names this field."""
+    try:
+        yield
+    except InvalidInput as error:
+        error.param = param
+        raise
 
 
 def _claims_to_be_image(text: str) -> bool:
@@ -172,3 +200,14 @@ def _claims_to_be_image(text: str) -> bool:
 
 def _is_url(text: str) -> bool:
     return text[:8].lower().startswith(("http://", "https://")) and not any(map(str.isspace, text))
+
+
+def echo(given: str | InputObject) -> str | InputObject:
+    """An input as it is repeated in an answer: a text whole, an image shortened."""
+    if isinstance(given, InputObject):
+        return InputObject(given.text, given.image and echo_image(given.image))
+    return echo_image(given) if _claims_to_be_image(given) else given
+
+
+def echo_image(source: str) -> str:
+    return source if len(source) <= _ECHOED_CHARS else source[:_ECHOED_CHARS] + "…"

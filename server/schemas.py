@@ -1,28 +1,16 @@
-"""JSON <-> typed structs: what requests and answers look like. The only place that knows key names.
+"""What requests and answers look like: the only place that knows key names. `server/codec.py` reads and writes them.
 
 The same types parse requests, render answers and become `/openapi.json`.
 """
 
 from __future__ import annotations
 
-import base64
-import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import msgspec
-import numpy as np
-import orjson
 from msgspec import UNSET, Meta, Struct, UnsetType
-from numpy.typing import NDArray
-
-from runtime.errors import InvalidInput
 
 Modality = Literal["text", "image"]
 EncodingFormat = Literal["float", "base64"]
-
-RequestT = TypeVar("RequestT")
-
-_PATH = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
 
 
 class InputObject(Struct):
@@ -36,17 +24,134 @@ Input = str | InputObject | list[int]
 Inputs = str | InputObject | list[str | InputObject | int | list[int]]
 
 
+Model = Annotated[str | None, Meta(description="A served model's name; the default one when absent.")]
+Space = Annotated[str | None, Meta(description="409 unless the model's space_id is this one.")]
+OnError = Annotated[
+    Literal["fail", "null"],
+    Meta(description="`fail`: a bad item fails the request. `null`: its result is null, with its error beside it."),
+]
+
+
 class EmbeddingsRequest(Struct, kw_only=True):
     input: Annotated[Inputs, Meta(description="Texts and images, one or a list, mixed at will.")]
-    model: str | None = None
+    model: Model = None
     encoding_format: EncodingFormat | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None
     modality: Annotated[Modality | None, Meta(description="What plain strings are; guessed when absent.")] = None
-    on_error: Annotated[
-        Literal["fail", "null"], Meta(description="`null`: a bad input's embedding is null and its error is given.")
-    ] = "fail"
-    expect_space: Annotated[str | None, Meta(description="409 unless the model's space_id is this one.")] = None
+    on_error: OnError = "fail"
+    expect_space: Space = None
+
+
+class Upload(Struct, frozen=True):
+    """A file of a form."""
+
+    name: str
+    data: bytes
+
+
+class EmbeddingsForm(Struct, kw_only=True):
+    file: Annotated[list[Upload], Meta(description="Image files.")] = []
+    input: Annotated[list[str], Meta(description="Texts, or images as strings; embedded after the files.")] = []
+    model: Model = None
+    encoding_format: EncodingFormat | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+    on_error: OnError = "fail"
+    expect_space: Space = None
+
+
+class RankRequest(Struct, kw_only=True):
+    query: Annotated[str | InputObject | list[str | InputObject], Meta(description="One query or several.")]
+    candidates: Annotated[list[str | InputObject], Meta(description="What is ranked, for each query.")]
+    return_scores: bool = True
+    top_n: Annotated[int, Meta(ge=1)] | None = None
+    model: Model = None
+    expect_space: Space = None
+
+
+class Ranking(Struct, kw_only=True, omit_defaults=True):
+    index: Annotated[int, Meta(description="Place in `candidates`.")]
+    candidate: Annotated[str | InputObject, Meta(description="As sent; an image is shortened.")]
+    score: Annotated[float, Meta(description="Calibrated probability that the two belong together.")] | UnsetType = (
+        UNSET
+    )
+    similarity: Annotated[float, Meta(description="Cosine.")] | UnsetType = UNSET
+
+
+class RankResult(Struct):
+    query: str | InputObject
+    rankings: Annotated[list[Ranking], Meta(description="Best first.")]
+
+
+class ClassifyRequest(Struct, kw_only=True):
+    image: Annotated[str, Meta(description="Data URI, base64, or a URL where fetching is allowed.")]
+    labels: list[str]
+    template: Annotated[str | None, Meta(description="`{}` is the label; the model's own when absent.")] = None
+    multi_label: Annotated[bool, Meta(description="false: a softmax over the labels, so that scores sum to 1.")] = True
+    model: Model = None
+    expect_space: Space = None
+
+
+class ClassifyForm(Struct, kw_only=True):
+    file: list[Upload]
+    labels: Annotated[list[str], Meta(description="`a,b`, or repeated.")]
+    template: str | None = None
+    multi_label: bool = True
+    model: Model = None
+    expect_space: Space = None
+
+
+class Classification(Struct):
+    label: str
+    score: float
+    similarity: float
+
+
+class ClassifyAnswer(Struct):
+    image: str
+    classifications: Annotated[list[Classification], Meta(description="Best first.")]
+    model: str
+
+
+class ClassifyFileAnswer(Struct):
+    filename: str
+    classifications: Annotated[list[Classification], Meta(description="Best first.")]
+    model: str
+
+
+class EvaluationItem(Struct):
+    image: str
+    text: str
+
+
+class EvaluationRequest(EvaluationItem, kw_only=True):
+    model: Model = None
+    expect_space: Space = None
+
+
+class EvaluationBatchRequest(Struct, kw_only=True):
+    items: list[EvaluationItem]
+    on_error: OnError = "null"
+    model: Model = None
+    expect_space: Space = None
+
+
+class Evaluation(Struct):
+    score: float
+    similarity: float
+    model: str
+
+
+class EvaluationResult(Struct, kw_only=True, omit_defaults=True):
+    index: int
+    score: float | None
+    similarity: float | None
+    error: ErrorBody | UnsetType = UNSET
+
+
+class EvaluationBatchAnswer(Struct):
+    results: list[EvaluationResult]
+    model: str
 
 
 Vector = Annotated[
@@ -88,6 +193,12 @@ class Usage(Struct, kw_only=True, omit_defaults=True):
 class EmbeddingsAnswer(Struct, kw_only=True):
     object: Annotated[str, Meta(extra_json_schema={"const": "list"})]
     data: list[EmbeddingItem]
+    model: str
+    usage: Usage
+
+
+class RankAnswer(Struct):
+    results: list[RankResult]
     model: str
     usage: Usage
 
@@ -155,42 +266,3 @@ class HealthAnswer(Struct, kw_only=True):
 
 class ProbeAnswer(Struct):
     status: str
-
-
-def parse(body: bytes, kind: type[RequestT]) -> RequestT:
-    """JSON -> a typed request; unknown keys are ignored. Raises InvalidInput naming the key that is wrong."""
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise invalid(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidInput("the body is not valid JSON in UTF-8", code="invalid_json") from None
-
-
-def invalid(error: msgspec.ValidationError) -> InvalidInput:
-    """msgspec's sentence, its path as `param`: "Expected `int`, got `str`" at input[3]."""
-    message = str(error)
-    path = _PATH.search(message)
-    missing = re.search(r"missing required field `(\w+)`", message)
-    param = path[1] if path else missing[1] if missing else None
-    return InvalidInput(_PATH.sub("", message), param=param or None, code="invalid_value")
-
-
-def render(answer: Any) -> bytes:
-    """A typed answer -> JSON."""
-    return _encoder.encode(answer)
-
-
-def vector(embedding: NDArray[np.float32], encoding: EncodingFormat | None) -> NDArray[np.float32] | str:
-    """One embedding as it is rendered: numbers, or the base64 of little-endian float32."""
-    if encoding == "base64":
-        return base64.b64encode(embedding.astype("<f4", copy=False).tobytes()).decode()
-    return embedding
-
-
-def _encode_array(value: Any) -> msgspec.Raw:
-    # orjson writes float32 straight from the array's memory: no Python list of floats is ever made.
-    return msgspec.Raw(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_encode_array)

@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`."""
+"""`POST /v1/embeddings` and `POST /v1/embeddings/image`."""
 
 from __future__ import annotations
 
@@ -7,48 +7,28 @@ from collections.abc import Sequence
 import falcon
 
 from runtime.errors import InvalidInput
-from runtime.manifest import Manifest
-from server import errors, schemas
-from server.body import read_json
-from server.embedding import Embedding, Outcome, shorten
-from server.inputs import InputReader
-from server.models import Models
-from server.schemas import EmbeddingItem, EmbeddingsAnswer, EmbeddingsRequest, EncodingFormat, Usage
+from server import codec, errors
+from server.embedding import Embedder, Embedding, Outcome, shorten
+from server.inputs import AnyInput
+from server.schemas import EmbeddingItem, EmbeddingsAnswer, EmbeddingsForm, EmbeddingsRequest, Usage
+from server.service import Service
 
 
 class Embeddings:
-    def __init__(self, models: Models, reader: InputReader, max_body_bytes: int) -> None:
-        self._models = models
-        self._reader = reader
-        self._max_body_bytes = max_body_bytes
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        request = read_json(req, EmbeddingsRequest, self._max_body_bytes)
-        call = req.context.call
-        expected = (request.expect_space, req.get_header("X-Embedding-Space"))
-        embedder = self._models.embedder(request.model, call, *expected)
-        inputs = self._reader.read_all(request.input, "input", request.modality)
-        embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
-        name = self._models.find(request.model).name
-        resp.data = schemas.render(answer(embed(inputs, call), request, embedder.model.manifest, name))
+        request = self._service.json(req, EmbeddingsRequest)
+        embedder = self._service.embedder(req, request)
+        inputs = self._service.reader.read_all(request.input, "input", request.modality)
+        resp.data = codec.render(_answer(embedder, inputs, request, req))
 
-
-def answer(outcomes: Sequence[Outcome], request: EmbeddingsRequest, manifest: Manifest, name: str) -> EmbeddingsAnswer:
-    """Outcomes as OpenAI's list. Raises InvalidInput for `dimensions` the model cannot give."""
-    data = [
-        item(index, outcome, manifest, request.dimensions, request.encoding_format)
-        for index, outcome in enumerate(outcomes)
-    ]
-    return EmbeddingsAnswer(object="list", data=data, model=name, usage=usage(outcomes))
-
-
-def item(
-    index: int, outcome: Outcome, manifest: Manifest, dimensions: int | None, encoding: EncodingFormat | None
-) -> EmbeddingItem:
-    if isinstance(outcome, InvalidInput):
-        return EmbeddingItem(object="embedding", index=index, embedding=None, error=errors.body_of(outcome))
-    vector = schemas.vector(shorten(outcome, manifest, dimensions).vector, encoding)
-    return EmbeddingItem(object="embedding", index=index, embedding=vector, truncated=outcome.truncated)
+    def on_post_image(self, req: falcon.Request, resp: falcon.Response) -> None:
+        request = self._service.form(req, EmbeddingsForm)
+        embedder = self._service.embedder(req, request)
+        inputs = self._service.reader.read_form(request.file, request.input)
+        resp.data = codec.render(_answer(embedder, inputs, request, req))
 
 
 def usage(outcomes: Sequence[Outcome]) -> Usage:
@@ -57,3 +37,24 @@ def usage(outcomes: Sequence[Outcome]) -> Usage:
     tokens = sum(embedding.tokens for embedding in good)
     patches = sum(embedding.patches for embedding in good)
     return Usage(prompt_tokens=tokens, total_tokens=tokens, image_patches=patches)
+
+
+def _answer(
+    embedder: Embedder,
+    inputs: Sequence[AnyInput | InvalidInput],
+    request: EmbeddingsRequest | EmbeddingsForm,
+    req: falcon.Request,
+) -> EmbeddingsAnswer:
+    embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
+    outcomes = [
+        shorten(outcome, embedder.model.manifest, request.dimensions) for outcome in embed(inputs, req.context.call)
+    ]
+    data = [_item(index, outcome, request) for index, outcome in enumerate(outcomes)]
+    return EmbeddingsAnswer(object="list", data=data, model=embedder.name, usage=usage(outcomes))
+
+
+def _item(index: int, outcome: Outcome, request: EmbeddingsRequest | EmbeddingsForm) -> EmbeddingItem:
+    if isinstance(outcome, InvalidInput):
+        return EmbeddingItem(object="embedding", index=index, embedding=None, error=errors.body_of(outcome))
+    vector = codec.vector(outcome.vector, request.encoding_format)
+    return EmbeddingItem(object="embedding", index=index, embedding=vector, truncated=outcome.truncated)

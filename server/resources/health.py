@@ -8,7 +8,7 @@ import falcon
 
 from runtime.cpu import CpuBudget, resident_bytes
 from runtime.errors import NotReady
-from server import schemas
+from server import codec
 from server.capacity import rows_per_batch
 from server.models import Models, ServedModel
 from server.schemas import Hardware, HealthAnswer, LaneHealth, ModelHealth, ProbeAnswer
@@ -24,14 +24,14 @@ class Health:
         self._started = time.monotonic()
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
-        resp.data = schemas.render(self._answer())
+        resp.data = codec.render(self._answer())
 
     def on_get_live(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
-        resp.data = schemas.render(ProbeAnswer(status="alive"))
+        resp.data = codec.render(ProbeAnswer(status="alive"))
 
     def on_get_ready(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
         self._models.default.check_ready()
-        resp.data = schemas.render(ProbeAnswer(status="ready"))
+        resp.data = codec.render(ProbeAnswer(status="ready"))
 
     def _answer(self) -> HealthAnswer:
         models = [_model_health(model, self._settings) for model in self._models.all()]

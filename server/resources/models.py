@@ -6,7 +6,7 @@ from datetime import datetime
 
 import falcon
 
-from server import schemas
+from server import codec
 from server.models import Models, ServedModel
 from server.schemas import ModelCard, ModelList
 
@@ -16,10 +16,10 @@ class ModelCollection:
         self._models = models
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
-        resp.data = schemas.render(ModelList(object="list", data=[card(model) for model in self._models.all()]))
+        resp.data = codec.render(ModelList(object="list", data=[card(model) for model in self._models.all()]))
 
     def on_get_one(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:  # noqa: ARG002
-        resp.data = schemas.render(card(self._models.find(name)))
+        resp.data = codec.render(card(self._models.find(name)))
 
 
 def card(model: ServedModel) -> ModelCard:

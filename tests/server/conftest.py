@@ -124,3 +124,16 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def form(fields: list[tuple[str, str | tuple[str, bytes]]]) -> dict[str, object]:
+    """Arguments of a simulated request with a multipart form; a pair (filename, bytes) is a file."""
+    parts = []
+    for name, value in fields:
+        filename, data = value if isinstance(value, tuple) else (None, value.encode())
+        suffix = "" if filename is None else f'; filename="{filename}"'
+        parts.append(
+            f'--edge\r\nContent-Disposition: form-data; name="{name}"{suffix}\r\n\r\n'.encode() + data + b"\r\n"
+        )
+    body = b"".join(parts) + b"--edge--\r\n"
+    return {"body": body, "headers": {"Content-Type": "multipart/form-data; boundary=edge"}}

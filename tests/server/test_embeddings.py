@@ -97,7 +97,7 @@ def test_a_long_text_is_truncated_and_says_so(client):
         ([{"text": ""}], "input[0].text", "empty_input"),
         ([{}], "input[0]", "invalid_input"),
         ({"image": ""}, "input.image", "empty_input"),
-        ([1, 2, 3], "input[0]", "token_ids_refused"),
+        ([1, 2, 3], "input", "token_ids_refused"),
         ([[1, 2], [3]], "input[0]", "token_ids_refused"),
         (["a", 3], "input[1]", "token_ids_refused"),
         (["a", True], "input[1]", "invalid_value"),
