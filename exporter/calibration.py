@@ -25,26 +25,38 @@ _MOST_SKIPPED = 0.1
 _BINS = 4096
 
 
-def image_rows(directory: Path, spec: ImageSpec) -> list[Row]:
-    """Every image below `directory`, as vision rows. Raises ExportError when there are none or many unreadable."""
+def image_files(directory: Path) -> list[Path]:
+    """Every image below `directory`, by name; those that cannot be read are passed over.
+
+    Raises ExportError when there are none, or so many unreadable ones that the folder cannot be what was meant.
+    """
     paths = sorted(path for path in directory.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
-        raise ExportError(
-            f"{directory}: no images here ({', '.join(sorted(IMAGE_SUFFIXES))}); INT8 is calibrated on real ones"
-        )
-    rows: list[Row] = []
-    unreadable: list[str] = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                rows.append(preprocess.pixels(image, spec))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            unreadable.append(f"{path.name} ({error})")
+        known = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise ExportError(f"{directory}: no images here ({known}); artifacts are calibrated and verified on real ones")
+    unreadable = {path: problem for path in paths if (problem := _problem(path))}
     if len(unreadable) > _MOST_SKIPPED * len(paths):
-        few = "; ".join(unreadable[:3])
-        raise ExportError(
-            f"{directory}: {len(unreadable)} of {len(paths)} images cannot be read: {few}; remove or repair them"
-        )
+        few = "; ".join(f"{path.name} ({problem})" for path, problem in list(unreadable.items())[:3])
+        counts = f"{len(unreadable)} of {len(paths)} images cannot be read"
+        raise ExportError(f"{directory}: {counts}: {few}; remove or repair them")
+    return [path for path in paths if path not in unreadable]
+
+
+def _problem(path: Path) -> str | None:
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return str(error) or type(error).__name__
+    return None
+
+
+def image_rows(paths: Sequence[Path], spec: ImageSpec) -> list[Row]:
+    """Vision rows of readable images: pixels uint8 (3, S, S)."""
+    rows: list[Row] = []
+    for path in paths:
+        with Image.open(path) as image:
+            rows.append(preprocess.pixels(image, spec))
     return rows
 
 

@@ -27,7 +27,7 @@ def compare(reference: Floats, candidate: Floats) -> Fidelity:
         rows=len(cosines),
         mean_cosine=round(float(cosines.mean()), 7),
         min_cosine=round(float(cosines.min()), 7),
-        retrieval_agreement=round(float(np.mean(_nearest(left) == _nearest(right))), 4),
+        retrieval_agreement=round(nearest_agreement(left, right), 4),
     )
 
 
@@ -41,6 +41,11 @@ def require(fidelity: Fidelity, tower: Tower, precision: Precision) -> Fidelity:
         f"{fidelity.min_cosine:.5f} at worst over {fidelity.rows} rows; at least {mean} and {worst} are required. "
         "Nothing was written; calibrate on more images and texts like those you will serve, or export fp16 only"
     )
+
+
+def nearest_agreement(left: Floats, right: Floats) -> float:
+    """Share of rows with the same nearest other row in both; (n, d) and (n, k) unit rows."""
+    return float(np.mean(_nearest(left) == _nearest(right)))
 
 
 def _nearest(unit: Floats) -> NDArray[np.intp]:

@@ -77,6 +77,14 @@ class VocabularySpec(msgspec.Struct, frozen=True, kw_only=True):
     width: int
 
 
+class RotationSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The learned basis for shorter vectors; `runtime.rotation` draws the file's layout."""
+
+    file: FileRecord
+    kept: dict[int, float]
+    """Length -> share of held-back calibration rows that keep their nearest other row at that length."""
+
+
 class ImageSpec(msgspec.Struct, frozen=True, kw_only=True):
     """How a picture becomes pixels: squashed to a square, no crop. Normalisation is inside the graph."""
 
@@ -121,6 +129,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: tuple[Artifact, ...]
     toolchain: dict[str, str]
     created: str
+    rotation: RotationSpec | None = None
+    golden: FileRecord | None = None
 
     @classmethod
     def load(cls, directory: Path) -> Manifest:
@@ -157,12 +167,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         have = {(artifact.tower, artifact.precision) for artifact in self.artifacts}
         return tuple(p for p in Precision if all((tower, p) in have for tower in Tower))
 
+    def _files(self) -> list[FileRecord]:
+        optional = [self.golden, self.rotation.file if self.rotation else None]
+        artifacts = [record for artifact in self.artifacts for record in artifact.files]
+        return [self.text.tokenizer, *artifacts, *(record for record in optional if record)]
+
     def _check(self, path: Path) -> None:
         if self.format_version != FORMAT_VERSION:
             message = f"{path}: format {self.format_version}, this version reads {FORMAT_VERSION}; run the export again"
             raise ManifestInvalid(message)
-        records = [self.text.tokenizer, *(record for artifact in self.artifacts for record in artifact.files)]
-        for record in records:
+        for record in self._files():
             if Path(record.path).is_absolute() or ".." in Path(record.path).parts:
                 raise ManifestInvalid(f"{path}: {record.path!r} points outside the model directory")
         if not self.artifacts:

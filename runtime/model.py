@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from runtime import preprocess
-from runtime.errors import ArtifactMissing
+from runtime.errors import ArtifactMissing, UnsupportedInput
 from runtime.manifest import Manifest, Tower, verify_file
 from runtime.providers import ExecutionPlan
+from runtime.rotation import Rotation
 from runtime.scoring import l2_normalize
 from runtime.session import GraphSession
 from runtime.tokenizer import HuggingFaceTokenizer, Tokenizer
@@ -39,15 +40,18 @@ class SiglipModel:
         self,
         manifest: Manifest,
         plan: ExecutionPlan,
+        *,
         sessions: dict[Tower, GraphSession],
         vocabulary: Vocabulary,
         tokenizer: Tokenizer,
+        rotation: Rotation | None = None,
     ) -> None:
         self.manifest = manifest
         self.plan = plan
         self._sessions = sessions
         self._vocabulary = vocabulary
         self._tokenizer = tokenizer
+        self._rotation = rotation
 
     @classmethod
     def load(cls, directory: Path, plan: ExecutionPlan) -> SiglipModel:
@@ -63,7 +67,9 @@ class SiglipModel:
         spec = manifest.artifact(Tower.TEXT, plan.precision).vocabulary
         if spec is None:
             raise ArtifactMissing(f"{directory}: the text artifact names no vocabulary; run the export again")
-        return cls(manifest, plan, sessions, Vocabulary.load(directory, spec), tokenizer)
+        vocabulary = Vocabulary.load(directory, spec)
+        rotation = _load_rotation(directory, manifest)
+        return cls(manifest, plan, sessions=sessions, vocabulary=vocabulary, tokenizer=tokenizer, rotation=rotation)
 
     def prepare_image(self, image: Image.Image) -> NDArray[np.uint8]:
         """Any Pillow image -> one vision row, uint8 (3, S, S). Raises UnsupportedInput."""
@@ -80,6 +86,21 @@ class SiglipModel:
             batch = self._vocabulary.lookup(batch.astype(np.int64, copy=False))
         return l2_normalize(self._sessions[tower].run(batch))
 
+    def shorten(self, embeddings: Floats, dimensions: int) -> Floats:
+        """(n, d) unit -> (n, dimensions) unit. The native length is returned as it is, bit for bit.
+
+        Raises UnsupportedInput (param `dimensions`) for a longer one, or when the model holds no rotation.
+        """
+        native = self.manifest.dimensions
+        if dimensions == native:
+            return embeddings
+        if self._rotation is None or not 0 < dimensions < native:
+            allowed = (
+                f"1 to {native}" if self._rotation else f"{native} only: this model was exported without a rotation"
+            )
+            raise UnsupportedInput(f"dimensions={dimensions}: this model gives {allowed}", param="dimensions")
+        return self._rotation.shorten(embeddings, dimensions)
+
     def embed_images(self, images: list[Image.Image]) -> Floats:
         """(n, d) float32 of unit length, for scripts and the exporter; the server batches `run` itself."""
         return self.run(Tower.VISION, [self.prepare_image(image) for image in images])
@@ -87,3 +108,10 @@ class SiglipModel:
     def embed_texts(self, texts: list[str]) -> Floats:
         """(n, d) float32 of unit length. No template is applied."""
         return self.run(Tower.TEXT, [self.prepare_text(text).ids for text in texts])
+
+
+def _load_rotation(directory: Path, manifest: Manifest) -> Rotation | None:
+    if manifest.rotation is None:
+        return None
+    verify_file(directory, manifest.rotation.file)
+    return Rotation.load(directory, manifest.rotation, manifest.dimensions)

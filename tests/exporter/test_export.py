@@ -15,7 +15,9 @@ from exporter import graphs
 from exporter.errors import ExportError, FidelityError
 from exporter.export import Order, export
 from exporter.quantize import WEIGHT_LIMIT
+from runtime import selftest
 from runtime.cpu import read_cpu_budget
+from runtime.errors import SelfTestFailed, UnsupportedInput
 from runtime.manifest import Manifest, Precision, Tower
 from runtime.model import SiglipModel as ServedModel
 from runtime.providers import CPU, Wishes, plan
@@ -178,7 +180,8 @@ def test_the_manifest_describes_the_directory(exported, reference):
     assert not manifest.text.strip_punctuation
     assert manifest.toolchain["torch"].startswith("2.13.0")
     listed = {record.path for artifact in manifest.artifacts for record in artifact.files}
-    assert {path.name for path in exported.iterdir()} == listed | {"manifest.json", "tokenizer.json"}
+    others = {"manifest.json", "tokenizer.json", "rotation.bin", "golden.msgpack"}
+    assert {path.name for path in exported.iterdir()} == listed | others
 
 
 def test_quantized_graphs_hold_seven_bit_weights(exported):
@@ -218,6 +221,56 @@ def test_graphs_over_the_limit_take_external_data(order, tmp_path, monkeypatch):
     manifest = Manifest.load(directory)
     assert all(artifact.external_data for artifact in manifest.artifacts)
     assert served(directory, Precision.INT8).embed_texts(["a"]).shape == (1, 64)
+
+
+def test_the_finished_directory_passes_its_own_self_test(exported):
+    """Golden rows of both towers, each the kind that goes wrong, agree in every precision."""
+    manifest = Manifest.load(exported)
+    rows = selftest.load_golden(exported, manifest)
+    assert {row.tower for row in rows} == set(Tower)
+    for precision in Precision:
+        assert min(selftest.check(served(exported, precision), rows).values()) >= selftest.FLOOR[precision]
+
+
+def test_a_session_that_answers_wrongly_fails_the_self_test(exported):
+    """Two embeddings swapped is all it takes."""
+    model = served(exported, Precision.INT8)
+    rows = selftest.load_golden(exported, model.manifest)
+    texts = [row for row in rows if row.tower is Tower.TEXT]
+    swapped = [selftest.GoldenRow(text=texts[0].text, embedding=texts[3].embedding)]
+    with pytest.raises(SelfTestFailed, match="text tower"):
+        selftest.check(model, swapped)
+
+
+@pytest.mark.parametrize("tower", list(Tower))
+def test_shorter_vectors_keep_what_the_manifest_says(exported, tower):
+    """A learned prefix, renormalised; the native length is untouched to the last bit."""
+    model = served(exported, Precision.FP32)
+    full = model.embed_texts(TEXTS) if tower is Tower.TEXT else model.embed_images(hard_images())
+    assert model.shorten(full, 64) is full
+    for length in (32, 16, 8, 1):
+        short = model.shorten(full, length)
+        assert short.shape == (len(full), length)
+        assert np.allclose(np.linalg.norm(short, axis=1), 1, atol=1e-5)
+        assert np.array_equal(model.shorten(full[2:3], length)[0], short[2])
+    assert sorted(model.manifest.rotation.kept) == [8, 16, 32]
+
+
+def test_the_rotation_is_orthogonal_and_beats_cutting(exported):
+    """Full rank, so that no length loses the space by construction; a quarter keeps more variance than a plain cut."""
+    directions = np.fromfile(exported / "rotation.bin", "<f4").reshape(64, 64)
+    assert np.allclose(directions @ directions.T, np.eye(64), atol=1e-5)
+    embeddings = served(exported, Precision.FP32).embed_images(hard_images())
+    centred = embeddings - embeddings.mean(axis=0)
+    assert np.square(centred @ directions[:16].T).sum() > 1.5 * np.square(centred[:, :16]).sum()
+
+
+@pytest.mark.parametrize("dimensions", [0, -1, 65, 10_000])
+def test_impossible_dimensions_are_refused_by_name(exported, dimensions):
+    model = served(exported, Precision.INT8)
+    with pytest.raises(UnsupportedInput, match="1 to 64") as caught:
+        model.shorten(model.embed_texts(["a"]), dimensions)
+    assert caught.value.param == "dimensions"
 
 
 # --- what goes wrong, and what is left on disk: nothing ---

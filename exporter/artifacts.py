@@ -1,0 +1,174 @@
+"""One tower: traced, proven against transformers, and derived in every precision, each verified as it is served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from exporter import fidelity, graphs
+from exporter.calibration import Row, observe
+from exporter.checkpoint import Checkpoint
+from exporter.half import to_half
+from exporter.quantize import linear_nodes, quantize
+from runtime.cpu import read_cpu_budget
+from runtime.manifest import Artifact, Precision, Tower, VocabularySpec, record_file
+from runtime.providers import CPU, ExecutionPlan
+from runtime.scoring import l2_normalize
+from runtime.session import GraphSession
+from runtime.vocabulary import Vocabulary, write_vocabulary
+
+Floats = NDArray[np.float32]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+"""Shows an iteration: (items, what they are) -> the same items."""
+
+VOCABULARY_DTYPE = {Precision.FP32: "float32", Precision.FP16: "float16", Precision.INT8: "int8"}
+HELD_BACK = 4
+"""Every fourth calibration row is held back: fidelity is measured on rows that no range was taken from."""
+_TRACE_ROWS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerExport:
+    """One tower on its way. Rows are as serving makes them: pixels (3, S, S) uint8, or token ids (L,) int64."""
+
+    checkpoint: Checkpoint
+    tower: Tower
+    calibration: Sequence[Row]
+    golden: Sequence[Row]
+    directory: Path
+    progress: Progress
+
+    @property
+    def held_back(self) -> Sequence[Row]:
+        return self.calibration[::HELD_BACK]
+
+    @property
+    def exact_vocabulary(self) -> Vocabulary | None:
+        """The checkpoint's own token embedding table, (vocabulary, width) float32, not copied; None for vision."""
+        if self.tower is Tower.VISION:
+            return None
+        return Vocabulary(self.table, None)
+
+    @property
+    def table(self) -> Floats:
+        return np.asarray(self.checkpoint.model.text_model.embeddings.token_embedding.weight.numpy())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerResult:
+    """What one tower contributes to a model directory. Embeddings are FP32's, (n, d) unit rows."""
+
+    artifacts: Sequence[Artifact]
+    calibration: Floats
+    golden: Floats
+
+
+def export_tower(work: TowerExport, precisions: Collection[Precision]) -> TowerResult:
+    """Write the tower's artifacts. Raises FidelityError when any of them disagrees with the checkpoint."""
+    model = _trace(work)
+    (reference_path, *_) = reference_files = _write(work, model, "reference")
+    rows = [*work.golden, *work.calibration]
+    pooled = _run(work, reference_files, Precision.FP32, rows, work.exact_vocabulary)
+    golden, calibration = pooled[: len(work.golden)], pooled[len(work.golden) :]
+    _verify_trace(work, rows[:_TRACE_ROWS], pooled[:_TRACE_ROWS])
+    artifacts = []
+    for precision in sorted(precisions, key=list(Precision).index):
+        files = _write(work, _converted(work, model, reference_path, precision), precision)
+        artifacts.append(_artifact(work, precision, files, calibration[::HELD_BACK]))
+    graphs.remove(reference_path)
+    return TowerResult(artifacts=artifacts, calibration=l2_normalize(calibration), golden=l2_normalize(golden))
+
+
+def _trace(work: TowerExport) -> onnx.ModelProto:
+    from exporter.towers import trace
+
+    path = work.directory / f"{work.tower}_traced.onnx"
+    for _ in work.progress([path], f"{work.tower}: trace"):
+        trace(work.checkpoint, work.tower, path)
+    model = graphs.simplify(path)
+    graphs.remove(path)
+    return model
+
+
+def _verify_trace(work: TowerExport, rows: Sequence[Row], traced: Floats) -> None:
+    """The FP32 graph, its folded constants included, against transformers on the same rows."""
+    import torch
+
+    model, inputs = work.checkpoint.model, torch.from_numpy(np.stack(rows))
+    with torch.no_grad():
+        if work.tower is Tower.VISION:
+            mean, std = (
+                torch.tensor(values).view(1, 3, 1, 1) for values in (work.checkpoint.mean, work.checkpoint.std)
+            )
+            wanted = model.get_image_features(pixel_values=(inputs.float() / 255 - mean) / std)
+        else:
+            wanted = model.get_text_features(input_ids=inputs)
+    fidelity.require(fidelity.compare(wanted.numpy(), traced), work.tower, Precision.FP32)
+
+
+def _converted(work: TowerExport, model: onnx.ModelProto, path: Path, precision: Precision) -> onnx.ModelProto:
+    """`model`, which is also at `path`, in another precision."""
+    if precision is Precision.FP16:
+        return to_half(path)
+    if precision is Precision.INT8:
+        seen = [row for index, row in enumerate(work.calibration) if index % HELD_BACK]
+        shown = work.progress(seen, f"{work.tower}: calibrate")
+        tensors = sorted({node.input[0] for node in linear_nodes(model.graph)})
+        return quantize(model, observe(model, tensors, _inputs(shown, work.exact_vocabulary), work.directory))
+    return model
+
+
+def _artifact(work: TowerExport, precision: Precision, files: Sequence[Path], reference: Floats) -> Artifact:
+    """Measure what was written, as it will be served, against FP32 on the held-back rows."""
+    vocabulary = _write_table(work, precision) if work.tower is Tower.TEXT else None
+    loaded = Vocabulary.load(work.directory, vocabulary) if vocabulary else None
+    pooled = _run(work, files, precision, work.held_back, loaded)
+    measured = fidelity.require(fidelity.compare(reference, pooled), work.tower, precision)
+    graph, *external = (record_file(work.directory, file) for file in files)
+    return Artifact(
+        tower=work.tower,
+        precision=precision,
+        graph=graph,
+        external_data=tuple(external),
+        vocabulary=vocabulary,
+        fidelity=measured,
+    )
+
+
+def _run(
+    work: TowerExport, files: Sequence[Path], precision: Precision, rows: Sequence[Row], vocabulary: Vocabulary | None
+) -> Floats:
+    """Pooled outputs, (n, d), under the session options that will serve them."""
+    plan = ExecutionPlan(
+        provider=CPU,
+        precision=precision,
+        intra_op_threads=read_cpu_budget().cores,
+        rows_per_run=1,
+        reason="verified as served",
+    )
+    session = GraphSession(files[0], plan)
+    shown = work.progress(rows, f"{work.tower}: run {files[0].stem}")
+    return np.concatenate([session.run(row[None]) for row in _inputs(shown, vocabulary)])
+
+
+def _inputs(rows: Iterable[Row], vocabulary: Vocabulary | None) -> Iterator[Row]:
+    """What the graph takes: pixels as they are, token ids looked up."""
+    return (vocabulary.lookup(row.astype(np.int64)) if vocabulary else row for row in rows)
+
+
+def _write(work: TowerExport, model: onnx.ModelProto, what: str) -> list[Path]:
+    return graphs.save(model, work.directory / f"{work.tower}_{what}.onnx")
+
+
+def _write_table(work: TowerExport, precision: Precision) -> VocabularySpec:
+    path, dtype = work.directory / f"vocabulary_{precision}.bin", VOCABULARY_DTYPE[precision]
+    with path.open("wb") as file:
+        write_vocabulary(file, work.table, dtype)
+    rows, width = work.table.shape
+    return VocabularySpec(file=record_file(work.directory, path), dtype=dtype, rows=rows, width=width)

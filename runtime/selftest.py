@@ -1,0 +1,80 @@
+"""Golden rows: inputs of the kinds that go wrong, with their FP32 embeddings, checked on the session that will serve.
+
+A provider that answers plausibly and wrongly is the worst failure an embedding server has; this one is seen at start.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from runtime.errors import SelfTestFailed
+from runtime.manifest import Manifest, Precision, Tower, verify_file
+from runtime.providers import ExecutionPlan
+
+Floats = NDArray[np.float32]
+
+FLOOR = {Precision.FP32: 0.9999, Precision.FP16: 0.999, Precision.INT8: 0.95}
+"""Least cosine of any golden row. A right session is far above, a collapsed or mis-fused one far below."""
+
+
+class Embeds(Protocol):
+    """What is tested: a loaded model."""
+
+    manifest: Manifest
+    plan: ExecutionPlan
+
+    def embed_images(self, images: list[Image.Image]) -> Floats: ...
+    def embed_texts(self, texts: list[str]) -> Floats: ...
+
+
+class GoldenRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One input and its FP32 embedding, little-endian float32 of unit length."""
+
+    embedding: bytes
+    text: str | None = None
+    png: bytes | None = None
+
+    @property
+    def tower(self) -> Tower:
+        return Tower.VISION if self.png is not None else Tower.TEXT
+
+
+def save_golden(path: Path, rows: list[GoldenRow]) -> None:
+    path.write_bytes(msgspec.msgpack.encode(rows))
+
+
+def load_golden(directory: Path, manifest: Manifest) -> list[GoldenRow]:
+    """The manifest's golden rows; raises ArtifactCorrupt when the file is not the exporter's."""
+    if manifest.golden is None:
+        return []
+    return msgspec.msgpack.decode(verify_file(directory, manifest.golden).read_bytes(), type=list[GoldenRow])
+
+
+def check(model: Embeds, rows: list[GoldenRow]) -> dict[Tower, float]:
+    """Embed every golden row on this machine. -> each tower's least cosine; raises SelfTestFailed below FLOOR."""
+    cosines = {tower: _least_cosine(model, tower, rows) for tower in Tower if any(row.tower is tower for row in rows)}
+    for tower, cosine in cosines.items():
+        if not cosine >= FLOOR[model.plan.precision]:
+            raise SelfTestFailed(
+                f"{model.manifest.name}: the {tower} tower ({model.plan.precision}, {model.plan.provider}) is wrong: "
+                f"cosine {cosine:.4f} to the exporter's FP32 embeddings; choose another PRECISION or DEVICE"
+            )
+    return cosines
+
+
+def _least_cosine(model: Embeds, tower: Tower, rows: list[GoldenRow]) -> float:
+    mine = [row for row in rows if row.tower is tower]
+    if tower is Tower.VISION:
+        got = model.embed_images([Image.open(io.BytesIO(row.png)) for row in mine if row.png is not None])
+    else:
+        got = model.embed_texts([row.text for row in mine if row.text is not None])
+    wanted = np.stack([np.frombuffer(row.embedding, "<f4") for row in mine])
+    cosines = np.nan_to_num(np.sum(got * wanted, axis=1), nan=-1.0)
+    return round(float(cosines.min()), 6)
