@@ -9,7 +9,7 @@ SOURCES := pyproject.toml constraints.txt deploy/install.sh
 
 .PHONY: serve test lint types pytest test-clients format export evaluate demo-data demo-model demo-export demo-evaluate clean
 
-serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8080
+serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
 	MODEL=$(MODEL) $(SERVE)/bin/siglip-edge serve
 
 test: lint types pytest  ## everything that has to hold before a commit

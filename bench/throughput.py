@@ -1,0 +1,148 @@
+"""Closed-loop load on a real server of one model: rates, latencies and the kernel's own memory figures.
+
+    python -m bench.throughput MODEL [--photos DIR] [--clients 8] [--seconds 15]
+
+Clients send one photograph or one text a request, each text different, the cache off. Everything runs on this
+machine, so a client's own work (an HTTP request and its base64) is part of the figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import http.client
+import itertools
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+Payload = Callable[[int], dict[str, object]]
+"""Request number -> JSON body."""
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    pid: int
+    start_s: float
+    """Seconds from process start to the first 200 of /health/ready."""
+
+    def post(self, connection: http.client.HTTPConnection, body: dict[str, object]) -> None:
+        connection.request("POST", "/v1/embeddings", json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != http.client.OK:
+            sys.exit(f"{answer.status}: {text[:300]!r}")
+
+    def memory_mb(self) -> dict[str, float]:
+        """Pss, private and anonymous memory of all its processes, from /proc/*/smaps_rollup."""
+        totals: dict[str, float] = {}
+        for pid in [self.pid, *_children(self.pid)]:
+            for name, kilobytes in re.findall(
+                r"^(\w+):\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M
+            ):
+                totals[name] = totals.get(name, 0.0) + int(kilobytes) / 1024
+        private = totals["Private_Clean"] + totals["Private_Dirty"]
+        return {"resident": totals["Rss"], "pss": totals["Pss"], "private": private, "anonymous": totals["Anonymous"]}
+
+
+@contextmanager
+def serving(model: Path, **settings: str) -> Iterator[Server]:
+    """A real gunicorn on a free loopback port, stopped at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    fixed = {"MODEL": str(model), "PORT": str(port), "LOG_LEVEL": "error", "EMBEDDING_CACHE_SIZE": "0"}
+    command = [str(Path(sys.executable).with_name("siglip-edge")), "serve"]
+    started = time.monotonic()
+    process = subprocess.Popen(command, env={**os.environ, **fixed, **settings})
+    try:
+        while not _is_ready(port):
+            if process.poll() is not None:
+                sys.exit(f"the server stopped with status {process.returncode}")
+            time.sleep(0.02)
+        yield Server(port, process.pid, time.monotonic() - started)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def load(server: Server, payload: Payload, clients: int, seconds: float) -> list[float]:
+    """Run `clients` closed loops for `seconds`; -> the latencies, in seconds, of the requests that ended in time."""
+    numbers, latencies, ending = itertools.count(), [], time.monotonic() + seconds
+
+    def client() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=120)
+        while (started := time.monotonic()) < ending:
+            server.post(connection, payload(next(numbers)))
+            latencies.append(time.monotonic() - started)
+
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return latencies
+
+
+def photo_payload(photos: Path) -> Payload:
+    encoded = [base64.b64encode(path.read_bytes()).decode() for path in sorted(photos.glob("*.jpg"))]
+    if not encoded:
+        sys.exit(f"{photos}: no photographs (*.jpg) here; give a folder with --photos")
+    return lambda number: {"input": {"image": encoded[number % len(encoded)]}, "encoding_format": "base64"}
+
+
+def text_payload(number: int) -> dict[str, object]:
+    return {"input": f"photograph number {number} of a cat on a chair", "encoding_format": "base64"}
+
+
+def report(name: str, latencies: list[float], seconds: float) -> None:
+    cuts = statistics.quantiles(latencies, n=100)
+    rate = len(latencies) / seconds
+    print(
+        f"{name:7} {rate:8.1f}/s   p50 {1000 * cuts[49]:7.1f} ms   p99 {1000 * cuts[98]:7.1f} ms   ({len(latencies)} requests)"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--photos", type=Path, default=Path("../shared/photos"))
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=15.0)
+    arguments = parser.parse_args()
+    with serving(arguments.model.resolve()) as server:
+        print(f"ready after {server.start_s:.2f} s")
+        for name, payload in (("images", photo_payload(arguments.photos)), ("texts", text_payload)):
+            load(server, payload, arguments.clients, 2.0)  # warm-up
+            report(name, load(server, payload, arguments.clients, arguments.seconds), arguments.seconds)
+        print("memory, MB: " + ", ".join(f"{name} {value:.0f}" for name, value in server.memory_mb().items()))
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == http.client.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+if __name__ == "__main__":
+    main()
