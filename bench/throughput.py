@@ -49,7 +49,7 @@ class Server:
         totals: dict[str, float] = {}
         for pid in [self.pid, *_children(self.pid)]:
             for name, kilobytes in re.findall(
-                r"^(\w+):\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M
+                r"^(\w+):\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE
             ):
                 totals[name] = totals.get(name, 0.0) + int(kilobytes) / 1024
         private = totals["Private_Clean"] + totals["Private_Dirty"]
@@ -109,9 +109,8 @@ def text_payload(number: int) -> dict[str, object]:
 def report(name: str, latencies: list[float], seconds: float) -> None:
     cuts = statistics.quantiles(latencies, n=100)
     rate = len(latencies) / seconds
-    print(
-        f"{name:7} {rate:8.1f}/s   p50 {1000 * cuts[49]:7.1f} ms   p99 {1000 * cuts[98]:7.1f} ms   ({len(latencies)} requests)"
-    )
+    p50, p99 = 1000 * cuts[49], 1000 * cuts[98]
+    print(f"{name:7} {rate:8.1f}/s   p50 {p50:7.1f} ms   p99 {p99:7.1f} ms   ({len(latencies)} requests)")
 
 
 def main() -> None:
