@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import falcon
 
 from runtime.cpu import CpuBudget, read_cpu_budget
 from runtime.manifest import Manifest, Precision, Tower
 from runtime.model import Row, SiglipModel
-from runtime.providers import ExecutionPlan, Wishes, plan
+from runtime.providers import Wishes, plan
 from runtime.session import available_providers
 from server import errors, images, selftest
 from server.cache import EmbeddingCache
@@ -19,16 +22,24 @@ from server.capacity import intra_op_threads, rows_per_batch, worker_count
 from server.embedding import Embedder, Floats, Lane, Model
 from server.images import ImageLimits
 from server.inputs import InputReader
-from server.middleware import CallMiddleware
+from server.metrics import Metrics
+from server.middleware import EXPOSED_HEADERS, AdmissionMiddleware, CallMiddleware, KeyMiddleware
 from server.models import Models, ServedModel
 from server.resources.classify import Classify
 from server.resources.embeddings import Embeddings
 from server.resources.evaluation import Evaluate
 from server.resources.health import Health
+from server.resources.metrics import MetricsText
 from server.resources.models import ModelCollection
 from server.resources.rank import Rank
 from server.service import Service
 from server.settings import Settings
+
+_OPEN_PATHS = ("/health", "/docs", "/openapi.json")
+"""Answered without a key: probes have none, and the documentation holds no secret."""
+
+_SPARE_THREADS = 2
+"""Threads that no embedding request may hold, so that probes are answered under any load."""
 
 App = falcon.App[falcon.Request, falcon.Response]
 
@@ -43,32 +54,35 @@ def create_app(
 
     Raises ModelError or ProviderUnavailable for what can be known before loading.
     """
-    cpu = read_cpu_budget()
-    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
-    served = [_ready(model, settings, cpu, limits)] if model else _from_directories(settings, cpu, limits)
+    parts = _Parts(settings, read_cpu_budget(), Metrics())
+    served = [parts.ready(model)] if model else parts.from_directories()
     models = Models(served, on_failure=on_load_failure)
-    app = falcon.App(middleware=_middleware(settings, models))
+    for one in served:
+        parts.metrics.describe(one)
+    app = falcon.App(middleware=_middleware(settings, models, parts.metrics))
     app.req_options.strip_url_path_trailing_slash = True
     errors.install(app)
-    _add_routes(app, settings, models, cpu, limits)
+    _add_routes(app, parts, models)
     if model is None:
         models.start()
     return app
 
 
-def _middleware(settings: Settings, models: Models) -> list[CallMiddleware]:
-    return [CallMiddleware(settings.request_timeout_s, models.default.manifest.space_id)]
+def _middleware(settings: Settings, models: Models, metrics: Metrics) -> list[Any]:
+    """Outermost first: whatever is refused further in still gets its id, its headers and its line in the log."""
+    space = models.default.manifest.space_id
+    chain: list[Any] = [CallMiddleware(settings.request_timeout_s, space, metrics.observe_request)]
+    if origins := settings.cors_allow_origins:
+        allowed = "*" if "*" in origins else origins
+        chain.append(falcon.CORSMiddleware(allow_origins=allowed, expose_headers=EXPOSED_HEADERS))
+    if keys := settings.keys:
+        chain.append(KeyMiddleware(keys, _OPEN_PATHS if settings.protect_metrics else (*_OPEN_PATHS, "/metrics")))
+    chain.append(AdmissionMiddleware(settings.threads - _SPARE_THREADS))
+    return chain
 
 
-def _add_routes(app: App, settings: Settings, models: Models, cpu: CpuBudget, limits: ImageLimits) -> None:
-    reader = InputReader(
-        limits=limits,
-        max_inputs=settings.max_batch_size,
-        max_text_chars=settings.max_text_chars,
-        accept_token_ids=settings.accept_token_ids,
-        image_root=settings.image_root,
-    )
-    service = Service(models, reader, settings.max_body_bytes)
+def _add_routes(app: App, parts: _Parts, models: Models) -> None:
+    service = Service(models, parts.reader(), parts.settings.max_body_bytes)
     embeddings = Embeddings(service)
     app.add_route("/v1/embeddings", embeddings)
     app.add_route("/embeddings", embeddings)
@@ -83,74 +97,95 @@ def _add_routes(app: App, settings: Settings, models: Models, cpu: CpuBudget, li
     collection = ModelCollection(models)
     app.add_route("/v1/models", collection)
     app.add_route("/v1/models/{name}", collection, suffix="one")
-    health = Health(models, settings, cpu, worker_count(settings, cpu))
+    health = Health(models, parts.settings, parts.cpu)
     app.add_route("/health", health)
     app.add_route("/health/live", health, suffix="live")
     app.add_route("/health/ready", health, suffix="ready")
+    if parts.settings.enable_metrics:
+        app.add_route("/metrics", MetricsText(parts.metrics))
 
 
-def _from_directories(settings: Settings, cpu: CpuBudget, limits: ImageLimits) -> list[ServedModel]:
-    return [_loadable(name, path, settings, cpu, limits) for name, path in settings.named_models.items()]
+@dataclass(frozen=True)
+class _Parts:
+    """What everything else is made from."""
 
+    settings: Settings
+    cpu: CpuBudget
+    metrics: Metrics
 
-def _loadable(name: str, directory: Path, settings: Settings, cpu: CpuBudget, limits: ImageLimits) -> ServedModel:
-    manifest = Manifest.load(directory)
-    execution = plan(available_providers(), cpu, manifest, _wishes(settings, cpu))
+    @property
+    def limits(self) -> ImageLimits:
+        return ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
 
-    def load() -> Embedder:
-        model = SiglipModel.load(directory, execution)
-        selftest.check(model)
-        if settings.enable_warmup:
-            selftest.warm_up(model, steps=settings.warmup_steps, rows=settings.warmup_batch_size)
-        return _embedder(name, model, settings, cpu, limits)
-
-    return ServedModel(name, manifest, execution, load)
-
-
-def _ready(model: Model, settings: Settings, cpu: CpuBudget, limits: ImageLimits) -> ServedModel:
-    embedder = _embedder(model.manifest.name, model, settings, cpu, limits)
-    return ServedModel(model.manifest.name, model.manifest, model.plan, lambda: embedder, embedder)
-
-
-def _wishes(settings: Settings, cpu: CpuBudget) -> Wishes:
-    return Wishes(
-        device=settings.device,
-        precision=None if settings.precision == "auto" else Precision(settings.precision),
-        workers=worker_count(settings, cpu),
-        intra_op_threads=intra_op_threads(settings, cpu),
-    )
-
-
-def _embedder(name: str, model: Model, settings: Settings, cpu: CpuBudget, limits: ImageLimits) -> Embedder:
-    return Embedder(
-        name,
-        model,
-        _lanes(model, settings, model.plan),
-        EmbeddingCache(settings.embedding_cache_bytes),
-        lambda data: images.decode(data, limits),
-        max_decoding=cpu.cores,
-        wait_for_room=settings.queue_overflow_action == "wait",
-    )
-
-
-def _lanes(model: Model, settings: Settings, execution: ExecutionPlan) -> dict[Tower, Lane]:
-    """A lane a tower; the text lane goes first, because a pile of images would make a search box wait."""
-    turn = threading.BoundedSemaphore(settings.max_concurrent_batches)
-
-    def lane(tower: Tower, gives_way_to: Lane | None = None) -> Lane:
-        def run(rows: list[Row]) -> list[Floats]:
-            with turn:
-                # Copied: a kept vector must not keep its whole batch in memory.
-                return [vector.copy() for vector in model.run(tower, rows)]
-
-        return Lane(
-            run,
-            name=tower,
-            max_batch=rows_per_batch(settings, execution),
-            max_rows=settings.max_queue_size,
-            wait_s=settings.batch_wait_time_ms / 1000,
-            gives_way_to=gives_way_to,
+    def reader(self) -> InputReader:
+        return InputReader(
+            limits=self.limits,
+            max_inputs=self.settings.max_batch_size,
+            max_text_chars=self.settings.max_text_chars,
+            accept_token_ids=self.settings.accept_token_ids,
+            image_root=self.settings.image_root,
         )
 
-    text = lane(Tower.TEXT)
-    return {Tower.TEXT: text, Tower.VISION: lane(Tower.VISION, gives_way_to=text)}
+    def ready(self, model: Model) -> ServedModel:
+        """A model that is there already."""
+        embedder = self._embedder(model.manifest.name, model)
+        return ServedModel(model.manifest.name, model.manifest, model.plan, lambda: embedder, embedder)
+
+    def from_directories(self) -> list[ServedModel]:
+        return [self._loadable(name, directory) for name, directory in self.settings.named_models.items()]
+
+    def _loadable(self, name: str, directory: Path) -> ServedModel:
+        manifest = Manifest.load(directory)
+        execution = plan(available_providers(), self.cpu, manifest, self._wishes())
+
+        def load() -> Embedder:
+            model = SiglipModel.load(directory, execution)
+            selftest.check(model)
+            if self.settings.enable_warmup:
+                selftest.warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
+            return self._embedder(name, model)
+
+        return ServedModel(name, manifest, execution, load)
+
+    def _wishes(self) -> Wishes:
+        precision = self.settings.precision
+        return Wishes(
+            device=self.settings.device,
+            precision=None if precision == "auto" else Precision(precision),
+            workers=worker_count(self.settings, self.cpu),
+            intra_op_threads=intra_op_threads(self.settings, self.cpu),
+        )
+
+    def _embedder(self, name: str, model: Model) -> Embedder:
+        return Embedder(
+            name,
+            model,
+            self._lanes(model),
+            EmbeddingCache(self.settings.embedding_cache_bytes, self.metrics.count_lookup),
+            lambda data: images.decode(data, self.limits),
+            max_decoding=self.cpu.cores,
+            wait_for_room=self.settings.queue_overflow_action == "wait",
+        )
+
+    def _lanes(self, model: Model) -> dict[Tower, Lane]:
+        """A lane a tower; the text lane goes first, because a pile of images would make a search box wait."""
+        turn = threading.BoundedSemaphore(self.settings.max_concurrent_batches)
+
+        def lane(tower: Tower, gives_way_to: Lane | None = None) -> Lane:
+            def run(rows: list[Row]) -> list[Floats]:
+                with turn:
+                    # Copied: a kept vector must not keep its whole batch in memory.
+                    return [vector.copy() for vector in model.run(tower, rows)]
+
+            return Lane(
+                run,
+                name=tower,
+                max_batch=rows_per_batch(self.settings, model.plan),
+                max_rows=self.settings.max_queue_size,
+                wait_s=self.settings.batch_wait_time_ms / 1000,
+                gives_way_to=gives_way_to,
+                observe=partial(self.metrics.observe_batch, tower),
+            )
+
+        text = lane(Tower.TEXT)
+        return {Tower.TEXT: text, Tower.VISION: lane(Tower.VISION, gives_way_to=text)}

@@ -28,11 +28,12 @@ _NEVER_ABANDONED: Callable[[], bool] = lambda: False  # noqa: E731 - a constant
 
 @dataclass(frozen=True)
 class BatchReport:
-    """One finished run: how many rows, how long, and whether it failed."""
+    """One finished run: how many rows, how long, whether it failed, and how many rows wait after it."""
 
     rows: int
     seconds: float
     failed: bool
+    waiting: int
 
 
 class Job(Generic[RowT, OutT]):
@@ -266,7 +267,7 @@ class MicroBatcher(Generic[RowT, OutT]):
         if failure is not None:
             for job, _ in batch:
                 job.fail(failure)  # its rows still waiting are dropped when their turn comes
-        self._observe(BatchReport(len(batch), now - started, failure is not None))
+        self._observe(BatchReport(len(batch), now - started, failure is not None, self.depth))
 
     def _outputs(self, rows: list[RowT]) -> tuple[Sequence[OutT], Exception | None]:
         try:

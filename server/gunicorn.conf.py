@@ -8,7 +8,10 @@ Workers import `server.wsgi` after fork (no preload): a session's threads and a 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
+from typing import Any
 
 from runtime.cpu import read_cpu_budget
 from server.capacity import worker_count
@@ -29,5 +32,19 @@ keepalive = 75  # longer than the usual proxies' 60 s: they close first, so no r
 timeout = 30  # of the worker's main loop, which never computes; a request's own time is REQUEST_TIMEOUT
 graceful_timeout = int(_settings.request_timeout_s) + 5  # SIGTERM: whatever was admitted is answered
 control_socket_disable = True  # no management interface that nobody asked for
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") and os.access("/dev/shm", os.W_OK) else None  # noqa: PTH112, S108
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - memory, not a disk that may stall
 loglevel = "warning" if _settings.log_level == "info" else _settings.log_level
+
+# Every start counts from zero in a directory of its own; workers inherit the variable before they import the library.
+_metrics_dir = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="siglip-edge-", dir=worker_tmp_dir)
+
+
+def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    """A dead worker's gauges leave /metrics; its counts stay."""
+    from prometheus_client import multiprocess  # noqa: PLC0415 - the parent needs it only now
+
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]
+
+
+def on_exit(server: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    shutil.rmtree(_metrics_dir, ignore_errors=True)

@@ -177,11 +177,14 @@ class InputReader:
         if self.image_root is None:
             raise UnsupportedInput("not an image: send a data URI or base64 (paths need the operator's IMAGE_ROOT)")
         root = self.image_root.resolve()
-        path = (root / source).resolve()
-        if not path.is_relative_to(root) or not path.is_file():
-            raise UnsupportedInput("no such image file below the operator's IMAGE_ROOT", code="image_not_found")
-        with path.open("rb") as file:
-            return file.read(self.limits.max_bytes + 1)  # one more: enough to be refused
+        try:
+            path = (root / source).resolve()
+            if path.is_relative_to(root) and path.is_file():
+                with path.open("rb") as file:
+                    return file.read(self.limits.max_bytes + 1)  # one more: enough to be refused
+        except (OSError, ValueError):  # unreadable, or a name that no file can have
+            pass
+        raise UnsupportedInput("no such image file below the operator's IMAGE_ROOT", code="image_not_found")
 
 
 @contextmanager

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import falcon
 
+from runtime.errors import Overloaded
 from server.call import Call, has_hung_up, request_id
+
+EXPOSED_HEADERS = "X-Request-ID, X-Embedding-Space, Server-Timing, Retry-After"
+"""What a browser's script may read of an answer."""
 
 access = logging.getLogger("siglip_edge.access")
 
@@ -59,3 +66,52 @@ class CallMiddleware:
             *(req.method, route, status, 1000 * call.elapsed, call.request_id),
             extra={"request_id": call.request_id, "method": req.method, "route": route, "status": status},
         )
+
+
+class AdmissionMiddleware:
+    """At most `limit` requests with a body at once, the others get 429: a thread always stays free for the probes."""
+
+    def __init__(self, limit: int) -> None:
+        self._free = threading.BoundedSemaphore(limit)
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
+        if req.method != "POST":
+            return
+        if not self._free.acquire(blocking=False):
+            raise Overloaded("the server holds as many requests as it can")
+        req.context.admitted = True
+
+    def process_response(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,  # noqa: ARG002
+        resource: Any,  # noqa: ARG002
+        req_succeeded: bool,  # noqa: ARG002, FBT001
+    ) -> None:
+        if getattr(req.context, "admitted", False):
+            self._free.release()
+
+
+class KeyMiddleware:
+    """Asks for one of the keys as `Authorization: Bearer …` on every path but the open ones."""
+
+    def __init__(self, keys: Iterable[str], open_paths: tuple[str, ...]) -> None:
+        self._digests = [_digest(key) for key in keys]
+        self._open_paths = open_paths
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
+        if req.method == "OPTIONS" or req.path.startswith(self._open_paths):  # a browser's preflight has no key
+            return
+        scheme, _, key = (req.auth or "").partition(" ")
+        # All keys are compared, each in constant time: how long it takes tells nothing about any of them.
+        matches = [hmac.compare_digest(_digest(key.strip()), digest) for digest in self._digests]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise falcon.HTTPUnauthorized(
+                title="Invalid API key",
+                description="Send one of the server's keys as Authorization: Bearer <key>.",
+                challenges=["Bearer"],
+            )
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

@@ -45,6 +45,17 @@ class ServedModel:
                 self.embedder = self.open()
             return self.embedder
 
+    @property
+    def status(self) -> str:
+        """`ready`, or why not."""
+        if self.embedder is None and not self.failure and not self.loading.locked():
+            return "not loaded"
+        try:
+            self.check_ready()
+        except NotReady as error:
+            return str(error)
+        return "ready"
+
     def check_ready(self) -> None:
         """Raise NotReady while loading, after a failed load, or when work is there and none gets finished."""
         if self.failure:

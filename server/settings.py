@@ -156,6 +156,19 @@ class Settings:
             raise SettingsInvalid(message)
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """API_KEYS and the lines of API_KEYS_FILE. Raises SettingsInvalid when the file cannot be read or is empty."""
+        if self.api_keys_file is None:
+            return self.api_keys
+        try:
+            lines = [line.strip() for line in self.api_keys_file.read_text().splitlines() if line.strip()]
+        except OSError as error:
+            raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file}: {error.strerror}; allowed: a file") from None
+        if not lines:  # an empty file must not mean an open server
+            raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file} is empty; allowed: a file with a key a line")
+        return (*self.api_keys, *lines)
+
+    @property
     def named_models(self) -> dict[str, Path]:
         """Every served name and its directory, the default first."""
         listed = self.models or ((self.model.name, self.model),)

@@ -7,20 +7,18 @@ import time
 import falcon
 
 from runtime.cpu import CpuBudget, resident_bytes
-from runtime.errors import NotReady
 from server import codec
-from server.capacity import rows_per_batch
+from server.capacity import rows_per_batch, worker_count
 from server.models import Models, ServedModel
 from server.schemas import Hardware, HealthAnswer, LaneHealth, ModelHealth, ProbeAnswer
 from server.settings import Settings
 
 
 class Health:
-    def __init__(self, models: Models, settings: Settings, cpu: CpuBudget, workers: int) -> None:
+    def __init__(self, models: Models, settings: Settings, cpu: CpuBudget) -> None:
         self._models = models
         self._settings = settings
         self._cpu = cpu
-        self._workers = workers
         self._started = time.monotonic()
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
@@ -43,7 +41,7 @@ class Health:
             hardware=_hardware(self._cpu),
             queue_size=sum(lane.queue_size for lane in lanes),
             max_queue_size=self._settings.max_queue_size,
-            workers=self._workers,
+            workers=worker_count(self._settings, self._cpu),
             active_workers=sum(lane.busy for lane in lanes),
             total_workers=len(lanes),
             batch_size=self._settings.batch_size,
@@ -64,16 +62,10 @@ def _hardware(cpu: CpuBudget) -> Hardware:
 
 
 def _model_health(model: ServedModel, settings: Settings) -> ModelHealth:
-    try:
-        model.check_ready()
-    except NotReady as error:
-        status = str(error)
-    else:
-        status = "ready"
     plan = model.plan
     return ModelHealth(
         id=model.name,
-        status=status,
+        status=model.status,
         space_id=model.manifest.space_id,
         provider=plan.provider,
         precision=plan.precision,

@@ -228,9 +228,10 @@ def test_a_full_queue_is_429_with_retry_after(client_of, fake):
     import threading
 
     waiting = [threading.Thread(target=embed, args=(client, text)) for text in ("one", "two", "three")]
-    for thread in waiting:
+    waiting[0].start()
+    assert fake.entered.acquire(timeout=30)  # the first is inside the run; the others fill the queue
+    for thread in waiting[1:]:
         thread.start()
-    assert fake.entered.acquire(timeout=30)
     wait_until(lambda: client.simulate_get("/health").json["queue_size"] == 2)
     answer = client.simulate_post("/v1/embeddings", json={"input": "four"})
     fake.gate.set()
