@@ -124,6 +124,16 @@ class _Parts:
             max_text_chars=self.settings.max_text_chars,
             accept_token_ids=self.settings.accept_token_ids,
             image_root=self.settings.image_root,
+            fetch=self._fetcher() if self.settings.allow_image_urls else None,
+        )
+
+    def _fetcher(self) -> Callable[[str], bytes]:
+        from server.urls import ImageFetcher  # noqa: PLC0415 - an HTTP client is in memory only where it is allowed
+
+        return ImageFetcher(
+            max_bytes=self.settings.max_image_bytes,
+            hosts=tuple(host.lower() for host in self.settings.image_url_hosts),
+            timeout_s=min(10.0, self.settings.request_timeout_s),
         )
 
     def ready(self, model: Model) -> ServedModel:

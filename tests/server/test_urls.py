@@ -1,0 +1,196 @@
+"""Image URLs: a hostile web server on loopback, reached only through injected resolution."""
+
+from __future__ import annotations
+
+import http.server
+import itertools
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from runtime.errors import ImageTooLarge, UndecodableImage, UnsupportedInput
+from server.urls import ImageFetcher, is_global
+from tests.server.conftest import png
+
+
+class Site(http.server.BaseHTTPRequestHandler):
+    """Paths that behave badly, and one that does not."""
+
+    def do_GET(self) -> None:
+        self.server.seen.append((self.path, dict(self.headers)))
+        getattr(self, "get" + self.path.partition("?")[0].replace("/", "_"))()
+
+    def answer(self, status=200, body=b"", **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def get_red(self):
+        self.answer(200, png(), Content_Type="image/png")
+
+    def get_hop(self):
+        self.answer(302, Location="/red")
+
+    def get_loop(self):
+        self.answer(302, Location="/loop")
+
+    def get_inside(self):
+        self.answer(302, Location="http://inside.example/red")
+
+    def get_file(self):
+        self.answer(302, Location="file:///etc/passwd")
+
+    def get_html(self):
+        self.answer(200, b"<html>", Content_Type="text/html")
+
+    def get_missing(self):
+        self.answer(404, Content_Type="image/png")
+
+    def get_endless(self):
+        self.answer(200, Content_Type="image/png")
+        try:
+            for _ in itertools.count():
+                self.wfile.write(b"x" * 65536)
+        except OSError:
+            pass
+
+    def get_drip(self):
+        """A byte now and then, for ever."""
+        self.answer(200, Content_Type="image/png")
+        try:
+            while not self.server.stopped.wait(0.01):
+                self.wfile.write(b"x")
+        except OSError:
+            pass
+
+    def log_message(self, *args) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[http.server.ThreadingHTTPServer]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    server.daemon_threads = True
+    server.seen, server.stopped = [], threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.stopped.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def fetch(site):
+    """Every name but inside.example resolves to the site; loopback stands for a global address."""
+    addresses = {"inside.example": ["10.0.0.1"], "both.example": ["127.0.0.1", "10.0.0.1"], "none.example": []}
+    port = site.server_address[1]
+
+    def fetch(path: str, host: str = "cats.example", **options) -> bytes:
+        fetcher = ImageFetcher(
+            **{
+                "max_bytes": 1 << 20,
+                "timeout_s": 20.0,
+                "resolve": lambda name, port: addresses.get(name, ["127.0.0.1"]),
+                "is_allowed": lambda address: address == "127.0.0.1",
+                "ports": (port, 80),
+                **options,
+            }
+        )
+        return fetcher(f"http://{host}:{port}{path}")
+
+    return fetch
+
+
+def test_an_image_is_fetched_from_the_checked_address(fetch, site):
+    """The name is resolved once; the request says Host and nothing of ours but what it needs."""
+    calls = []
+    body = fetch("/red?size=1", resolve=lambda name, port: calls.append(name) or ["127.0.0.1"])
+    assert body == png()
+    assert calls == ["cats.example"]
+    path, headers = site.seen[-1]
+    assert path == "/red?size=1"
+    assert headers["Host"].startswith("cats.example:")
+    assert {"Cookie", "Authorization"}.isdisjoint(headers)
+
+
+def test_a_redirect_is_followed_and_checked(fetch):
+    """A redirect to an allowed place is followed; a loop, an inner address and another scheme are refused."""
+    assert fetch("/hop") == png()
+    with pytest.raises(UndecodableImage, match="redirects more than 3 times"):
+        fetch("/loop")
+    with pytest.raises(UnsupportedInput, match="not on the public internet"):
+        fetch("/inside")
+    with pytest.raises(UnsupportedInput, match="http or https"):
+        fetch("/file")
+
+
+@pytest.mark.parametrize("host", ["inside.example", "both.example", "none.example"])
+def test_every_address_must_be_allowed(fetch, host, site):
+    """A name with one inner address among others is refused, and nothing is sent."""
+    before = len(site.seen)
+    with pytest.raises(UnsupportedInput, match="not on the public internet"):
+        fetch("/red", host=host)
+    assert len(site.seen) == before
+
+
+def test_listed_hosts_only(fetch):
+    """With IMAGE_URL_HOSTS another host is refused before it is resolved."""
+    assert fetch("/red", hosts=("cats.example",)) == png()
+    with pytest.raises(UnsupportedInput, match="IMAGE_URL_HOSTS"):
+        fetch("/red", hosts=("dogs.example",), resolve=None)
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/html", "content type"), ("/missing", "status 404")])
+def test_only_images_with_status_200(fetch, path, kind):
+    """Another content type or status is the caller's error."""
+    with pytest.raises(UndecodableImage, match=kind):
+        fetch(path)
+
+
+def test_bytes_and_time_are_bounded(fetch):
+    """An endless answer stops at the byte limit, a slow one at the deadline."""
+    with pytest.raises(ImageTooLarge):
+        fetch("/endless")
+    with pytest.raises(UndecodableImage, match=r"too long|could not be fetched"):
+        fetch("/drip", timeout_s=0.2)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://a/b", "http://user:pw@a/b", "http://", "https://[::1", "http://a:99999/", "http://a:22/b", "http:///x"],
+)
+def test_odd_urls_are_refused(url):
+    """Other schemes, credentials, odd ports and malformed URLs never reach the network."""
+    with pytest.raises(UnsupportedInput):
+        ImageFetcher(max_bytes=1, resolve=None)(url)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
+        *("224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1", "ff02::1"),
+        *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:7f00:1::"),
+    ],
+)
+def test_inner_addresses_are_not_global(address):
+    """Loopback, private, link-local, shared, multicast, reserved, and IPv6 forms that carry such an IPv4 address."""
+    assert not is_global(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8"])
+def test_public_addresses_are_global(address):
+    """Plain public addresses, and one of them mapped."""
+    assert is_global(address)
+
+
+def test_the_server_fetches_only_when_allowed(client_of):
+    """ALLOW_IMAGE_URLS wires the fetcher in: a loopback URL is then refused for its address, not for the setting."""
+    client = client_of(ALLOW_IMAGE_URLS="true")
+    error = client.simulate_post("/v1/embeddings", json={"input": "http://127.0.0.1/cat.png"}).json["error"]
+    assert error["code"] == "image_url_refused"
+    assert "public internet" in error["message"]
+    assert error["param"] == "input"
