@@ -1,9 +1,10 @@
 """Closed-loop load on a real server of one model: rates, latencies and the kernel's own memory figures.
 
-    python -m bench.throughput MODEL [--photos DIR] [--clients 8] [--seconds 15]
+    python -m bench.throughput MODEL [--against CHECKPOINT] [--photos DIR] [--clients 8] [--seconds 15] [--rounds 3]
 
 Clients send one photograph or one text a request, each text different, the cache off. Everything runs on this
-machine, so a client's own work (an HTTP request and its base64) is part of the figures.
+machine, so a client's own work (an HTTP request and its base64) is part of the figures. With --against, a server of
+PyTorch and FastAPI (bench/baseline.py) of the same checkpoint takes turns with ours, and ratios are reported.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+_WARM_UP_S = 2.0
 
 Payload = Callable[[int], dict[str, object]]
 """Request number -> JSON body."""
@@ -59,17 +62,29 @@ class Server:
 @contextmanager
 def serving(model: Path, **settings: str) -> Iterator[Server]:
     """A real gunicorn on a free loopback port, stopped at the end."""
+    fixed = {"MODEL": str(model), "LOG_LEVEL": "error", "EMBEDDING_CACHE_SIZE": "0"}
+    with _running([str(Path(sys.executable).with_name("siglip-edge")), "serve"], fixed | settings) as server:
+        yield server
+
+
+@contextmanager
+def baseline(checkpoint: Path) -> Iterator[Server]:
+    """PyTorch behind FastAPI, of the same weights."""
+    with _running([sys.executable, "-m", "bench.baseline"], {"MODEL": str(checkpoint)}) as server:
+        yield server
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str]) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    fixed = {"MODEL": str(model), "PORT": str(port), "LOG_LEVEL": "error", "EMBEDDING_CACHE_SIZE": "0"}
-    command = [str(Path(sys.executable).with_name("siglip-edge")), "serve"]
     started = time.monotonic()
-    process = subprocess.Popen(command, env={**os.environ, **fixed, **settings})
+    process = subprocess.Popen(command, env={**os.environ, **environment, "PORT": str(port)})
     try:
         while not _is_ready(port):
             if process.poll() is not None:
-                sys.exit(f"the server stopped with status {process.returncode}")
+                sys.exit(f"{command}: stopped with status {process.returncode}")
             time.sleep(0.02)
         yield Server(port, process.pid, time.monotonic() - started)
     finally:
@@ -106,26 +121,49 @@ def text_payload(number: int) -> dict[str, object]:
     return {"input": f"photograph number {number} of a cat on a chair", "encoding_format": "base64"}
 
 
-def report(name: str, latencies: list[float], seconds: float) -> None:
+def describe(latencies: list[float], seconds: float) -> str:
     cuts = statistics.quantiles(latencies, n=100)
-    rate = len(latencies) / seconds
     p50, p99 = 1000 * cuts[49], 1000 * cuts[98]
-    print(f"{name:7} {rate:8.1f}/s   p50 {p50:7.1f} ms   p99 {p99:7.1f} ms   ({len(latencies)} requests)")
+    return f"{len(latencies) / seconds:8.1f}/s   p50 {p50:7.1f} ms   p99 {p99:7.1f} ms"
+
+
+def compare(
+    servers: dict[str, Server], payload: Payload, clients: int, seconds: float, rounds: int
+) -> dict[str, float]:
+    """Let the servers take turns, so that the machine's drift meets all of them; -> requests a second by server."""
+    latencies: dict[str, list[float]] = {name: [] for name in servers}
+    for server in servers.values():
+        load(server, payload, clients, _WARM_UP_S)
+    for _ in range(rounds):
+        for name, server in servers.items():
+            latencies[name] += load(server, payload, clients, seconds / rounds)
+    for name, values in latencies.items():
+        print(f"  {name:12} {describe(values, seconds)}")
+    return {name: len(values) / seconds for name, values in latencies.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
+    parser.add_argument("--against", type=Path, help="checkpoint for the PyTorch server")
     parser.add_argument("--photos", type=Path, default=Path("../shared/photos"))
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=15.0)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    with serving(arguments.model.resolve()) as server:
-        print(f"ready after {server.start_s:.2f} s")
-        for name, payload in (("images", photo_payload(arguments.photos)), ("texts", text_payload)):
-            load(server, payload, arguments.clients, 2.0)  # warm-up
-            report(name, load(server, payload, arguments.clients, arguments.seconds), arguments.seconds)
-        print("memory, MB: " + ", ".join(f"{name} {value:.0f}" for name, value in server.memory_mb().items()))
+    payloads = {"images": photo_payload(arguments.photos), "texts": text_payload}
+    with ExitStack() as stack:
+        servers = {"siglip-edge": stack.enter_context(serving(arguments.model.resolve()))}
+        if arguments.against:
+            servers["pytorch"] = stack.enter_context(baseline(arguments.against.resolve()))
+        for name, payload in payloads.items():
+            print(f"{name}, {arguments.clients} clients")
+            rates = compare(servers, payload, arguments.clients, arguments.seconds, arguments.rounds)
+            if arguments.against:
+                print(f"  ratio        {rates['siglip-edge'] / rates['pytorch']:8.2f}")
+        for name, server in servers.items():
+            memory = ", ".join(f"{kind} {value:.0f}" for kind, value in server.memory_mb().items())
+            print(f"{name}: ready after {server.start_s:.2f} s; memory in MB: {memory}")
 
 
 def _is_ready(port: int) -> bool:
