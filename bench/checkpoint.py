@@ -1,8 +1,9 @@
 """Write a random-weight SigLIP2-shaped checkpoint: real sizes for speed and memory, without a download.
 
-    python -m bench.checkpoint DIRECTORY [--size base]
+    python -m bench.checkpoint DIRECTORY [--size base] [--outliers 50]
 
-Weights mean nothing; shapes, files and the tokenizer's format are those of google/siglip2-base-patch16-256.
+Weights mean nothing; shapes, files and the tokenizer's format are those of google/siglip2-base-patch16-256. Trained
+transformers have a few channels tens of times larger than the rest, random ones do not: `--outliers` plants them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import tokenizers
 import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from torch import nn
 from transformers import GemmaTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel
 
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>"]  # Gemma's ids 0 to 3
@@ -47,12 +49,21 @@ class Size:
 
 SIZES = {
     "tiny": Size(image=32, layers=2, width=64, mlp=128, heads=4, vocabulary=1_000, length=16),
+    "mid": Size(image=96, layers=4, width=256, mlp=1024, heads=4, vocabulary=8_000, length=32),
     "base": Size(image=256, layers=12, width=768, mlp=3072, heads=12, vocabulary=256_000, length=64),
 }
 
 
-def write_checkpoint(directory: Path, size: Size, seed: int = 0) -> None:
-    """A checkpoint directory that `transformers` loads: config, weights, image processor, Gemma-format tokenizer."""
+OUTLIER_CHANNELS = 4
+"""Channels of the residual stream, and hidden units of every MLP, that stand out. Dettmers et al. 2022, "LLM.int8()",
+count a handful a model, the same in every layer."""
+
+
+def write_checkpoint(directory: Path, size: Size, seed: int = 0, outliers: float = 1.0) -> None:
+    """A checkpoint directory that `transformers` loads: config, weights, image processor, Gemma-format tokenizer.
+
+    `outliers`: how many times larger than the rest the outlier channels are; 1 plants none.
+    """
     tokenizer = train_tokenizer(size.vocabulary, seed)
     wrapped = GemmaTokenizerFast(
         tokenizer_object=tokenizer,
@@ -68,7 +79,10 @@ def write_checkpoint(directory: Path, size: Size, seed: int = 0) -> None:
     wrapped.save_pretrained(directory)
     side = {"height": size.image, "width": size.image}
     SiglipImageProcessor(size=side, resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(directory)
-    random_model(size, len(wrapped), seed).save_pretrained(directory)
+    model = random_model(size, len(wrapped), seed)
+    if outliers > 1:
+        plant_outliers(model, outliers, seed)
+    model.save_pretrained(directory)
 
 
 def random_model(size: Size, vocabulary: int, seed: int) -> SiglipModel:
@@ -87,6 +101,66 @@ def random_model(size: Size, vocabulary: int, seed: int) -> SiglipModel:
     model.logit_scale.data.fill_(4.72)  # exp(4.72) = 112
     model.logit_bias.data.fill_(-16.0)
     return model
+
+
+@torch.no_grad()
+def plant_outliers(model: SiglipModel, factor: float, seed: int = 0) -> None:
+    """Make OUTLIER_CHANNELS of both residual streams and of every MLP `factor` times as large, in place.
+
+    What writes a channel grows by `factor`, what reads it shrinks by sqrt(factor) only: these channels carry more than
+    their share, as in trained models, so that clipping them is no cure.
+    """
+    for tower in (model.vision_model, model.text_model):
+        scale = _outlier_scale(tower.config.hidden_size, factor, seed)
+        _scale_writers(tower, scale)
+        for norm, readers in _norms_and_readers(tower):
+            norm.weight.mul_(scale.square().mean().sqrt())  # the others keep their size: the norm divides by all
+            for weight in readers:
+                weight.div_(scale.sqrt())
+        for index, mlp in enumerate(_mlps(tower)):
+            hidden = _outlier_scale(mlp.fc1.out_features, factor, seed + index)
+            mlp.fc1.weight.mul_(hidden[:, None])
+            mlp.fc1.bias.mul_(hidden)
+            mlp.fc2.weight.div_(hidden.sqrt())
+
+
+def _outlier_scale(width: int, factor: float, seed: int) -> torch.Tensor:
+    """(width,): `factor` at the outlier channels, 1 elsewhere."""
+    scale = torch.ones(width)
+    scale[torch.randperm(width, generator=torch.Generator().manual_seed(seed))[:OUTLIER_CHANNELS]] = factor
+    return scale
+
+
+def _scale_writers(tower: nn.Module, scale: torch.Tensor) -> None:
+    """Everything that adds to the residual stream: embeddings, attention outputs, MLP outputs."""
+    embeddings = tower.embeddings
+    embeddings.position_embedding.weight.mul_(scale)
+    if hasattr(embeddings, "patch_embedding"):
+        embeddings.patch_embedding.weight.mul_(scale[:, None, None, None])
+        embeddings.patch_embedding.bias.mul_(scale)
+    else:
+        embeddings.token_embedding.weight.mul_(scale)
+    for layer in tower.encoder.layers:
+        for linear in (layer.self_attn.out_proj, layer.mlp.fc2):
+            linear.weight.mul_(scale[:, None])
+            linear.bias.mul_(scale)
+
+
+def _norms_and_readers(tower: nn.Module) -> Iterator[tuple[nn.LayerNorm, list[torch.Tensor]]]:
+    """Every LayerNorm of the residual stream with the (out, width) weights that read it."""
+    for layer in tower.encoder.layers:
+        attention = layer.self_attn
+        yield layer.layer_norm1, [part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)]
+        yield layer.layer_norm2, [layer.mlp.fc1.weight]
+    if hasattr(tower, "final_layer_norm"):
+        yield tower.final_layer_norm, [tower.head.weight]
+    else:
+        width = tower.config.hidden_size
+        yield tower.post_layernorm, [tower.head.attention.in_proj_weight[width:]]  # keys and values; not the probe
+
+
+def _mlps(tower: nn.Module) -> list[nn.Module]:
+    return [module for module in tower.modules() if hasattr(module, "fc1")]
 
 
 def train_tokenizer(vocabulary: int, seed: int) -> tokenizers.Tokenizer:
@@ -122,8 +196,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--size", choices=SIZES, default="base")
+    parser.add_argument("--outliers", type=float, default=1.0, metavar="FACTOR", help="20 to 100; 1: none")
     arguments = parser.parse_args()
-    write_checkpoint(arguments.directory, SIZES[arguments.size])
+    write_checkpoint(arguments.directory, SIZES[arguments.size], outliers=arguments.outliers)
 
 
 if __name__ == "__main__":
