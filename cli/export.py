@@ -23,7 +23,7 @@ from runtime.manifest import Precision
 @click.option(
     "--calibration-images",
     type=click.Path(path_type=Path),
-    help="Folder of pictures like those you will serve.  [default: calibration/images beside a local SOURCE]",
+    help="Folder of pictures like those you will serve.  [default: calibration/ beside a local SOURCE]",
 )
 @click.option(
     "--calibration-texts",

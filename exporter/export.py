@@ -6,6 +6,7 @@ import datetime as dt
 import hashlib
 import importlib.metadata
 import io
+import logging
 import os
 import shutil
 from collections.abc import Collection, Iterator
@@ -25,6 +26,7 @@ from exporter.calibration import Row, image_files, image_rows, text_rows
 from exporter.checkpoint import Checkpoint, load_checkpoint
 from exporter.errors import ExportError
 from exporter.rotation import agreement_kept, learn_directions
+from exporter.tokenizer import NotPackable, write_packed_tokenizer
 from runtime import preprocess, selftest
 from runtime.cpu import read_cpu_budget
 from runtime.manifest import (
@@ -42,6 +44,8 @@ from runtime.providers import CPU, Wishes, plan
 from runtime.tokenizer import HuggingFaceTokenizer
 
 Floats = NDArray[np.float32]
+
+logger = logging.getLogger("siglip_edge")
 
 DEFAULT_TEXTS = Path(__file__).with_name("calibration_texts.txt")
 DEFAULT_TEMPLATE = "This is a photo of {}."
@@ -74,7 +78,7 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
     checkpoint = load_checkpoint(order.source)
     target = order.output / (order.name or checkpoint.name)
     with _staged(target, overwrite=order.overwrite) as directory:
-        image, text = _image_spec(checkpoint), _write_tokenizer(checkpoint, directory)
+        image, text = _image_spec(checkpoint), _write_tokenizer(checkpoint, directory, progress)
         golden_images = golden.golden_images(pictures[0])
         tokenize = HuggingFaceTokenizer(directory / text.tokenizer.path)
         calibration: dict[Tower, list[Row]] = {
@@ -133,9 +137,14 @@ def _image_spec(checkpoint: Checkpoint) -> ImageSpec:
     )
 
 
-def _write_tokenizer(checkpoint: Checkpoint, directory: Path) -> TextSpec:
+def _write_tokenizer(checkpoint: Checkpoint, directory: Path, progress: Progress) -> TextSpec:
     path = directory / "tokenizer.json"
     path.write_text(checkpoint.tokenizer_json, encoding="utf-8")
+    packed = None
+    try:
+        packed = write_packed_tokenizer(directory, path, progress)
+    except NotPackable as reason:
+        logger.warning("%s keeps tokenizer.json, which takes more memory: %s", checkpoint.name, reason)
     return TextSpec(
         length=checkpoint.length,
         pad_id=checkpoint.pad_id,
@@ -143,12 +152,13 @@ def _write_tokenizer(checkpoint: Checkpoint, directory: Path) -> TextSpec:
         lowercase=True,
         strip_punctuation=checkpoint.strip_punctuation,
         tokenizer=record_file(directory, path),
+        packed=packed,
     )
 
 
 def _space_id(checkpoint: Checkpoint, image: ImageSpec, text: TextSpec) -> str:
     """Weights and input contract decide whether vectors may be compared; precision and file layout do not."""
-    contract: list[ImageSpec | TextSpec] = [image, text]
+    contract: list[ImageSpec | TextSpec] = [image, msgspec.structs.replace(text, packed=None)]
     digest = hashlib.sha256(checkpoint.weights_sha256().encode() + msgspec.json.encode(contract))
     return digest.hexdigest()[:16]
 
@@ -176,7 +186,7 @@ def _serve_once(directory: Path, manifest: Manifest) -> None:
 
 
 def _calibration_pictures(order: Order) -> list[Path]:
-    images = order.calibration_images or _beside(order.source, "images")
+    images = order.calibration_images or _shipped(order.source)
     if images is None:
         raise ExportError(
             f"{order.source}: no calibration images. Give a folder of a hundred or more pictures like those you will "
@@ -191,13 +201,15 @@ def _calibration_pictures(order: Order) -> list[Path]:
 
 
 def _calibration_texts(order: Order) -> Path:
-    return order.calibration_texts or _beside(order.source, "texts.txt") or DEFAULT_TEXTS
+    shipped = _shipped(order.source)
+    texts = shipped / "texts.txt" if shipped else DEFAULT_TEXTS
+    return order.calibration_texts or (texts if texts.exists() else DEFAULT_TEXTS)
 
 
-def _beside(source: str, name: str) -> Path | None:
-    """A calibration set that ships with a local checkpoint: `calibration/` inside it or beside it."""
-    candidates = [Path(source, "calibration", name), Path(source).absolute().parent / "calibration" / name]
-    return next((path for path in candidates if path.exists()), None)
+def _shipped(source: str) -> Path | None:
+    """The calibration set of a local checkpoint: pictures and `texts.txt` in `calibration/`, inside it or beside it."""
+    candidates = (Path(source, "calibration"), Path(source).absolute().parent / "calibration")
+    return next((path for path in candidates if path.is_dir()), None)
 
 
 @contextmanager
