@@ -26,5 +26,5 @@ def reach(outliers: float) -> dict[str, torch.Tensor]:
 def test_outliers_are_a_few_channels_tens_of_times_the_rest(linear):
     """In the residual stream and in the MLP; without the option there are none."""
     planted, plain = reach(50.0)[linear].sort().values, reach(1.0)[linear]
-    assert planted[-OUTLIER_CHANNELS] > 10 * planted.median()
-    assert plain.max() < 10 * plain.median()
+    assert planted[-OUTLIER_CHANNELS] > 8 * planted.median()
+    assert plain.max() < 8 * plain.median()
