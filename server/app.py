@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import falcon
+from falcon.inspect import inspect_app
 
 from runtime.cpu import CpuBudget, read_cpu_budget
 from runtime.manifest import Manifest, Precision, Tower
@@ -26,6 +27,7 @@ from server.metrics import Metrics
 from server.middleware import EXPOSED_HEADERS, AdmissionMiddleware, CallMiddleware, KeyMiddleware
 from server.models import Models, ServedModel
 from server.resources.classify import Classify
+from server.resources.docs import ASSETS, Docs
 from server.resources.embeddings import Embeddings
 from server.resources.evaluation import Evaluate
 from server.resources.health import Health
@@ -103,6 +105,17 @@ def _add_routes(app: App, parts: _Parts, models: Models) -> None:
     app.add_route("/health/ready", health, suffix="ready")
     if parts.settings.enable_metrics:
         app.add_route("/metrics", MetricsText(parts.metrics))
+    _add_docs(app)
+
+
+def _add_docs(app: App) -> None:
+    """Last: the document describes the routes there are."""
+    paths = [route.path for route in inspect_app(app).routes]
+    docs = Docs([*paths, "/openapi.json", "/docs"])
+    app.add_route("/openapi.json", docs, suffix="document")
+    app.add_route("/docs", docs)
+    app.add_route("/docs/start.js", docs, suffix="start")
+    app.add_static_route("/docs/assets", ASSETS)
 
 
 @dataclass(frozen=True)
