@@ -12,12 +12,13 @@ from typing import Any
 import falcon
 from falcon.inspect import inspect_app
 
+from runtime import selftest
 from runtime.cpu import CpuBudget, read_cpu_budget
 from runtime.manifest import Manifest, Precision, Tower
 from runtime.model import Row, SiglipModel
 from runtime.providers import Wishes, plan
 from runtime.session import available_providers
-from server import errors, images, selftest
+from server import errors, images
 from server.cache import EmbeddingCache
 from server.capacity import intra_op_threads, rows_per_batch, worker_count
 from server.embedding import Embedder, Floats, Lane, Model
@@ -36,6 +37,7 @@ from server.resources.models import ModelCollection
 from server.resources.rank import Rank
 from server.service import Service
 from server.settings import Settings
+from server.warmup import warm_up
 
 _OPEN_PATHS = ("/health", "/docs", "/openapi.json")
 """Answered without a key: probes have none, and the documentation holds no secret."""
@@ -163,9 +165,9 @@ class _Parts:
 
         def load() -> Embedder:
             model = SiglipModel.load(directory, execution)
-            selftest.check(model)
+            selftest.check(model, selftest.load_golden(directory, manifest))
             if self.settings.enable_warmup:
-                selftest.warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
+                warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
             return self._embedder(name, model)
 
         return ServedModel(name, manifest, execution, load)

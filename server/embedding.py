@@ -43,6 +43,8 @@ class Model(Protocol):
 
     def run(self, tower: Tower, rows: list[Row]) -> Floats: ...
 
+    def shorten(self, embeddings: Floats, dimensions: int) -> Floats: ...
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -101,6 +103,12 @@ class Embedder:
     def embed_tolerantly(self, inputs: Sequence[AnyInput | InvalidInput], call: Call) -> list[Outcome]:
         """As `embed`, but a bad input's outcome is its error and the others are embedded as usual."""
         return self._embed(inputs, call, tolerant=True)
+
+    def shorten(self, embedding: Embedding, dimensions: int | None) -> Embedding:
+        """At the length asked for, in the model's learned basis. Raises UnsupportedInput where it has none."""
+        if dimensions is None:
+            return embedding
+        return replace(embedding, vector=self.model.shorten(embedding.vector[None], dimensions)[0])
 
     def _embed(self, inputs: Sequence[AnyInput | InvalidInput], call: Call, *, tolerant: bool) -> list[Outcome]:
         if not tolerant:
@@ -238,17 +246,6 @@ def check_space(manifest: Manifest, *expected: str | None) -> None:
                 "their vectors cannot be compared. Ask for the right model or rebuild the index",
                 param="expect_space",
             )
-
-
-def shorten(outcome: Outcome, manifest: Manifest, dimensions: int | None) -> Outcome:
-    """The vector at the length asked for. Raises InvalidInput where the model has no way to shorten it well."""
-    if dimensions is None or dimensions == manifest.dimensions:
-        return outcome
-    raise InvalidInput(
-        f"dimensions={dimensions}: this model gives {manifest.dimensions} dimensions and holds no rotation "
-        "to shorten them by",
-        param="dimensions",
-    )
 
 
 def _good(outcome: GoodT | InvalidInput) -> GoodT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -20,6 +21,9 @@ from runtime.manifest import (
     VocabularySpec,
     record_file,
 )
+from runtime.model import SiglipModel
+from runtime.providers import CPU, ExecutionPlan
+from runtime.selftest import GoldenRow, save_golden
 from runtime.vocabulary import write_vocabulary
 
 SIZE, PATCH, LENGTH, WIDTH, DIMENSIONS = 16, 8, 16, 8, 12
@@ -38,7 +42,17 @@ def write_model(directory: Path, *, name: str = "tiny", space_id: str = "tiny-sp
     with (directory / "vocabulary_int8.bin").open("wb") as file:
         write_vocabulary(file, rng.standard_normal((rows, WIDTH)).astype(np.float32), "int8")
     _manifest(directory, name, space_id, rows).save(directory)
+    _add_golden(directory)
     return directory
+
+
+def _add_golden(directory: Path) -> None:
+    """One golden text, embedded by the model itself: what the self-test at load compares with."""
+    manifest = Manifest.load(directory)
+    plan = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=1, rows_per_run=1, reason="golden")
+    embedding = SiglipModel.load(directory, plan).embed_texts(["a golden text"])[0]
+    save_golden(directory / "golden.bin", [GoldenRow(embedding=embedding.tobytes(), text="a golden text")])
+    msgspec.structs.replace(manifest, golden=record_file(directory, directory / "golden.bin")).save(directory)
 
 
 def _linear(name: str, dtype: int, shape: tuple[int, ...], rng: np.random.Generator) -> onnx.ModelProto:

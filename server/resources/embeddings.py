@@ -8,7 +8,7 @@ import falcon
 
 from runtime.errors import InvalidInput
 from server import codec, errors
-from server.embedding import Embedder, Embedding, Outcome, shorten
+from server.embedding import Embedder, Embedding, Outcome
 from server.inputs import AnyInput
 from server.schemas import EmbeddingItem, EmbeddingsAnswer, EmbeddingsForm, EmbeddingsRequest, Usage
 from server.service import Service
@@ -46,15 +46,15 @@ def _answer(
     req: falcon.Request,
 ) -> EmbeddingsAnswer:
     embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
-    outcomes = [
-        shorten(outcome, embedder.model.manifest, request.dimensions) for outcome in embed(inputs, req.context.call)
-    ]
-    data = [_item(index, outcome, request) for index, outcome in enumerate(outcomes)]
+    outcomes = embed(inputs, req.context.call)
+    data = [_item(index, outcome, embedder, request) for index, outcome in enumerate(outcomes)]
     return EmbeddingsAnswer(object="list", data=data, model=embedder.name, usage=usage(outcomes))
 
 
-def _item(index: int, outcome: Outcome, request: EmbeddingsRequest | EmbeddingsForm) -> EmbeddingItem:
+def _item(
+    index: int, outcome: Outcome, embedder: Embedder, request: EmbeddingsRequest | EmbeddingsForm
+) -> EmbeddingItem:
     if isinstance(outcome, InvalidInput):
         return EmbeddingItem(object="embedding", index=index, embedding=None, error=errors.body_of(outcome))
-    vector = codec.vector(outcome.vector, request.encoding_format)
+    vector = codec.vector(embedder.shorten(outcome, request.dimensions).vector, request.encoding_format)
     return EmbeddingItem(object="embedding", index=index, embedding=vector, truncated=outcome.truncated)

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from runtime.manifest import Manifest, Tower
-from runtime.model import Row, TextRow
+from runtime.model import Row, SiglipModel, TextRow
 from runtime.preprocess import canonicalize, pad, pixels
 from runtime.providers import CPU, ExecutionPlan
+from runtime.rotation import Rotation
 from runtime.scoring import l2_normalize
 
 
@@ -27,6 +28,7 @@ class FakeModel:
             rows_per_run=rows_per_run,
             reason="a fake",
         )
+        self._rotation: Rotation | None = None
         self.runs: list[tuple[Tower, int]] = []
         self.failure: Exception | None = None
         self.gate = threading.Event()
@@ -40,6 +42,9 @@ class FakeModel:
     def prepare_text(self, text: str) -> TextRow:
         spec = self.manifest.text
         return TextRow(*pad([*canonicalize(text, spec).encode(), spec.eos_id], spec))
+
+    def shorten(self, embeddings: np.ndarray, dimensions: int) -> np.ndarray:
+        return SiglipModel.shorten(self, embeddings, dimensions)
 
     def run(self, tower: Tower, rows: list[Row]) -> np.ndarray:
         self.runs.append((tower, len(rows)))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from runtime.manifest import Tower
+from runtime.rotation import Rotation
 from tests.server.conftest import data_uri, png, wait_until
 
 
@@ -156,6 +157,20 @@ def test_unknown_fields_are_ignored(client):
 def test_native_dimensions_are_accepted(client):
     """`dimensions` equal to the model's own changes nothing."""
     assert embed(client, "a cat", dimensions=12) == embed(client, "a cat")
+
+
+def test_shorter_dimensions_are_rotated_cut_and_renormalised(client, fake):
+    """With a rotation a shorter vector is the prefix in its basis, of unit length, for texts and images alike."""
+    basis = np.linalg.qr(np.random.default_rng(0).standard_normal((12, 12)))[0].astype(np.float32)
+    fake._rotation = Rotation(basis)
+    inputs = ["a cat", data_uri(png())]
+    native = vectors(embed(client, inputs))
+    prefix = (native @ basis.T)[:, :5]
+    shorter = vectors(embed(client, inputs, dimensions=5))
+    assert np.allclose(shorter, prefix / np.linalg.norm(prefix, axis=1, keepdims=True), atol=1e-6)
+    encoded = embed(client, "a cat", dimensions=5, encoding_format="base64")["data"][0]["embedding"]
+    assert np.array_equal(np.frombuffer(base64.b64decode(encoded), "<f4"), shorter[0])
+    assert embed(client, "a cat", status=400, dimensions=13)["error"]["param"] == "dimensions"
 
 
 def test_an_unknown_model_is_404(client):

@@ -7,9 +7,13 @@ import logging
 import threading
 
 import falcon.testing
+import msgspec
+import numpy as np
 import pytest
 
 from runtime.errors import ManifestInvalid, ProviderUnavailable
+from runtime.manifest import Manifest, record_file
+from runtime.selftest import GoldenRow, save_golden
 from server import logs
 from server.app import create_app
 from server.settings import Settings, SettingsInvalid
@@ -208,6 +212,19 @@ class TestModels:
 
 class TestReadiness:
     """`/health/ready` tells the truth."""
+
+    def test_a_model_that_embeds_wrongly_here_is_not_served(self, tmp_path):
+        """The golden rows are embedded before the model counts as loaded; a wrong vector stops the start."""
+        directory = write_model(tmp_path / "wrong")
+        wrong = GoldenRow(embedding=np.eye(12, dtype=np.float32)[0].tobytes(), text="a golden text")
+        save_golden(directory / "golden.bin", [wrong])
+        manifest = Manifest.load(directory)
+        msgspec.structs.replace(manifest, golden=record_file(directory, directory / "golden.bin")).save(directory)
+        told: list[str] = []
+        create_app(Settings.from_env({"MODEL": str(directory)}), on_load_failure=told.append)
+        wait_until(lambda: bool(told))
+        assert "the text tower" in told[0]
+        assert "is wrong: cosine" in told[0]
 
     def test_a_tower_that_finishes_nothing_is_not_ready(self, client, fake, monkeypatch):
         """Work waits and no run ends: 503; when it does: 200."""

@@ -1,0 +1,21 @@
+"""Run both towers once, so that the first caller does not pay for first touches of memory."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from runtime.manifest import Tower
+from runtime.model import Row
+from server.embedding import Model
+
+
+def warm_up(model: Model, *, steps: int, rows: int) -> None:
+    """`steps` runs a tower of `rows` rows each."""
+    size = model.manifest.image.size
+    inputs: dict[Tower, Row] = {
+        Tower.VISION: model.prepare_image(Image.new("RGB", (size, size))),
+        Tower.TEXT: model.prepare_text("a warm-up").ids,
+    }
+    for tower, row in inputs.items():
+        for _ in range(steps):
+            model.run(tower, [row] * rows)
