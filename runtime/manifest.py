@@ -100,7 +100,15 @@ class ImageSpec(msgspec.Struct, frozen=True, kw_only=True):
         return (self.size // self.patch_size) ** 2
 
 
-class TextSpec(msgspec.Struct, frozen=True, kw_only=True):
+class PackedTokenizerSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """`tokenizer` in a memory-mapped form; `runtime.packed_tokenizer` draws the file's layout."""
+
+    file: FileRecord
+    probes: int
+    """Texts on which the exporter compared the ids of both forms; all were equal."""
+
+
+class TextSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a text becomes token ids: canonicalised by the family's rule, EOS kept, padded to `length`, no mask."""
 
     length: int
@@ -109,6 +117,8 @@ class TextSpec(msgspec.Struct, frozen=True, kw_only=True):
     lowercase: bool
     strip_punctuation: bool
     tokenizer: FileRecord
+    packed: PackedTokenizerSpec | None = None
+    """None: this tokenizer has no packed form that gives the same ids."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +178,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(p for p in Precision if all((tower, p) in have for tower in Tower))
 
     def _files(self) -> list[FileRecord]:
-        optional = [self.golden, self.rotation.file if self.rotation else None]
+        parts = (self.rotation, self.text.packed)
+        optional = [self.golden, *(part.file if part else None for part in parts)]
         artifacts = [record for artifact in self.artifacts for record in artifact.files]
         return [self.text.tokenizer, *artifacts, *(record for record in optional if record)]
 

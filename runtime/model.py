@@ -16,7 +16,7 @@ from runtime.providers import ExecutionPlan
 from runtime.rotation import Rotation
 from runtime.scoring import l2_normalize
 from runtime.session import GraphSession
-from runtime.tokenizer import HuggingFaceTokenizer, Tokenizer
+from runtime.tokenizer import Tokenizer, load_tokenizer
 from runtime.vocabulary import Vocabulary
 
 Floats = NDArray[np.float32]
@@ -57,7 +57,7 @@ class SiglipModel:
     def load(cls, directory: Path, plan: ExecutionPlan) -> SiglipModel:
         """Verify the planned artifacts' checksums and load them. Raises ModelError or ProviderUnavailable."""
         manifest = Manifest.load(directory)
-        tokenizer = HuggingFaceTokenizer(verify_file(directory, manifest.text.tokenizer))
+        tokenizer = load_tokenizer(directory, manifest.text)
         sessions = {}
         for tower in Tower:
             artifact = manifest.artifact(tower, plan.precision)

@@ -1,0 +1,47 @@
+"""Memory as the kernel counts it."""
+
+import mmap
+
+import numpy as np
+
+from runtime.memory import give_back, read_memory
+
+ROLLUP = """\
+55d0c8a5e000-7ffd9b1f2000 ---p 00000000 00:00 0                          [rollup]
+Rss:                2000 kB
+Pss:                1500 kB
+Pss_Dirty:           900 kB
+Private_Clean:       100 kB
+Private_Dirty:       900 kB
+Anonymous:           800 kB
+"""
+
+
+def test_the_kernels_account_is_read_in_bytes(tmp_path):
+    (tmp_path / "smaps_rollup").write_text(ROLLUP)
+    memory = read_memory(tmp_path / "smaps_rollup")
+    assert (memory.resident, memory.proportional) == (2000 << 10, 1500 << 10)
+    assert (memory.private, memory.anonymous) == (1000 << 10, 800 << 10)
+
+
+def test_a_mapped_file_is_resident_but_not_anonymous(tmp_path):
+    """What distinguishes weights in the page cache from weights on the heap."""
+    path = tmp_path / "weights"
+    path.write_bytes(b"w" * (32 << 20))
+    before = read_memory()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert sum(mapped[:: mmap.PAGESIZE]) > 0
+        after = read_memory()
+    assert after.resident - before.resident > 24 << 20
+    assert after.anonymous - before.anonymous < 8 << 20
+
+
+def test_freed_memory_goes_back_to_the_system():
+    """Many small blocks, freed but for the last one: the heap's top cannot shrink, only trimming returns them."""
+    blocks = [np.ones(8 << 10, np.uint8) for _ in range(8 << 10)]
+    last = blocks.pop()
+    full = read_memory().anonymous
+    blocks.clear()
+    give_back()
+    assert full - read_memory().anonymous > 48 << 20
+    assert last.sum() == 8 << 10
