@@ -1,0 +1,118 @@
+"""Image bytes within limits: every accepted format, and what hostile ones may not do."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage
+from server import images
+from server.images import FORMATS, ImageLimits
+from tests.server.conftest import data_uri, png
+
+LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1_000_000)
+
+
+def encoded(kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.linear_gradient("L").convert("RGB").save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_accepted_format_is_sniffed_and_decoded(kind):
+    """Bare base64 of each format is seen to be an image, and its pixels are there."""
+    data = encoded(kind)
+    assert images.looks_like_base64_image(base64.b64encode(data).decode())
+    assert images.decode(data, LIMITS).size == (256, 256)
+
+
+@pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "EPS", "PCX"])
+def test_other_formats_are_refused(kind):
+    """Pillow's other plugins are out of reach."""
+    with pytest.raises(UndecodableImage, match="JPEG, PNG"):
+        images.decode(encoded(kind), LIMITS)
+
+
+@pytest.mark.parametrize("text", ["a cat", "BMW is a car maker, with many letters", "x" * 100, "GIF89a is a format, said the text", ""])
+def test_texts_are_not_taken_for_images(text):
+    """Only the base64 of a whole magic number counts."""
+    assert not images.looks_like_base64_image(text)
+
+
+def test_pixels_are_counted_before_they_are_expanded():
+    """A PNG that says 30 000 x 30 000 in a few hundred bytes is refused from its header, without the memory."""
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    rows = zlib.compress(b"\0" * 100_000)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageTooLarge, match="30000 x 30000"):
+            images.decode(bomb, LIMITS)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_base64_beyond_the_limit_is_refused_before_it_is_decoded():
+    """The length of the text tells."""
+    with pytest.raises(ImageTooLarge):
+        images.from_base64("A" * 2_000_000, LIMITS)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_truncated_files_are_refused(kind):
+    """A file cut in half is an error, never a half-grey picture."""
+    data = encoded(kind)
+    with pytest.raises(UndecodableImage):
+        images.decode(data[: len(data) // 2], LIMITS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(FORMATS), st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=20))
+def test_damaged_files_are_decoded_or_refused(kind, damage):
+    """Whatever bytes are changed, the outcome is an image or InvalidInput: nothing else escapes."""
+    data = bytearray(encoded(kind))
+    for place, value in damage:
+        data[int(place * len(data))] = value
+    try:
+        image = images.decode(bytes(data), LIMITS)
+    except InvalidInput:
+        return
+    assert image.width * image.height <= LIMITS.max_pixels
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_every_mode_embeds(client, mode):
+    """Bilevel, grey, palette, alpha and 16-bit pictures all give an embedding."""
+    picture = png(color=1, mode=mode) if mode in {"1", "L", "P", "I;16"} else png(color="red", mode=mode)
+    answer = client.simulate_post("/v1/embeddings", json={"input": data_uri(picture)})
+    assert answer.status_code == 200, answer.text
+
+
+def test_exif_orientation_is_applied(client):
+    """A rotated photograph with its orientation tag embeds as the upright one."""
+    upright = Image.new("RGB", (20, 10), "red")
+    upright.paste("blue", (0, 0, 5, 5))
+    turned, exif = upright.rotate(90, expand=True), Image.Exif()
+    exif[0x0112] = 6  # to be shown turned 90 degrees clockwise
+
+    def embedding(image: Image.Image, **save) -> list[float]:
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", **save)
+        body = client.simulate_post("/v1/embeddings", json={"input": data_uri(buffer.getvalue())}).json
+        return body["data"][0]["embedding"]
+
+    assert embedding(turned, exif=exif) == embedding(upright) != embedding(turned)
