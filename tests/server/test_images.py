@@ -42,7 +42,9 @@ def test_other_formats_are_refused(kind):
         images.decode(encoded(kind), LIMITS)
 
 
-@pytest.mark.parametrize("text", ["a cat", "BMW is a car maker, with many letters", "x" * 100, "GIF89a is a format, said the text", ""])
+@pytest.mark.parametrize(
+    "text", ["a cat", "BMW is a car maker, with many letters", "x" * 100, "GIF89a is a format, said the text", ""]
+)
 def test_texts_are_not_taken_for_images(text):
     """Only the base64 of a whole magic number counts."""
     assert not images.looks_like_base64_image(text)
