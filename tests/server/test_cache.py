@@ -1,0 +1,63 @@
+"""The embedding cache: bounded in bytes, least recently used first, computed once."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.cache import ENTRY_OVERHEAD, EmbeddingCache
+
+
+def put(cache, key, size=100):
+    claim = cache.claim(key)
+    assert claim.owns
+    cache.settle(claim, f"value of {key}", size)
+
+
+def test_the_least_recently_used_leave_first():
+    """Room for two: after a third the one not asked for longest is gone, and the bytes stay within bounds."""
+    cache = EmbeddingCache(2 * (100 + ENTRY_OVERHEAD))
+    put(cache, "a")
+    put(cache, "b")
+    assert cache.claim("a").future.result(0) == "value of a"
+    put(cache, "c")
+    assert [cache.claim(key).owns for key in ("a", "b", "c")] == [False, True, False]
+    assert cache.bytes == 2 * (100 + ENTRY_OVERHEAD)
+
+
+def test_a_value_larger_than_everything_is_not_kept():
+    """It is answered, and evicts nobody."""
+    cache = EmbeddingCache(1000)
+    put(cache, "small")
+    put(cache, "large", size=2000)
+    assert not cache.claim("small").owns
+    assert cache.claim("large").owns
+
+
+def test_in_flight_values_are_shared():
+    """The second to ask waits for the first one's future."""
+    cache = EmbeddingCache(0)
+    first, second = cache.claim("a"), cache.claim("a")
+    assert (first.owns, second.owns) == (True, False)
+    cache.settle(first, "value", 1)
+    assert second.future.result(0) == "value"
+    assert cache.claim("a").owns  # nothing is kept
+
+
+def test_a_failure_is_told_and_not_kept():
+    """Who waits learns the failure; who asks later computes."""
+    cache = EmbeddingCache(1000)
+    first, second = cache.claim("a"), cache.claim("a")
+    cache.give_up(first, ValueError("broken"))
+    cache.give_up(second, ValueError("not the owner's"))
+    with pytest.raises(ValueError, match="broken"):
+        second.future.result(0)
+    assert cache.claim("a").owns
+
+
+def test_hits_and_misses_are_counted():
+    """A miss computes, everything else is a hit."""
+    seen: list[bool] = []
+    cache = EmbeddingCache(1000, seen.append)
+    put(cache, "a")
+    cache.claim("a")
+    assert seen == [False, True]
