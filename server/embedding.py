@@ -151,7 +151,7 @@ class Embedder:
     def _await(self, part: Part, claim: Claim[Embedding], call: Call, *, tolerant: bool) -> Outcome:
         """A kept embedding, or that of the request that computes the same input now."""
         try:
-            return claim.future.result(max(0.0, call.deadline - time.monotonic()))
+            return claim.result(max(0.0, call.deadline - time.monotonic()))
         except FutureTimeout:
             raise DeadlineExceeded("the request's time was up before the same input, asked earlier, was done") from None
         except Exception:  # noqa: BLE001 - the other request's failure (its deadline, say) is not this one's

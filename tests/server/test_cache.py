@@ -18,7 +18,7 @@ def test_the_least_recently_used_leave_first():
     cache = EmbeddingCache(2 * (100 + ENTRY_OVERHEAD))
     put(cache, "a")
     put(cache, "b")
-    assert cache.claim("a").future.result(0) == "value of a"
+    assert cache.claim("a").result(0) == "value of a"
     put(cache, "c")
     assert [cache.claim(key).owns for key in ("a", "b", "c")] == [False, True, False]
     assert cache.bytes == 2 * (100 + ENTRY_OVERHEAD)
@@ -39,7 +39,7 @@ def test_in_flight_values_are_shared():
     first, second = cache.claim("a"), cache.claim("a")
     assert (first.owns, second.owns) == (True, False)
     cache.settle(first, "value", 1)
-    assert second.future.result(0) == "value"
+    assert second.result(0) == "value"
     assert cache.claim("a").owns  # nothing is kept
 
 
@@ -50,7 +50,7 @@ def test_a_failure_is_told_and_not_kept():
     cache.give_up(first, ValueError("broken"))
     cache.give_up(second, ValueError("not the owner's"))
     with pytest.raises(ValueError, match="broken"):
-        second.future.result(0)
+        second.result(0)
     assert cache.claim("a").owns
 
 
