@@ -52,10 +52,12 @@ def create_app(
     settings: Settings,
     model: Model | None = None,
     *,
+    load_wait_s: float = 0.0,
     on_load_failure: Callable[[str], None] = lambda message: None,  # noqa: ARG005
 ) -> App:
     """The WSGI app. With `model` it serves that one, ready; else those of the settings, loading in the background.
 
+    `load_wait_s`: how long to wait here until the default model is loaded.
     Raises ModelError or ProviderUnavailable for what can be known before loading.
     """
     parts = _Parts(settings, read_cpu_budget(), Metrics())
@@ -68,7 +70,7 @@ def create_app(
     errors.install(app)
     _add_routes(app, parts, models)
     if model is None:
-        models.start()
+        models.start(load_wait_s)
     return app
 
 
@@ -187,7 +189,7 @@ class _Parts:
             model,
             self._lanes(model),
             EmbeddingCache(self.settings.embedding_cache_bytes, self.metrics.count_lookup),
-            lambda data: images.decode(data, self.limits),
+            partial(images.decode, limits=self.limits, target=model.manifest.image.size),
             max_decoding=self.cpu.cores,
             wait_for_room=self.settings.queue_overflow_action == "wait",
         )

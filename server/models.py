@@ -99,9 +99,14 @@ class Models:
             model.check_ready()
         return model.embedder or self._load_lazily(model)
 
-    def start(self) -> None:
-        """Load the default model in a thread; `on_failure` hears the one sentence when it cannot be."""
-        threading.Thread(target=self._load_default, name="load", daemon=True).start()
+    def start(self, wait_s: float) -> None:
+        """Load the default model in a thread, and wait up to `wait_s` for it.
+
+        `on_failure` hears the one sentence when it cannot be loaded.
+        """
+        loading = threading.Thread(target=self._load_default, name="load", daemon=True)
+        loading.start()
+        loading.join(wait_s)
 
     def close(self) -> None:
         for model in self.all():

@@ -13,6 +13,10 @@ from server.settings import Settings, SettingsInvalid, read_environment
 HALT = 4
 """gunicorn's exit code for an app that cannot be loaded: the parent stops instead of starting another worker."""
 
+LOAD_WAIT_S = 5.0
+"""A worker accepts connections only when this is over or its model is there: beside other workers a new one then turns
+nobody away. A model that takes longer is announced by 503 and Retry-After, while the liveness probe is answered."""
+
 
 def _halt(message: str) -> None:
     print(f"siglip-edge: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the last words
@@ -22,6 +26,6 @@ def _halt(message: str) -> None:
 try:
     _settings = Settings.from_env(read_environment())
     logs.configure(_settings.log_format, _settings.log_level)
-    app = create_app(_settings, on_load_failure=_halt)
+    app = create_app(_settings, load_wait_s=LOAD_WAIT_S, on_load_failure=_halt)
 except (SettingsInvalid, SiglipEdgeError) as error:
     _halt(str(error))

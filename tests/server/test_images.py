@@ -8,15 +8,22 @@ import struct
 import tracemalloc
 import zlib
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from runtime.cpu import read_cpu_budget
 from runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage
+from runtime.manifest import ImageSpec, Manifest
+from runtime.model import SiglipModel
+from runtime.preprocess import pixels
+from runtime.providers import Wishes, plan
+from runtime.session import available_providers
 from server import images
 from server.images import FORMATS, ImageLimits
-from tests.server.conftest import data_uri, png
+from tests.server.conftest import ROOT, data_uri, png
 
 LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1_000_000)
 
@@ -118,3 +125,35 @@ def test_exif_orientation_is_applied(client):
         return body["data"][0]["embedding"]
 
     assert embedding(turned, exif=exif) == embedding(upright) != embedding(turned)
+
+
+def jpeg(width: int, height: int) -> bytes:
+    """A smooth picture with something in every corner."""
+    buffer = io.BytesIO()
+    parts = [Image.linear_gradient("L").rotate(angle).resize((width, height)) for angle in (0, 90, 180)]
+    Image.merge("RGB", parts).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction():
+    """Never below the margin on either side, hardly another row of pixels; a smaller JPEG is decoded as it is."""
+    scaled = images.decode(jpeg(1200, 800), LIMITS, target=64)
+    assert scaled.size == (600, 400)  # a quarter would be 200 high, and the margin is 256
+    spec = ImageSpec(size=64, patch_size=16, resample="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+    exact = pixels(images.decode(jpeg(1200, 800), LIMITS), spec).astype(int)
+    assert np.abs(pixels(scaled, spec) - exact).mean() < 1
+    assert images.decode(jpeg(500, 500), LIMITS, target=64).size == (500, 500)
+
+
+def test_scaled_decoding_keeps_the_embedding(model_dir):
+    """On photographs the cosine between the scaled and the exact path is at least 0.999."""
+    photos = sorted((ROOT.parent / "shared/photos").glob("*.jpg"))
+    if not photos:
+        pytest.skip("no photographs in ../shared/photos")
+    manifest = Manifest.load(model_dir)
+    execution = plan(available_providers(), read_cpu_budget(), manifest, Wishes())
+    model = SiglipModel.load(model_dir, execution)
+    files = [photo.read_bytes() for photo in photos]
+    exact = model.embed_images([images.decode(file, LIMITS) for file in files])
+    scaled = model.embed_images([images.decode(file, LIMITS, target=manifest.image.size) for file in files])
+    assert (exact * scaled).sum(axis=1).min() >= 0.999
