@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,13 @@ from PIL import Image
 
 from runtime import preprocess
 from runtime.errors import ArtifactMissing, UnsupportedInput
-from runtime.manifest import Manifest, Tower, verify_file
+from runtime.manifest import Artifact, Manifest, Tower, verify_file
 from runtime.providers import ExecutionPlan
 from runtime.rotation import Rotation
 from runtime.scoring import l2_normalize
-from runtime.session import GraphSession
 from runtime.tokenizer import Tokenizer, load_tokenizer
+from runtime.towers import TowerOnDemand, open_session
+from runtime.verified import VerifiedFiles
 from runtime.vocabulary import Vocabulary
 
 Floats = NDArray[np.float32]
@@ -34,57 +37,93 @@ class TextRow:
 
 
 class SiglipModel:
-    """Two towers of one embedding space. Thread-safe: onnxruntime sessions and tokenizers are."""
+    """Two towers of one embedding space, or one of them. Thread-safe: onnxruntime sessions and tokenizers are."""
 
     def __init__(
         self,
         manifest: Manifest,
         plan: ExecutionPlan,
         *,
-        sessions: dict[Tower, GraphSession],
-        vocabulary: Vocabulary,
-        tokenizer: Tokenizer,
+        towers: Mapping[Tower, TowerOnDemand],
+        vocabulary: Vocabulary | None,
+        tokenizer: Tokenizer | None,
         rotation: Rotation | None = None,
     ) -> None:
+        """`vocabulary` and `tokenizer`: the text tower's, None without it."""
         self.manifest = manifest
         self.plan = plan
-        self._sessions = sessions
+        self._towers = towers
         self._vocabulary = vocabulary
         self._tokenizer = tokenizer
         self._rotation = rotation
 
     @classmethod
-    def load(cls, directory: Path, plan: ExecutionPlan) -> SiglipModel:
-        """Verify the planned artifacts' checksums and load them. Raises ModelError or ProviderUnavailable."""
+    def load(
+        cls,
+        directory: Path,
+        plan: ExecutionPlan,
+        *,
+        towers: Collection[Tower] = tuple(Tower),
+        cache: Path | None = None,
+        lazily: bool = False,
+    ) -> SiglipModel:
+        """Verify the planned artifacts and load the asked towers, or, `lazily`, leave each to its first run.
+
+        `cache`: where prepared graphs and the memory of verified checksums are kept between starts; None: nowhere.
+        Raises ModelError or ProviderUnavailable.
+        """
         manifest = Manifest.load(directory)
-        tokenizer = load_tokenizer(directory, manifest.text)
-        sessions = {}
-        for tower in Tower:
-            artifact = manifest.artifact(tower, plan.precision)
-            for record in artifact.files:
-                verify_file(directory, record)
-            sessions[tower] = GraphSession(directory / artifact.graph.path, plan)
-        spec = manifest.artifact(Tower.TEXT, plan.precision).vocabulary
-        if spec is None:
-            raise ArtifactMissing(f"{directory}: the text artifact names no vocabulary; run the export again")
-        vocabulary = Vocabulary.load(directory, spec)
-        rotation = _load_rotation(directory, manifest)
-        return cls(manifest, plan, sessions=sessions, vocabulary=vocabulary, tokenizer=tokenizer, rotation=rotation)
+        verified = VerifiedFiles(cache / "verified" if cache else None)
+        prepared = cache / "prepared" if cache else None
+        artifacts = {tower: manifest.artifact(tower, plan.precision) for tower in Tower if tower in towers}
+        on_demand = {
+            tower: TowerOnDemand(partial(open_session, directory, artifact, plan, prepared, verified))
+            for tower, artifact in artifacts.items()
+        }
+        text = Tower.TEXT in artifacts
+        model = cls(
+            manifest,
+            plan,
+            towers=on_demand,
+            vocabulary=_load_vocabulary(directory, artifacts[Tower.TEXT], verified) if text else None,
+            tokenizer=load_tokenizer(directory, manifest.text) if text else None,
+            rotation=_load_rotation(directory, manifest),
+        )
+        if not lazily:
+            for tower in on_demand.values():
+                tower.load()
+        return model
+
+    @property
+    def towers(self) -> tuple[Tower, ...]:
+        """Those that are served."""
+        return tuple(self._towers)
+
+    def loaded(self) -> tuple[Tower, ...]:
+        """Those whose weights are in memory."""
+        return tuple(tower for tower, on_demand in self._towers.items() if on_demand.is_loaded)
+
+    def unload(self, tower: Tower) -> None:
+        """Give a tower's memory back to the system; its next run loads it again."""
+        self._tower(tower).unload()
 
     def prepare_image(self, image: Image.Image) -> NDArray[np.uint8]:
         """Any Pillow image -> one vision row, uint8 (3, S, S). Raises UnsupportedInput."""
+        self._tower(Tower.VISION)
         return preprocess.pixels(image, self.manifest.image)
 
     def prepare_text(self, text: str) -> TextRow:
-        """Any text -> one text row; `ids` is int64 (L,)."""
+        """Any text -> one text row; `ids` is int64 (L,). Raises UnsupportedInput when no text tower is served."""
+        self._tower(Tower.TEXT)
+        assert self._tokenizer is not None
         return TextRow(*preprocess.token_ids(text, self._tokenizer, self.manifest.text))
 
     def run(self, tower: Tower, rows: list[Row]) -> Floats:
         """Rows of one tower -> embeddings, (n, d) float32 of unit length. A row's bits do not depend on the others."""
         batch = np.stack(rows)
-        if tower is Tower.TEXT:
+        if tower is Tower.TEXT and self._vocabulary is not None:
             batch = self._vocabulary.lookup(batch.astype(np.int64, copy=False))
-        return l2_normalize(self._sessions[tower].run(batch))
+        return l2_normalize(self._tower(tower).run(batch))
 
     def shorten(self, embeddings: Floats, dimensions: int) -> Floats:
         """(n, d) unit -> (n, dimensions) unit. The native length is returned as it is, bit for bit.
@@ -108,6 +147,19 @@ class SiglipModel:
     def embed_texts(self, texts: list[str]) -> Floats:
         """(n, d) float32 of unit length. No template is applied."""
         return self.run(Tower.TEXT, [self.prepare_text(text).ids for text in texts])
+
+    def _tower(self, tower: Tower) -> TowerOnDemand:
+        """Raises UnsupportedInput for a tower that is not served."""
+        if tower not in self._towers:
+            raise UnsupportedInput(f"no {tower} tower is served here: {', '.join(self._towers)} only")
+        return self._towers[tower]
+
+
+def _load_vocabulary(directory: Path, artifact: Artifact, verified: VerifiedFiles) -> Vocabulary:
+    if artifact.vocabulary is None:
+        raise ArtifactMissing(f"{directory}: the text artifact names no vocabulary; run the export again")
+    verified.verify(directory, artifact.vocabulary.file)
+    return Vocabulary.load(directory, artifact.vocabulary)
 
 
 def _load_rotation(directory: Path, manifest: Manifest) -> Rotation | None:

@@ -13,12 +13,23 @@ from runtime.providers import ExecutionPlan
 
 Floats = NDArray[np.float32]
 
+PACKING = {
+    "session.save_external_prepacked_constant_initializers": "1",
+    "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+}
+_WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
+
 onnxruntime.set_default_logger_severity(3)  # its warnings are about graph internals; failures raise
 
 
 def available_providers() -> tuple[str, ...]:
     """onnxruntime's execution providers in this environment, by its own names."""
     return tuple(onnxruntime.get_available_providers())
+
+
+def build() -> str:
+    """Which onnxruntime this is: the version, and what it was built from and with."""
+    return f"{onnxruntime.__version__} {onnxruntime.get_build_info()}"
 
 
 def session_options(plan: ExecutionPlan) -> onnxruntime.SessionOptions:
@@ -35,20 +46,43 @@ def session_options(plan: ExecutionPlan) -> onnxruntime.SessionOptions:
     return options
 
 
+def packed_options(plan: ExecutionPlan) -> onnxruntime.SessionOptions:
+    """The options for a graph written by `write_packed`: every optimization is in the file already."""
+    options = session_options(plan)
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
+
+
+def write_packed(graph: Path, plan: ExecutionPlan, target: Path) -> None:
+    """Save `graph` as this machine runs it: optimized, its weights, packed for the kernels, in `<target>.bin`.
+
+    Right on this kind of CPU and this onnxruntime only. Raises like GraphSession.
+    """
+    options = session_options(plan)
+    options.optimized_model_filepath = str(target)
+    for key, value in PACKING.items():
+        options.add_session_config_entry(key, value)
+    options.add_session_config_entry(_WEIGHTS_FILE, f"{target.name}.bin")
+    GraphSession(graph, plan, options)
+
+
 class GraphSession:
     """A loaded graph with one input and one output, both batched on the first axis."""
 
-    def __init__(self, graph: Path, plan: ExecutionPlan) -> None:
-        """Load; raises ProviderUnavailable when onnxruntime silently fell back, ArtifactCorrupt when it cannot read."""
+    def __init__(self, graph: Path, plan: ExecutionPlan, options: onnxruntime.SessionOptions | None = None) -> None:
+        """Load; raises ProviderUnavailable when onnxruntime silently fell back, ArtifactCorrupt when it cannot read.
+
+        `options`: those of `session_options` unless given.
+        """
         wanted = [(plan.provider, dict(plan.provider_options))]
         try:
-            self._session = onnxruntime.InferenceSession(graph, session_options(plan), providers=wanted)
+            self._session = onnxruntime.InferenceSession(graph, options or session_options(plan), providers=wanted)
         except Exception as error:  # onnxruntime's exceptions share no base class but this
             raise ArtifactCorrupt(f"{graph}: onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
         if self._session.get_providers()[0] != plan.provider:
             message = f"{plan.provider} was planned but onnxruntime gave {self._session.get_providers()[0]}"
             raise ProviderUnavailable(message)
-        self._input = self._session.get_inputs()[0].name
+        self._input = self._session.get_inputs()[0]
         self._rows_per_run = plan.rows_per_run
 
     def run(self, rows: NDArray[np.generic]) -> Floats:
@@ -57,6 +91,13 @@ class GraphSession:
         parts = [self._run(rows[start : start + step]) for start in range(0, len(rows), step)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    def noise(self) -> NDArray[np.generic]:
+        """One random row that the graph takes, (1, ...); always the same."""
+        shape, rng = (1, *self._input.shape[1:]), np.random.default_rng(0)
+        if self._input.type == "tensor(uint8)":
+            return rng.integers(0, 256, shape, np.uint8)
+        return rng.standard_normal(shape, np.float32)
+
     def _run(self, rows: NDArray[np.generic]) -> Floats:
-        (pooled,) = self._session.run(None, {self._input: rows})
+        (pooled,) = self._session.run(None, {self._input.name: rows})
         return np.asarray(pooled, np.float32)

@@ -1,0 +1,91 @@
+"""Memory and start-up of a model directory: towers, unprepared and prepared, in one process and in several at once.
+
+    python -m bench.memory MODEL_DIRECTORY [--processes 2] [--rows 40] [--cache DIRECTORY]
+
+Every line is a process of its own, measured by the kernel's account after `rows` texts and pictures, while all of them
+are alive: what they share is counted once in Pss, and in none of them as private.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+TOWERS = (("text",), ("vision",), ("vision", "text"))
+
+
+def serve(directory: Path, towers: list[str], rows: int, cache: Path | None, started: float) -> None:
+    """Load, embed, say so, wait for the others, and tell what it took. Runs in a child."""
+    from PIL import Image
+
+    from runtime.cpu import read_cpu_budget
+    from runtime.manifest import Manifest, Tower
+    from runtime.memory import read_memory
+    from runtime.model import SiglipModel
+    from runtime.providers import CPU, Wishes, plan
+
+    planned = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes())
+    imported, loading = time.time() - started, time.time()
+    model = SiglipModel.load(directory, planned, towers=[Tower(tower) for tower in towers], cache=cache)
+    loaded = time.time() - loading
+    picture = Image.effect_noise((640, 480), 80)
+    runs = {"text": lambda: model.embed_texts(["a photo of a cat"]), "vision": lambda: model.embed_images([picture])}
+    for tower in towers:
+        runs[tower]()
+    figures = {"import_s": imported, "load_s": loaded, "first_s": time.time() - started}
+    for _, tower in product(range(rows), towers):
+        runs[tower]()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(json.dumps(figures | {f"{name}_mb": size / 1e6 for name, size in asdict(read_memory()).items()}), flush=True)
+    sys.stdin.readline()
+
+
+def measure(arguments: argparse.Namespace, towers: tuple[str, ...], count: int, cache: Path | None) -> list[dict]:
+    """`count` processes at once."""
+    command = [sys.executable, "-m", "bench.memory", str(arguments.directory), "--serve", *towers]
+    command += ["--rows", str(arguments.rows), *(["--cache", str(cache)] if cache else [])]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    children = [subprocess.Popen([*command, "--started", str(time.time())], **pipes) for _ in range(count)]
+    for child in children:
+        if child.stdout.readline() != "ready\n":
+            sys.exit("a child failed")
+    figures = []
+    for child in children:
+        print(file=child.stdin, flush=True)
+        figures.append(json.loads(child.stdout.readline()))
+    for child in children:
+        child.communicate("\n")
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--processes", type=int, default=2, help="most processes at once")
+    parser.add_argument("--rows", type=int, default=40, help="texts and pictures that each embeds, one by one")
+    parser.add_argument("--cache", type=Path, help="for prepared graphs  [default: a new one]")
+    parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.directory, arguments.serve, arguments.rows, arguments.cache, arguments.started)
+        return
+    with tempfile.TemporaryDirectory() as new:
+        cache = arguments.cache or Path(new)
+        measure(arguments, ("vision", "text"), 1, cache)  # prepares
+        for towers, count, place in product(TOWERS, range(1, arguments.processes + 1), (None, cache)):
+            for figures in measure(arguments, towers, count, place):
+                what = f"{'+'.join(towers):12} {'prepared' if place else 'unprepared':10} {count} at once"
+                print(what, *(f"{key} {value:.{2 if key.endswith('_s') else 0}f}" for key, value in figures.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""A graph in the form that onnxruntime maps from disk: optimized, its weights packed for this CPU's kernels.
+
+Unprepared, every worker holds a copy of the weights; mapped, they are the page cache's, shared, and loading does not
+read them. Packing takes twice a tower's memory for a moment, so a child process does it (`python -m runtime.prepare`),
+once: workers wait for each other. A prepared graph is a directory of the cache:
+
+    <key>/graph.onnx, graph.onnx.bin    what onnxruntime wrote
+    <key>/record.json                   what it is valid for, and the files' sizes and checksums; written last
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from filelock import FileLock
+
+from runtime.cpu import read_cpu_budget
+from runtime.errors import SiglipEdgeError
+from runtime.manifest import Artifact, FileRecord, record_file
+from runtime.providers import ExecutionPlan
+from runtime.session import PACKING, GraphSession, build, packed_options, write_packed
+from runtime.verified import VerifiedFiles
+
+logger = logging.getLogger("siglip_edge")
+
+_GRAPH = "graph.onnx"
+_RECORD = "record.json"
+_PACKAGES = Path(__file__).parents[1]
+_UNUSED_S = 30 * 24 * 3600
+"""Prepared graphs that nothing has loaded for so long are removed when another one is made."""
+
+
+class PreparationFailed(SiglipEdgeError):
+    """No prepared graph can be had; the unprepared one serves as well, with more memory."""
+
+
+class Record(msgspec.Struct, frozen=True):
+    """`record.json`."""
+
+    facts: dict[str, str]
+    files: tuple[FileRecord, ...]
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What the child process reads from its standard input."""
+
+    graph: str
+    target: str
+    plan: ExecutionPlan
+
+
+def prepare(directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path, verified: VerifiedFiles) -> Path:
+    """The prepared graph of `artifact`, made now if there is none in `cache` that can be trusted.
+
+    Raises PreparationFailed, or ArtifactCorrupt when the model directory's own files are not the recorded ones.
+    """
+    facts = _facts(artifact, plan)
+    entry = cache / hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:32]
+    if _is_trusted(entry, facts, verified):
+        return entry / _GRAPH
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(entry.with_suffix(".lock")):
+            if not _is_trusted(entry, facts, verified):  # else another worker has made it meanwhile
+                for record in (artifact.graph, *artifact.external_data):
+                    verified.verify(directory, record)
+                logger.info("preparing %s for this machine, once", artifact.graph.path)
+                _make(entry, facts, (directory / artifact.graph.path).resolve(), plan)
+                _remove_unused(cache)
+    except OSError as error:
+        raise PreparationFailed(f"{cache}: {error.strerror or error}") from error
+    return entry / _GRAPH
+
+
+def _facts(artifact: Artifact, plan: ExecutionPlan) -> dict[str, str]:
+    """All that a prepared graph depends on. Not the number of threads: it changes neither graph nor packing."""
+    return {
+        "graph": " ".join(record.sha256 for record in (artifact.graph, *artifact.external_data)),
+        "onnxruntime": build(),
+        "provider": f"{plan.provider} {dict(plan.provider_options)}",
+        "machine": f"{platform.machine()} {' '.join(read_cpu_budget().isa)}",
+        "packing": str(PACKING),
+    }
+
+
+def _is_trusted(entry: Path, facts: dict[str, str], verified: VerifiedFiles) -> bool:
+    """Whole, undamaged, made for exactly this, and by this user or root: nobody else may choose what runs here."""
+    try:
+        record = msgspec.json.decode((entry / _RECORD).read_bytes(), type=Record)
+        if record.facts != facts or entry.stat().st_uid not in {0, os.geteuid()}:
+            return False
+        for file in record.files:
+            verified.verify(entry, file)
+    except (OSError, msgspec.MsgspecError, SiglipEdgeError):
+        return False
+    with contextlib.suppress(OSError):
+        os.utime(entry)
+    return True
+
+
+def _make(entry: Path, facts: dict[str, str], graph: Path, plan: ExecutionPlan) -> None:
+    """Everything in a directory beside `entry` that takes its place when it is whole."""
+    beside = Path(tempfile.mkdtemp(prefix=".", dir=entry.parent.resolve()))
+    try:
+        _run_child(Order(str(graph), str(beside / _GRAPH), plan))
+        record = Record(facts, tuple(record_file(beside, path) for path in sorted(beside.iterdir())))
+        (beside / _RECORD).write_bytes(msgspec.json.encode(record))
+        shutil.rmtree(entry, ignore_errors=True)
+        beside.rename(entry)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _run_child(order: Order) -> None:
+    command = [sys.executable, "-m", "runtime.prepare"]
+    done = subprocess.run(  # noqa: S603 - this program again, no shell
+        command, input=msgspec.json.encode(order), cwd=_PACKAGES, capture_output=True, check=False
+    )
+    if done.returncode != 0:
+        *_, last = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        raise PreparationFailed(last)
+
+
+def _remove_unused(cache: Path) -> None:
+    for record in cache.glob(f"*/{_RECORD}"):
+        if time.time() - record.parent.stat().st_mtime > _UNUSED_S:
+            shutil.rmtree(record.parent, ignore_errors=True)
+
+
+def main() -> None:
+    """Write the packed graph and compare it with the original: not one bit of a pooled output may differ."""
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
+    graph, target = Path(order.graph), Path(order.target)
+    try:
+        write_packed(graph, order.plan, target)
+        original, packed = GraphSession(graph, order.plan), GraphSession(target, order.plan, packed_options(order.plan))
+    except SiglipEdgeError as error:
+        sys.exit(" ".join(str(error).split()))
+    row = original.noise()
+    if not np.array_equal(original.run(row), packed.run(row)):
+        sys.exit(f"{graph.name}: packed, it gives other vectors")
+    for path in target.parent.iterdir():  # on disk before a record says so
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""A tower on demand: loaded when it is needed, from prepared and mapped weights where that can be had."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import ArtifactCorrupt
+from runtime.manifest import Artifact
+from runtime.memory import give_back
+from runtime.prepare import PreparationFailed, prepare
+from runtime.providers import CPU, ExecutionPlan
+from runtime.session import GraphSession, packed_options
+from runtime.verified import VerifiedFiles
+
+Floats = NDArray[np.float32]
+
+logger = logging.getLogger("siglip_edge")
+
+
+def open_session(
+    directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, verified: VerifiedFiles
+) -> GraphSession:
+    """The artifact's graph, prepared when there is a `cache` and the CPU runs it; else, or if that fails, as it is.
+
+    Raises ArtifactCorrupt or ProviderUnavailable.
+    """
+    if cache is not None and plan.provider == CPU:
+        try:
+            return GraphSession(prepare(directory, artifact, plan, cache, verified), plan, packed_options(plan))
+        except (PreparationFailed, ArtifactCorrupt) as reason:
+            logger.warning("%s is loaded unprepared, in more memory: %s", artifact.graph.path, reason)
+    for record in (artifact.graph, *artifact.external_data):
+        verified.verify(directory, record)
+    return GraphSession(directory / artifact.graph.path, plan)
+
+
+class TowerOnDemand:
+    """Runs rows through a session that is loaded by the first run and, after `unload`, by the next one again."""
+
+    def __init__(self, load: Callable[[], GraphSession]) -> None:
+        self._load = load
+        self._session: GraphSession | None = None
+        self._loading = threading.Lock()
+
+    @property
+    def is_loaded(self) -> bool:
+        return self._session is not None
+
+    def load(self) -> GraphSession:
+        """Load unless loaded; threads that come meanwhile wait. Raises like `open_session`."""
+        with self._loading:
+            if self._session is None:
+                self._session = self._load()
+            return self._session
+
+    def unload(self) -> None:
+        """Give the memory back to the system. A run that is under way keeps the session until it ends."""
+        with self._loading:
+            self._session = None
+        give_back()
+
+    def run(self, rows: NDArray[np.generic]) -> Floats:
+        """(n, ...) -> (n, d) float32, n >= 1."""
+        return self.load().run(rows)

@@ -1,0 +1,245 @@
+"""Prepared graphs: the same bits from mapped weights, made once, never trusted when anything about them is odd."""
+
+import io
+import logging
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import msgspec
+import numpy as np
+import pytest
+
+from runtime import prepare as module
+from runtime.cpu import read_cpu_budget
+from runtime.errors import ArtifactCorrupt
+from runtime.manifest import Manifest, Precision, Tower
+from runtime.model import SiglipModel
+from runtime.prepare import Order, PreparationFailed, prepare
+from runtime.providers import CPU, ExecutionPlan, Wishes, plan
+from runtime.session import GraphSession, packed_options
+from runtime.verified import VerifiedFiles
+from tests.tiny_model import write_model
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def planned(directory) -> ExecutionPlan:
+    return plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes())
+
+
+@dataclass(frozen=True)
+class Place:
+    """A model directory, and a cache for its prepared graphs."""
+
+    directory: Path
+    plan: ExecutionPlan
+    cache: Path
+
+    def prepared(self) -> Path:
+        """The vision tower's prepared graph."""
+        artifact = Manifest.load(self.directory).artifact(Tower.VISION, Precision.INT8)
+        return prepare(self.directory, artifact, self.plan, self.cache, VerifiedFiles(self.cache / "verified"))
+
+    def original(self) -> GraphSession:
+        return GraphSession(self.directory / "vision_int8.onnx", self.plan)
+
+    def gives_the_same_bits(self, graph: Path) -> bool:
+        original, packed = self.original(), GraphSession(graph, self.plan, packed_options(self.plan))
+        return np.array_equal(original.run(original.noise()), packed.run(original.noise()))
+
+
+@pytest.fixture(scope="module")
+def made(directory, planned, tmp_path_factory) -> Place:
+    place = Place(directory, planned, tmp_path_factory.mktemp("cache"))
+    place.prepared()
+    return place
+
+
+@pytest.fixture
+def place(made, tmp_path) -> Place:
+    """`made`, copied: to be changed."""
+    return replace(made, cache=shutil.copytree(made.cache, tmp_path / "cache"))
+
+
+@pytest.fixture
+def children(monkeypatch) -> list[Order]:
+    """What child processes are started for, from here on."""
+    started: list[Order] = []
+    run = module._run_child
+    monkeypatch.setattr(module, "_run_child", lambda order: (started.append(order), run(order))[1])
+    return started
+
+
+def test_a_prepared_graph_gives_the_same_bits(made):
+    assert made.gives_the_same_bits(made.prepared())
+
+
+def test_its_weights_are_in_a_file_to_be_mapped(made):
+    """In the graph itself they would be copied."""
+    graph = made.prepared()
+    weights = (made.directory / "vision_int8.onnx").stat().st_size
+    assert graph.stat().st_size < weights / 4 < graph.with_name("graph.onnx.bin").stat().st_size
+
+
+def test_it_is_made_once(place, children):
+    assert place.prepared() == place.prepared()
+    assert not children
+
+
+@pytest.mark.parametrize("name", ["graph.onnx", "graph.onnx.bin", "record.json"])
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:40] + b"?" + data[41:], lambda _: b""])
+def test_a_damaged_one_is_made_again(place, children, name, damage):
+    """One byte less, one byte other, nothing at all: in any of its files."""
+    path = place.prepared().with_name(name)
+    path.write_bytes(damage(path.read_bytes()))
+    assert place.gives_the_same_bits(place.prepared())
+    assert len(children) == 1
+
+
+def test_a_missing_file_is_noticed(place, children):
+    place.prepared().with_name("graph.onnx.bin").unlink()
+    assert place.prepared().with_name("graph.onnx.bin").exists()
+    assert len(children) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("build", lambda: "another onnxruntime"),
+        ("read_cpu_budget", lambda: SimpleNamespace(isa=("another_instruction_set",))),
+        ("PACKING", {"session.save_external_prepacked_constant_initializers": "0"}),
+    ],
+)
+def test_another_machine_or_onnxruntime_makes_its_own(place, children, monkeypatch, name, value):
+    first = place.prepared()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, value)
+        assert place.prepared() != first
+    assert place.prepared() == first
+    assert len(children) == 1
+
+
+def test_one_that_was_made_for_something_else_is_not_trusted(place, children, monkeypatch):
+    """A directory copied or renamed to the right place holds the wrong facts."""
+    first = place.prepared()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "build", lambda: "another onnxruntime")
+        other = place.prepared()
+    shutil.rmtree(first.parent)
+    other.parent.rename(first.parent)
+    place.prepared()
+    assert len(children) == 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+def test_another_users_is_not_trusted(place, children):
+    os.chown(place.prepared().parent, 12345, 12345)
+    assert place.prepared().parent.stat().st_uid == 0
+    assert len(children) == 1
+
+
+def test_several_workers_make_it_once(directory, tmp_path):
+    """Three processes at the same time: one prepares, two wait, all answer."""
+    program = """
+import logging, sys
+from pathlib import Path
+logging.basicConfig(level="INFO")
+from runtime.cpu import read_cpu_budget
+from runtime.manifest import Manifest
+from runtime.model import SiglipModel
+from runtime.providers import CPU, Wishes, plan
+directory, cache = map(Path, sys.argv[1:])
+planned = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes())
+print(SiglipModel.load(directory, planned, cache=cache).embed_texts(["a text"]).tobytes().hex())
+"""
+    command = [sys.executable, "-c", program, str(directory), str(tmp_path)]
+    workers = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    outputs = [worker.communicate() for worker in workers]
+    assert len({answer for answer, _ in outputs}) == 1
+    log = "".join(errors for _, errors in outputs)
+    assert log.count("preparing text_int8.onnx") == log.count("preparing vision_int8.onnx") == 1, log
+
+
+def test_a_model_serves_from_prepared_graphs(directory, planned, tmp_path, children):
+    """Both towers, the same vectors; the second start prepares nothing."""
+    plain = SiglipModel.load(directory, planned)
+    for _ in range(2):
+        model = SiglipModel.load(directory, planned, cache=tmp_path)
+        assert np.array_equal(model.embed_texts(["a", "b"]), plain.embed_texts(["a", "b"]))
+    assert len(children) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_done_without(directory, planned, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING):
+        model = SiglipModel.load(directory, planned, cache=tmp_path / "file" / "cache")
+    assert "vision_int8.onnx is loaded unprepared, in more memory" in caplog.text
+    assert np.array_equal(model.embed_texts(["a"]), SiglipModel.load(directory, planned).embed_texts(["a"]))
+
+
+@contextmanager
+def no_file_larger_than(size: int):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_behind(directory, planned, tmp_path, caplog):
+    """Writing fails in the middle of the weights."""
+    with caplog.at_level(logging.WARNING), no_file_larger_than(3_000):
+        model = SiglipModel.load(directory, planned, cache=tmp_path / "cache")
+    assert "vision_int8.onnx is loaded unprepared" in caplog.text
+    assert model.embed_texts(["a"]).shape == (1, model.manifest.dimensions)
+    assert not [path for path in (tmp_path / "cache" / "prepared").iterdir() if path.is_dir()]
+
+
+def test_a_damaged_model_directory_is_not_prepared(directory, planned, tmp_path):
+    """Its error is the model's, not a warning about the cache."""
+    damaged = shutil.copytree(directory, tmp_path / "tiny")
+    graph = damaged / "vision_int8.onnx"
+    graph.write_bytes(graph.read_bytes()[:-3] + b"abc")
+    with pytest.raises(ArtifactCorrupt, match="vision_int8"):
+        Place(damaged, planned, tmp_path / "cache").prepared()
+    with pytest.raises(ArtifactCorrupt, match="vision_int8"):
+        SiglipModel.load(damaged, planned, cache=tmp_path / "cache")
+
+
+def test_one_that_gives_other_vectors_is_refused(directory, planned, tmp_path, monkeypatch):
+    """The child compares bits before anything is recorded."""
+    other = write_model(tmp_path / "other", seed=1) / "vision_int8.onnx"
+    order = Order(str(directory / "vision_int8.onnx"), str(tmp_path / "graph.onnx"), planned)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(msgspec.json.encode(order))))
+    monkeypatch.setattr(module, "write_packed", lambda graph, plan, target: shutil.copy(other, target))
+    with pytest.raises(SystemExit, match="other vectors"):
+        module.main()
+
+
+def test_a_child_that_dies_is_reported(directory, planned, tmp_path):
+    with pytest.raises(PreparationFailed, match="cannot load it"):
+        module._run_child(Order(str(tmp_path / "none.onnx"), str(tmp_path / "graph.onnx"), planned))
+
+
+def test_what_nobody_has_loaded_for_a_month_is_removed(place, monkeypatch):
+    first = place.prepared()
+    os.utime(first.parent, (0, 0))
+    monkeypatch.setattr(module, "build", lambda: "another onnxruntime")
+    assert place.prepared().exists()
+    assert not first.exists()

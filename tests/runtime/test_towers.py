@@ -1,0 +1,108 @@
+"""Only what is needed: the asked towers, loaded when they run, given back when they do not."""
+
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from runtime.cpu import read_cpu_budget
+from runtime.errors import UnsupportedInput
+from runtime.manifest import Manifest, Tower
+from runtime.model import SiglipModel
+from runtime.providers import CPU, ExecutionPlan, Wishes, plan
+from runtime.towers import TowerOnDemand
+from tests.tiny_model import write_model
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def planned(directory) -> ExecutionPlan:
+    return plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes())
+
+
+def test_at_start_everything_asked_for_is_loaded(directory, planned):
+    assert SiglipModel.load(directory, planned).loaded() == tuple(Tower)
+
+
+def test_lazily_a_tower_is_loaded_by_its_first_run(directory, planned):
+    model = SiglipModel.load(directory, planned, lazily=True)
+    assert (model.towers, model.loaded()) == (tuple(Tower), ())
+    model.embed_texts(["a"])
+    assert model.loaded() == (Tower.TEXT,)
+
+
+def test_an_unloaded_tower_comes_back_with_the_same_vectors(directory, planned):
+    model = SiglipModel.load(directory, planned)
+    before = model.embed_texts(["a"])
+    model.unload(Tower.TEXT)
+    assert model.loaded() == (Tower.VISION,)
+    assert np.array_equal(model.embed_texts(["a"]), before)
+    assert model.loaded() == tuple(Tower)
+
+
+def test_a_text_server_needs_no_vision_artifact_and_refuses_images(directory, planned, tmp_path):
+    """Its vectors are those of the whole model."""
+    whole = SiglipModel.load(directory, planned)
+    text = write_model(tmp_path / "tiny")
+    (text / "vision_int8.onnx").unlink()
+    model = SiglipModel.load(text, planned, towers=[Tower.TEXT])
+    assert np.array_equal(model.embed_texts(["a"]), whole.embed_texts(["a"]))
+    with pytest.raises(UnsupportedInput, match="no vision tower is served here: text only"):
+        model.prepare_image(Image.new("RGB", (4, 4)))
+
+
+def test_a_vision_server_needs_no_tokenizer_or_vocabulary_and_refuses_texts(directory, planned, tmp_path):
+    whole = SiglipModel.load(directory, planned)
+    vision = write_model(tmp_path / "tiny")
+    for name in ("text_int8.onnx", "vocabulary_int8.bin", "tokenizer.json"):
+        (vision / name).unlink()
+    model = SiglipModel.load(vision, planned, towers=[Tower.VISION])
+    picture = Image.linear_gradient("L")
+    assert np.array_equal(model.embed_images([picture]), whole.embed_images([picture]))
+    with pytest.raises(UnsupportedInput, match="no text tower is served here: vision only"):
+        model.prepare_text("a")
+
+
+class Session:
+    """Stands for a GraphSession."""
+
+    def run(self, rows):
+        return rows
+
+
+def test_threads_that_come_while_a_tower_loads_share_the_one_load():
+    entered, release, loads = threading.Event(), threading.Event(), []
+
+    def load() -> Session:
+        loads.append(entered.set())
+        release.wait()
+        return Session()
+
+    tower = TowerOnDemand(load)
+    threads = [threading.Thread(target=tower.run, args=(np.zeros(1),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    entered.wait()
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert len(loads) == 1
+
+
+def test_a_failed_load_fails_its_run_and_the_next_run_tries_again():
+    attempts = iter([OSError("no memory"), None])
+
+    def load() -> Session:
+        if error := next(attempts):
+            raise error
+        return Session()
+
+    tower = TowerOnDemand(load)
+    with pytest.raises(OSError, match="no memory"):
+        tower.run(np.zeros(1))
+    assert tower.run(np.ones(1)) == [1]
