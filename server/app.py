@@ -22,6 +22,7 @@ from server import errors, images
 from server.cache import EmbeddingCache
 from server.capacity import intra_op_threads, rows_per_batch, worker_count
 from server.embedding import Embedder, Floats, Lane, Model
+from server.idle import IdleUnloader
 from server.images import ImageLimits
 from server.inputs import InputReader
 from server.metrics import Metrics
@@ -166,13 +167,21 @@ class _Parts:
         execution = plan(available_providers(), self.cpu, manifest, self._wishes())
 
         def load() -> Embedder:
-            model = SiglipModel.load(directory, execution)
+            model = SiglipModel.load(
+                directory, execution, towers=self._served_towers(), cache=self.settings.model_cache
+            )
             selftest.check(model, selftest.load_golden(directory, manifest))
             if self.settings.enable_warmup:
                 warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
-            return self._embedder(name, model)
+            embedder = self._embedder(name, model)
+            if self.settings.idle_unload_s:
+                IdleUnloader(model, embedder.lanes, self.settings.idle_unload_s).start()
+            return embedder
 
         return ServedModel(name, manifest, execution, load)
+
+    def _served_towers(self) -> tuple[Tower, ...]:
+        return tuple(Tower) if self.settings.towers == "both" else (Tower(self.settings.towers),)
 
     def _wishes(self) -> Wishes:
         precision = self.settings.precision
@@ -214,5 +223,8 @@ class _Parts:
                 observe=partial(self.metrics.observe_batch, tower),
             )
 
-        text = lane(Tower.TEXT)
-        return {Tower.TEXT: text, Tower.VISION: lane(Tower.VISION, gives_way_to=text)}
+        lanes: dict[Tower, Lane] = {}
+        for tower in (Tower.TEXT, Tower.VISION):
+            if tower in model.towers:
+                lanes[tower] = lane(tower, gives_way_to=lanes.get(Tower.TEXT))
+        return lanes

@@ -37,6 +37,9 @@ class Model(Protocol):
     manifest: Manifest
     plan: ExecutionPlan
 
+    @property
+    def towers(self) -> tuple[Tower, ...]: ...
+
     def prepare_image(self, image: Image.Image) -> NDArray[np.uint8]: ...
 
     def prepare_text(self, text: str) -> TextRow: ...
@@ -188,6 +191,8 @@ class Embedder:
 
     def _prepare(self, part: Part, call: Call, *, tolerant: bool) -> _Prepared | InvalidInput:
         try:
+            if (tower := _tower(part)) not in self.lanes:
+                raise UnsupportedInput(f"no {tower} tower is served here: {', '.join(self.lanes)} only")
             if isinstance(part, ImageFile):
                 return self._prepare_image(part, call)
             with call.stage("tokenize"):

@@ -48,6 +48,24 @@ class Settings:
     precision: str = variable(
         "PRECISION", "auto, int8, fp16 or fp32", parsing.choice("auto", "int8", "fp16", "fp32"), default="auto"
     )
+    towers: str = variable(
+        "TOWERS",
+        "text, vision or both: what is loaded and served",
+        parsing.choice("text", "vision", "both"),
+        default="both",
+    )
+    idle_unload_s: float = variable(
+        "IDLE_UNLOAD_S",
+        "seconds without work until a tower's memory is given back, and loaded again when asked for; 0: never",
+        parsing.number(0, 604_800),
+        default=0.0,
+    )
+    prepare: bool = variable(
+        "PREPARE", "keep models in a form that workers share, made at the first start", parsing.boolean, default=True
+    )
+    cache_dir: Path | None = variable(
+        "CACHE_DIR", "where prepared models are kept; empty: the user's own cache directory", Path, default=None
+    )
 
     host: str = variable("HOST", "address to listen on; 0.0.0.0 for every interface", str, default="127.0.0.1")
     port: int = variable("PORT", "port to listen on", parsing.integer(0, 65535), default=8000)
@@ -167,6 +185,13 @@ class Settings:
         if not lines:  # an empty file must not mean an open server
             raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file} is empty; allowed: a file with a key a line")
         return (*self.api_keys, *lines)
+
+    @property
+    def model_cache(self) -> Path | None:
+        """Where prepared models are kept between starts; None: nowhere."""
+        from platformdirs import user_cache_path  # noqa: PLC0415 - needed once, in workers only
+
+        return (self.cache_dir or user_cache_path("siglip-edge")) if self.prepare else None
 
     @property
     def named_models(self) -> dict[str, Path]:

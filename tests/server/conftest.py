@@ -82,7 +82,7 @@ class Server:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "PORT": str(self.port), **environ}
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PORT": str(self.port), "PREPARE": "false", **environ}
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", "from cli.main import main; main()", "serve"],

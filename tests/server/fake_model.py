@@ -21,6 +21,7 @@ class FakeModel:
 
     def __init__(self, manifest: Manifest, *, rows_per_run: int | None = 1) -> None:
         self.manifest = manifest
+        self.towers = tuple(Tower)
         self.plan = ExecutionPlan(
             provider=CPU,
             precision=manifest.precisions()[0],

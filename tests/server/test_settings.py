@@ -50,6 +50,8 @@ def test_the_predecessors_names_are_aliases(alias, name):
         ("PORT", "70000", "a whole number from 0 to 65535"),
         ("REQUEST_TIMEOUT", "nan", "a number from 0.1 to 3600"),
         ("ENABLE_METRICS", "maybe", "true or false"),
+        ("TOWERS", "audio", "text, vision, both"),
+        ("IDLE_UNLOAD_S", "-1", "a number from 0 to 604800"),
         ("PRECISION", "int4", "auto, int8, fp16, fp32"),
         ("DEVICE", "tpu", "auto, cpu, cuda, cuda:N, openvino or openvino:GPU"),
         ("MAX_BODY_BYTES", "lots", "a whole number, also with k, M or G"),
@@ -95,3 +97,10 @@ def test_the_table_shows_values_in_force_and_no_secret():
     assert rows["PORT"].default == "8000"
     assert rows["API_KEYS"].value == "(2 set)"
     assert all(row.meaning for row in rows.values())
+
+
+def test_prepared_models_are_kept_in_the_users_cache_unless_told_otherwise(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert Settings.from_env({}).model_cache == Path("/somewhere/siglip-edge")
+    assert Settings.from_env({"CACHE_DIR": "/elsewhere"}).model_cache == Path("/elsewhere")
+    assert Settings.from_env({"PREPARE": "false"}).model_cache is None

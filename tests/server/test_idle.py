@@ -1,0 +1,124 @@
+"""Only what is needed: TOWERS, IDLE_UNLOAD_S, and prepared models behind the real server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import urllib.request
+
+import falcon.testing
+import pytest
+
+from runtime.cpu import read_cpu_budget
+from runtime.manifest import Manifest, Tower
+from runtime.model import SiglipModel
+from runtime.providers import CPU, Wishes, plan
+from server.app import create_app
+from server.batcher import MicroBatcher
+from server.idle import IdleUnloader
+from server.settings import Settings
+from tests.server.conftest import data_uri, png, wait_until
+from tests.tiny_model import write_model
+
+PICTURE = data_uri(png())
+
+
+def app_of(directory, **environ) -> falcon.testing.TestClient:
+    """The app over a model directory, ready."""
+    settings = Settings.from_env({"MODEL": str(directory), "PREPARE": "false", **environ})
+    client = falcon.testing.TestClient(create_app(settings))
+    wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
+    return client
+
+
+def ask(client, given) -> falcon.testing.Result:
+    return client.simulate_post("/v1/embeddings", json={"input": given})
+
+
+@pytest.mark.parametrize(("served", "good", "bad"), [("text", "a text", PICTURE), ("vision", PICTURE, "a text")])
+def test_one_tower_serves_and_the_others_inputs_are_refused(tmp_path, served, good, bad):
+    """The other tower's artifacts may even be missing; its inputs get 400, by their place."""
+    directory = write_model(tmp_path / "tiny")
+    other = "vision" if served == "text" else "text"
+    (directory / f"{other}_int8.onnx").unlink()
+    client = app_of(directory, TOWERS=served)
+    assert ask(client, good).status_code == 200
+    answer = ask(client, [good, bad])
+    assert answer.status_code == 400
+    assert answer.json["error"]["param"] == "input[1]"
+    assert f"no {other} tower is served here: {served} only" in answer.json["error"]["message"]
+    lanes = client.simulate_get("/health").json["models"][0]["lanes"]
+    assert [lane["tower"] for lane in lanes] == [served]
+
+
+def test_token_ids_are_refused_without_a_text_tower(tiny_dir):
+    answer = ask(app_of(tiny_dir, TOWERS="vision", ACCEPT_TOKEN_IDS="true"), [[5, 6, 1]])
+    assert answer.status_code == 400
+
+
+@pytest.fixture
+def model(tiny_dir) -> SiglipModel:
+    manifest = Manifest.load(tiny_dir)
+    return SiglipModel.load(tiny_dir, plan([CPU], read_cpu_budget(), manifest, Wishes()))
+
+
+@pytest.fixture
+def lanes(model):
+    def lane(tower: Tower) -> MicroBatcher:
+        return MicroBatcher(lambda rows: list(model.run(tower, rows)), name=tower, max_batch=4, max_rows=8)
+
+    lanes = {tower: lane(tower) for tower in Tower}
+    yield lanes
+    for one in lanes.values():
+        one.close()
+
+
+def test_an_idle_tower_is_unloaded_and_comes_back_when_asked(model, lanes):
+    before = model.embed_texts(["a"])
+    unloader = IdleUnloader(model, lanes, idle_s=0.05)
+    unloader.start()
+    for _ in range(3):
+        wait_until(lambda: model.loaded() == ())
+        row = model.prepare_text("a").ids
+        (vector,) = lanes[Tower.TEXT].submit([row], deadline=time.monotonic() + 60).result()
+        assert (vector == before[0]).all()
+    unloader.stop()
+
+
+def test_a_tower_that_works_stays(model, lanes):
+    """Only the one that has been idle for long enough goes."""
+    unloader = IdleUnloader(model, {**lanes, Tower.TEXT: Busy()}, idle_s=0.0)
+    unloader._unload_idle()
+    assert model.loaded() == (Tower.TEXT,)
+
+
+class Busy:
+    """A lane with work."""
+
+    idle_s = -1.0
+
+
+def test_the_server_unloads_idle_towers_and_answers_as_before(tiny_dir, caplog):
+    with caplog.at_level(logging.INFO, "siglip_edge"):
+        client = app_of(tiny_dir, IDLE_UNLOAD_S="0.05", EMBEDDING_CACHE_SIZE="0")
+        before = ask(client, ["a", PICTURE]).json["data"]
+        for tower in Tower:
+            wait_until(lambda tower=tower: f"{tower} tower unloaded" in caplog.text)
+    assert ask(client, ["a", PICTURE]).json["data"] == before
+
+
+def test_a_server_prepares_its_model_at_the_first_start_and_only_then(start, tiny_dir, tmp_path):
+    """Two workers, two starts: one preparation a tower, the same vectors as unprepared."""
+    answers, logs = [], []
+    for environ in ({"PREPARE": "false"}, {"PREPARE": "true"}, {"PREPARE": "true"}):
+        server = start(MODEL=str(tiny_dir), WORKERS="2", CACHE_DIR=str(tmp_path), **environ)
+        body = json.dumps({"input": ["a text", PICTURE]}).encode()
+        request = urllib.request.Request(f"{server.url}/v1/embeddings", body, {"Content-Type": "application/json"})
+        wait_until(lambda server=server: all(server.is_ready() for _ in range(20)))  # both workers
+        with urllib.request.urlopen(request) as answer:
+            answers.append(json.load(answer)["data"])
+        server.stop()
+        logs.append(server.log.read_text().count("preparing"))
+    assert logs == [0, 2, 0]
+    assert answers[0] == answers[1] == answers[2]
