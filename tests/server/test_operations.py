@@ -13,6 +13,7 @@ import pytest
 
 from runtime.errors import ManifestInvalid, ProviderUnavailable
 from runtime.manifest import Manifest, record_file
+from runtime.model import SiglipModel
 from runtime.selftest import GoldenRow, save_golden
 from server import logs
 from server.app import create_app
@@ -154,7 +155,9 @@ def two(tmp_path_factory):
     root = tmp_path_factory.mktemp("two")
     write_model(root / "a", name="a", space_id="space-a")
     write_model(root / "b", name="b", space_id="space-b", seed=1)
-    settings = Settings.from_env({"MODELS": f"fast={root / 'a'},accurate={root / 'b'}", "EMBEDDING_CACHE_SIZE": "0"})
+    settings = Settings.from_env(
+        {"MODELS": f"fast={root / 'a'},accurate={root / 'b'}", "EMBEDDING_CACHE_SIZE": "0", "PREPARE": "false"}
+    )
     client = falcon.testing.TestClient(create_app(settings))
     wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
     return client
@@ -200,7 +203,7 @@ class TestModels:
         directory = write_model(tmp_path / "broken")
         (directory / "vocabulary_int8.bin").write_bytes(b"short")
         told: list[str] = []
-        app = create_app(Settings.from_env({"MODEL": str(directory)}), on_load_failure=told.append)
+        app = create_app(Settings.from_env({"MODEL": str(directory), "PREPARE": "false"}), on_load_failure=told.append)
         wait_until(lambda: bool(told))
         client = falcon.testing.TestClient(app)
         assert "run the export again" in told[0]
@@ -221,10 +224,23 @@ class TestReadiness:
         manifest = Manifest.load(directory)
         msgspec.structs.replace(manifest, golden=record_file(directory, directory / "golden.bin")).save(directory)
         told: list[str] = []
-        create_app(Settings.from_env({"MODEL": str(directory)}), on_load_failure=told.append)
+        create_app(Settings.from_env({"MODEL": str(directory), "PREPARE": "false"}), on_load_failure=told.append)
         wait_until(lambda: bool(told))
         assert "the text tower" in told[0]
         assert "is wrong: cosine" in told[0]
+
+    def test_while_loading_everything_but_live_is_503(self, tiny_dir, monkeypatch):
+        """A model that takes its time: ready and embedding say so and when to come back, live is 200; then it serves."""
+        gate, load = threading.Event(), SiglipModel.load
+        monkeypatch.setattr(SiglipModel, "load", lambda *args, **kwargs: gate.wait(30) and load(*args, **kwargs))
+        client = falcon.testing.TestClient(create_app(Settings.from_env({"MODEL": str(tiny_dir), "PREPARE": "false"})))
+        for answer in (client.simulate_get("/health/ready"), ask(client)):
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+        assert client.simulate_get("/health/live").status_code == 200
+        assert "is loading" in client.simulate_get("/health").json["status"]
+        gate.set()
+        wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
+        assert ask(client).status_code == 200
 
     def test_a_tower_that_finishes_nothing_is_not_ready(self, client, fake, monkeypatch):
         """Work waits and no run ends: 503; when it does: 200."""
