@@ -15,19 +15,20 @@ from falcon.inspect import inspect_app
 from runtime import selftest
 from runtime.cpu import CpuBudget, read_cpu_budget
 from runtime.manifest import Manifest, Precision, Tower
-from runtime.model import Row, SiglipModel
+from runtime.model import Floats, Row, SiglipModel
 from runtime.providers import Wishes, plan
 from runtime.session import available_providers
 from server import errors, images
 from server.cache import EmbeddingCache
 from server.capacity import intra_op_threads, rows_per_batch, worker_count
-from server.embedding import Embedder, Floats, Lane, Model
+from server.embedding import Embedder, Lane
 from server.idle import IdleUnloader
 from server.images import ImageLimits
 from server.inputs import InputReader
 from server.metrics import Metrics
 from server.middleware import EXPOSED_HEADERS, AdmissionMiddleware, CallMiddleware, KeyMiddleware
 from server.models import Models, ServedModel
+from server.preparation import Model, Preparation
 from server.resources.classify import Classify
 from server.resources.docs import ASSETS, Docs
 from server.resources.embeddings import Embeddings
@@ -193,13 +194,13 @@ class _Parts:
         )
 
     def _embedder(self, name: str, model: Model) -> Embedder:
+        decode = partial(images.decode, limits=self.limits, target=model.manifest.image.size)
         return Embedder(
             name,
             model,
             self._lanes(model),
             EmbeddingCache(self.settings.embedding_cache_bytes, self.metrics.count_lookup),
-            partial(images.decode, limits=self.limits, target=model.manifest.image.size),
-            max_decoding=self.cpu.cores,
+            Preparation(model, decode, max_decoding=self.cpu.cores),
             wait_for_room=self.settings.queue_overflow_action == "wait",
         )
 

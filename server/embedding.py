@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from runtime.errors import DeadlineExceeded, InvalidInput, SpaceMismatch, UnsupportedInput
 from runtime.manifest import Manifest, Tower
-from runtime.model import Row, TextRow
-from runtime.preprocess import canonicalize, pad
-from runtime.providers import ExecutionPlan
+from runtime.model import Floats, Row
 from runtime.scoring import l2_normalize
 from server.batcher import Job, MicroBatcher
 from server.cache import Claim, EmbeddingCache
 from server.call import Call
-from server.inputs import AnyInput, ImageFile, Joint, Text, TokenIds
+from server.inputs import AnyInput, Joint
+from server.preparation import Model, Part, Preparation, Prepared, tower_of
 
-Floats = NDArray[np.float32]
 Lane = MicroBatcher[Row, Floats]
-Part = Text | TokenIds | ImageFile
-"""What one run of one tower embeds; a joint input has two."""
-
-
-class Model(Protocol):
-    """What serving needs of `runtime.model.SiglipModel`."""
-
-    manifest: Manifest
-    plan: ExecutionPlan
-
-    @property
-    def towers(self) -> tuple[Tower, ...]: ...
-
-    def prepare_image(self, image: Image.Image) -> NDArray[np.uint8]: ...
-
-    def prepare_text(self, text: str) -> TextRow: ...
-
-    def run(self, tower: Tower, rows: list[Row]) -> Floats: ...
-
-    def shorten(self, embeddings: Floats, dimensions: int) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -54,15 +28,6 @@ class Embedding:
     """An answer: `vector` is float32 (d,) of unit length; the counts are what it cost."""
 
     vector: Floats
-    tokens: int = 0
-    truncated: bool = False
-    patches: int = 0
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    tower: Tower
-    row: Row
     tokens: int = 0
     truncated: bool = False
     patches: int = 0
@@ -82,18 +47,15 @@ class Embedder:
         model: Model,
         lanes: dict[Tower, Lane],
         cache: EmbeddingCache[Embedding],
-        decode: Callable[[bytes], Image.Image],
+        preparation: Preparation,
         *,
-        max_decoding: int,
         wait_for_room: bool = False,
     ) -> None:
         self.name = name
         self.model = model
         self.lanes = lanes
         self._cache = cache
-        self._decode = decode
-        self._decoding = threading.BoundedSemaphore(max_decoding)
-        """Expanded pixels are what takes memory: only so many images are expanded at once."""
+        self._preparation = preparation
         self._wait_for_room = wait_for_room
 
     def embed(self, inputs: Sequence[AnyInput | InvalidInput], call: Call) -> list[Embedding]:
@@ -124,7 +86,7 @@ class Embedder:
     # -- cache ---------------------------------------------------------------------------------------------------------
 
     def _embed_parts(self, parts: Sequence[Part], call: Call, *, tolerant: bool) -> list[Outcome]:
-        claims = [self._cache.claim(self._key(part)) for part in parts]
+        claims = [self._cache.claim(self._preparation.key(part)) for part in parts]
         try:
             own = [(part, claim) for part, claim in zip(parts, claims, strict=True) if claim.owns]
             failures = self._settle(own, call, tolerant=tolerant)
@@ -160,22 +122,13 @@ class Embedder:
         except Exception:  # noqa: BLE001 - the other request's failure (its deadline, say) is not this one's
             return self._compute([part], call, tolerant=tolerant)[0]
 
-    def _key(self, part: Part) -> Hashable:
-        if isinstance(part, Text):
-            content = canonicalize(part.text, self.model.manifest.text).encode("utf-8", "surrogatepass")
-        elif isinstance(part, TokenIds):
-            return (TokenIds, part.ids)
-        else:
-            content = part.data
-        return type(part), hashlib.blake2b(content, digest_size=16).digest()
-
     # -- towers --------------------------------------------------------------------------------------------------------
 
     def _compute(self, parts: Sequence[Part], call: Call, *, tolerant: bool) -> list[Outcome]:
         """Prepare, run both towers' rows, put the answers back in order."""
         self._check_room(parts, call)
         prepared = [self._prepare(part, call, tolerant=tolerant) for part in parts]
-        vectors = iter(self._run([row for row in prepared if isinstance(row, _Prepared)], call))
+        vectors = iter(self._run([row for row in prepared if isinstance(row, Prepared)], call))
         return [
             row if isinstance(row, InvalidInput) else Embedding(next(vectors), row.tokens, row.truncated, row.patches)
             for row in prepared
@@ -186,43 +139,21 @@ class Embedder:
         if self._wait_for_room:
             return
         for tower, lane in self.lanes.items():
-            if rows := sum(_tower(part) is tower for part in parts):
+            if rows := sum(tower_of(part) is tower for part in parts):
                 lane.check_room(rows, deadline=call.deadline)
 
-    def _prepare(self, part: Part, call: Call, *, tolerant: bool) -> _Prepared | InvalidInput:
+    def _prepare(self, part: Part, call: Call, *, tolerant: bool) -> Prepared | InvalidInput:
         try:
-            if (tower := _tower(part)) not in self.lanes:
+            if (tower := tower_of(part)) not in self.lanes:
                 raise UnsupportedInput(f"no {tower} tower is served here: {', '.join(self.lanes)} only")
-            if isinstance(part, ImageFile):
-                return self._prepare_image(part, call)
-            with call.stage("tokenize"):
-                row = self.model.prepare_text(part.text) if isinstance(part, Text) else self._pad(part)
-            return _Prepared(Tower.TEXT, row.ids, row.tokens, row.truncated)
+            return self._preparation.prepare(part, call)
         except InvalidInput as error:
             error.param = part.param
             if not tolerant:
                 raise
             return error
 
-    def _prepare_image(self, image: ImageFile, call: Call) -> _Prepared:
-        with call.stage("decode"):
-            if not self._decoding.acquire(timeout=max(0.0, call.deadline - time.monotonic())):
-                raise DeadlineExceeded("the request's time was up before its image was decoded")
-            try:
-                row = self.model.prepare_image(self._decode(image.data))
-            finally:
-                self._decoding.release()
-        return _Prepared(Tower.VISION, row, patches=self.model.manifest.image.patches)
-
-    def _pad(self, tokens: TokenIds) -> TextRow:
-        spec = self.model.manifest.text
-        vocabulary = self.model.manifest.artifact(Tower.TEXT, self.model.plan.precision).vocabulary
-        most = vocabulary.rows if vocabulary else 0
-        if not all(0 <= token < most for token in tokens.ids):
-            raise UnsupportedInput(f"token ids must be this model's own, from 0 to {most - 1}", param=tokens.param)
-        return TextRow(*pad([*tokens.ids], spec))
-
-    def _run(self, prepared: Sequence[_Prepared], call: Call) -> list[Floats]:
+    def _run(self, prepared: Sequence[Prepared], call: Call) -> list[Floats]:
         """Every row through its tower's lane; -> one (d,) vector a row, in order."""
         jobs: dict[Tower, Job[Row, Floats]] = {}
         try:
@@ -263,10 +194,6 @@ def _parts(given: AnyInput | InvalidInput) -> tuple[Part, ...]:
     if isinstance(given, InvalidInput):
         return ()
     return (given.text, given.image) if isinstance(given, Joint) else (given,)
-
-
-def _tower(part: Part) -> Tower:
-    return Tower.VISION if isinstance(part, ImageFile) else Tower.TEXT
 
 
 def _combined(given: AnyInput | InvalidInput, outcomes: list[Outcome]) -> Outcome:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from runtime.manifest import Tower
 from runtime.model import Row
-from server.embedding import Model
+from server.preparation import Model
 
 
 def warm_up(model: Model, *, steps: int, rows: int) -> None:

@@ -1,0 +1,101 @@
+"""Inputs -> rows, in the request's own thread: decode, squash, tokenize. And what makes two inputs the same."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from runtime.errors import DeadlineExceeded, UnsupportedInput
+from runtime.manifest import Manifest, Tower
+from runtime.model import Floats, Row, TextRow
+from runtime.preprocess import Pixels, canonicalize, pad
+from runtime.providers import ExecutionPlan
+from server.call import Call
+from server.inputs import ImageFile, Text, TokenIds
+
+Part = Text | TokenIds | ImageFile
+"""What one run of one tower embeds; a joint input has two."""
+
+
+class Model(Protocol):
+    """What serving needs of `runtime.model.SiglipModel`."""
+
+    manifest: Manifest
+    plan: ExecutionPlan
+
+    @property
+    def towers(self) -> tuple[Tower, ...]: ...
+
+    def prepare_image(self, image: Image.Image) -> Pixels: ...
+
+    def prepare_text(self, text: str) -> TextRow: ...
+
+    def run(self, tower: Tower, rows: list[Row]) -> Floats: ...
+
+    def shorten(self, embeddings: Floats, dimensions: int) -> Floats: ...
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A row for its tower's lane, and what it counts in `usage`."""
+
+    tower: Tower
+    row: Row
+    tokens: int = 0
+    truncated: bool = False
+    patches: int = 0
+
+
+class Preparation:
+    """One model's. At most `max_decoding` images are expanded at once: their pixels are what takes memory."""
+
+    def __init__(self, model: Model, decode: Callable[[bytes], Image.Image], *, max_decoding: int) -> None:
+        self._model = model
+        self._decode = decode
+        self._decoding = threading.BoundedSemaphore(max_decoding)
+
+    def key(self, part: Part) -> Hashable:
+        """Equal for inputs whose embeddings are equal: a digest of the text as the tower sees it, or of the file."""
+        if isinstance(part, TokenIds):
+            return TokenIds, part.ids
+        if isinstance(part, Text):
+            content = canonicalize(part.text, self._model.manifest.text).encode("utf-8", "surrogatepass")
+        else:
+            content = part.data
+        return type(part), hashlib.blake2b(content, digest_size=16).digest()
+
+    def prepare(self, part: Part, call: Call) -> Prepared:
+        """Raises InvalidInput, or DeadlineExceeded when the images before it take too long."""
+        if isinstance(part, ImageFile):
+            return self._prepare_image(part, call)
+        with call.stage("tokenize"):
+            row = self._model.prepare_text(part.text) if isinstance(part, Text) else self._pad(part)
+        return Prepared(Tower.TEXT, row.ids, row.tokens, row.truncated)
+
+    def _prepare_image(self, image: ImageFile, call: Call) -> Prepared:
+        with call.stage("decode"):
+            if not self._decoding.acquire(timeout=max(0.0, call.deadline - time.monotonic())):
+                raise DeadlineExceeded("the request's time was up before its image was decoded")
+            try:
+                row = self._model.prepare_image(self._decode(image.data))
+            finally:
+                self._decoding.release()
+        return Prepared(Tower.VISION, row, patches=self._model.manifest.image.patches)
+
+    def _pad(self, tokens: TokenIds) -> TextRow:
+        manifest = self._model.manifest
+        vocabulary = manifest.artifact(Tower.TEXT, self._model.plan.precision).vocabulary
+        most = vocabulary.rows if vocabulary else 0
+        if not all(0 <= token < most for token in tokens.ids):
+            raise UnsupportedInput(f"token ids must be this model's own, from 0 to {most - 1}")
+        return TextRow(*pad([*tokens.ids], manifest.text))
+
+
+def tower_of(part: Part) -> Tower:
+    return Tower.VISION if isinstance(part, ImageFile) else Tower.TEXT
