@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,25 @@ import onnx
 from numpy.typing import NDArray
 
 from exporter import fidelity, graphs
-from exporter.calibration import Row, observe
+from exporter.calibration import Progress, Row, observe
 from exporter.checkpoint import Checkpoint
 from exporter.half import to_half
-from exporter.quantize import linear_nodes, quantize
-from runtime.cpu import read_cpu_budget
+from exporter.ledger import Ledger
+from exporter.quantize import linear_nodes
+from exporter.search import search
+from exporter.trial import Trial, serving_plan
 from runtime.manifest import Artifact, Precision, Tower, VocabularySpec, record_file
-from runtime.providers import CPU, ExecutionPlan
 from runtime.scoring import l2_normalize
 from runtime.session import GraphSession
 from runtime.vocabulary import Vocabulary, write_vocabulary
 
 Floats = NDArray[np.float32]
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
-"""Shows an iteration: (items, what they are) -> the same items."""
-
 VOCABULARY_DTYPE = {Precision.FP32: "float32", Precision.FP16: "float16", Precision.INT8: "int8"}
 HELD_BACK = 4
 """Every fourth calibration row is held back: fidelity is measured on rows that no range was taken from."""
 _TRACE_ROWS = 16
+_SEARCH_ROWS = 8
+"""Of those that calibrate, on which variants are compared; a tower's rows lose within a third of each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,13 @@ class TowerExport:
     calibration: Sequence[Row]
     golden: Sequence[Row]
     directory: Path
+    ledger: Ledger
     progress: Progress
+
+    @property
+    def calibrating(self) -> Sequence[int]:
+        """Positions in `calibration` of the rows that ranges are taken from."""
+        return [index for index in range(len(self.calibration)) if index % HELD_BACK]
 
     @property
     def held_back(self) -> Sequence[Row]:
@@ -79,8 +85,9 @@ def export_tower(work: TowerExport, precisions: Collection[Precision]) -> TowerR
     _verify_trace(work, rows[:_TRACE_ROWS], pooled[:_TRACE_ROWS])
     artifacts = []
     for precision in sorted(precisions, key=list(Precision).index):
-        files = _write(work, _converted(work, model, reference_path, precision), precision)
-        artifacts.append(_artifact(work, precision, files, calibration[::HELD_BACK]))
+        converted, details = _converted(work, model, reference_path, precision, calibration)
+        files = _write(work, converted, precision)
+        artifacts.append(_artifact(work, precision, files, calibration[::HELD_BACK], details))
     graphs.remove(reference_path)
     return TowerResult(artifacts=artifacts, calibration=l2_normalize(calibration), golden=l2_normalize(golden))
 
@@ -112,19 +119,40 @@ def _verify_trace(work: TowerExport, rows: Sequence[Row], traced: Floats) -> Non
     fidelity.require(fidelity.compare(wanted.numpy(), traced), work.tower, Precision.FP32)
 
 
-def _converted(work: TowerExport, model: onnx.ModelProto, path: Path, precision: Precision) -> onnx.ModelProto:
-    """`model`, which is also at `path`, in another precision."""
+def _converted(
+    work: TowerExport, model: onnx.ModelProto, path: Path, precision: Precision, reference: Floats
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """`model`, which is also at `path`, in another precision, and how it was made. `reference`: FP32's outputs."""
     if precision is Precision.FP16:
-        return to_half(path)
+        return to_half(path), {}
     if precision is Precision.INT8:
-        seen = [row for index, row in enumerate(work.calibration) if index % HELD_BACK]
-        shown = work.progress(seen, f"{work.tower}: calibrate")
-        tensors = sorted({node.input[0] for node in linear_nodes(model.graph)})
-        return quantize(model, observe(model, tensors, _inputs(shown, work.exact_vocabulary), work.directory))
-    return model
+        return _searched(work, model, reference)
+    return model, {}
 
 
-def _artifact(work: TowerExport, precision: Precision, files: Sequence[Path], reference: Floats) -> Artifact:
+def _searched(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    shown = work.progress([work.calibration[index] for index in work.calibrating], f"{work.tower}: calibrate")
+    tensors = sorted({node.input[0] for node in linear_nodes(model.graph)})
+    inputs = _inputs(shown, work.exact_vocabulary)
+    seen = observe(model, tensors, inputs, len(work.calibrating), work.directory)
+    compared = work.calibrating[:: -(-len(work.calibrating) // _SEARCH_ROWS)]
+    weights = work.directory / f"{work.tower}_weights.bin"
+    trial = Trial(
+        name=work.tower,
+        model=graphs.bare(model, weights),
+        directory=work.directory,
+        rows=list(_inputs([work.calibration[index] for index in compared], work.exact_vocabulary)),
+        reference=l2_normalize(reference[compared]),
+    )
+    found = search(model, trial, seen, work.ledger, lambda items, what: work.progress(items, f"{work.tower}: {what}"))
+    quantized = graphs.whole(found.model, work.directory)
+    weights.unlink(missing_ok=True)  # a small tower has no large weights
+    return quantized, found.details
+
+
+def _artifact(
+    work: TowerExport, precision: Precision, files: Sequence[Path], reference: Floats, details: dict[str, Any]
+) -> Artifact:
     """Measure what was written, as it will be served, against FP32 on the held-back rows."""
     vocabulary = _write_table(work, precision) if work.tower is Tower.TEXT else None
     loaded = Vocabulary.load(work.directory, vocabulary) if vocabulary else None
@@ -138,6 +166,7 @@ def _artifact(work: TowerExport, precision: Precision, files: Sequence[Path], re
         external_data=tuple(external),
         vocabulary=vocabulary,
         fidelity=measured,
+        details=details,
     )
 
 
@@ -145,14 +174,7 @@ def _run(
     work: TowerExport, files: Sequence[Path], precision: Precision, rows: Sequence[Row], vocabulary: Vocabulary | None
 ) -> Floats:
     """Pooled outputs, (n, d), under the session options that will serve them."""
-    plan = ExecutionPlan(
-        provider=CPU,
-        precision=precision,
-        intra_op_threads=read_cpu_budget().cores,
-        rows_per_run=1,
-        reason="verified as served",
-    )
-    session = GraphSession(files[0], plan)
+    session = GraphSession(files[0], serving_plan(precision))
     shown = work.progress(rows, f"{work.tower}: run {files[0].stem}")
     return np.concatenate([session.run(row[None]) for row in _inputs(shown, vocabulary)])
 

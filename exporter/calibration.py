@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,10 +19,14 @@ from runtime.manifest import ImageSpec, TextSpec
 
 Row = NDArray[np.generic]
 Floats = NDArray[np.float32]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+"""Shows an iteration: (items, what they are) -> the same items."""
+
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _MOST_SKIPPED = 0.1
 """Share of unreadable calibration images beyond which the folder is probably not what the user meant."""
-_BINS = 4096
+SAMPLE = 512
+"""Positions of an activation that are kept, over all rows. Those of every layer of a base tower take 150 MB."""
 
 
 def image_files(directory: Path) -> list[Path]:
@@ -71,43 +75,40 @@ def text_rows(file: Path, tokenize: Callable[[str], list[int]], spec: TextSpec) 
     return [preprocess.token_ids(line, tokenize, spec)[0] for line in lines]
 
 
-@dataclass
-class Histogram:
-    """Values of one activation: counts over [-reach, reach] in equal bins, and the exact extremes."""
+class Observation:
+    """One activation over the calibration rows: every channel's extremes, and a sample of positions."""
 
-    low: float = np.inf
-    high: float = -np.inf
-    reach: float = 0.0
-    counts: NDArray[np.int64] | None = None
+    def __init__(self, positions: int) -> None:
+        self._positions = positions  # of every row that is added
+        self._sample: list[Floats] = []
+        self._rng = np.random.default_rng(0)
+        self.low, self.high = np.float32(np.inf), np.float32(-np.inf)  # (k,) once a row was added
 
     def add(self, values: Floats) -> None:
-        self.low = min(self.low, float(values.min()))
-        self.high = max(self.high, float(values.max()))
-        magnitude = max(abs(self.low), abs(self.high))
-        if self.counts is None:
-            self.reach, self.counts = max(magnitude, 1e-12), np.zeros(_BINS, np.int64)
-        while self.reach < magnitude:
-            self._double()
-        self.counts += np.histogram(values, _BINS, (-self.reach, self.reach))[0]
+        """(..., k): k channels."""
+        flat = values.reshape(-1, values.shape[-1])
+        self.low, self.high = np.minimum(self.low, flat.min(axis=0)), np.maximum(self.high, flat.max(axis=0))
+        chosen = self._rng.permutation(len(flat))[: self._positions]
+        self._sample.append(flat[chosen])
 
-    def _double(self) -> None:
-        # Two old bins make one new one, in the middle half: nothing that was counted moves across a bin edge.
-        assert self.counts is not None
-        merged = np.zeros_like(self.counts)
-        merged[_BINS // 4 : 3 * _BINS // 4] = self.counts.reshape(-1, 2).sum(axis=1)
-        self.counts, self.reach = merged, 2 * self.reach
+    @property
+    def sample(self) -> Floats:
+        """(m, k) float32."""
+        return np.concatenate(self._sample)
 
 
-def observe(model: onnx.ModelProto, tensors: Sequence[str], rows: Iterable[Row], scratch: Path) -> dict[str, Histogram]:
-    """Run the FP32 graph over `rows` (its own inputs, one at a time) and histogram the named inner tensors.
+def observe(
+    model: onnx.ModelProto, tensors: Sequence[str], rows: Iterable[Row], count: int, scratch: Path
+) -> dict[str, Observation]:
+    """Run the FP32 graph over `count` rows (its own inputs, one at a time) and observe the named inner tensors.
 
     `scratch`: a directory for the probed graph, which may be too large for memory-to-memory loading.
     """
-    histograms = {tensor: Histogram() for tensor in tensors}
+    seen = {tensor: Observation(positions=-(-SAMPLE // count)) for tensor in tensors}
     for values in _inner_values(model, tensors, rows, scratch / "probed.onnx"):
         for tensor, value in zip(tensors, values, strict=True):
-            histograms[tensor].add(value)
-    return histograms
+            seen[tensor].add(value)
+    return seen
 
 
 def _inner_values(

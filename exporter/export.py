@@ -21,10 +21,11 @@ from onnxruntime import __version__ as ORT_VERSION  # noqa: N812 - its wheel has
 from PIL import Image
 
 from exporter import golden
-from exporter.artifacts import HELD_BACK, Progress, TowerExport, TowerResult, export_tower
-from exporter.calibration import Row, image_files, image_rows, text_rows
+from exporter.artifacts import HELD_BACK, TowerExport, TowerResult, export_tower
+from exporter.calibration import Progress, Row, image_files, image_rows, text_rows
 from exporter.checkpoint import Checkpoint, load_checkpoint
 from exporter.errors import ExportError
+from exporter.ledger import open_ledger
 from exporter.rotation import agreement_kept, learn_directions
 from exporter.tokenizer import NotPackable, write_packed_tokenizer
 from runtime import preprocess, selftest
@@ -77,7 +78,10 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
     pictures = _calibration_pictures(order)
     checkpoint = load_checkpoint(order.source)
     target = order.output / (order.name or checkpoint.name)
-    with _staged(target, overwrite=order.overwrite) as directory:
+    with (
+        _staged(target, overwrite=order.overwrite) as directory,
+        open_ledger(target.with_name(f".{target.name}.search.json"), _ledger_key(checkpoint, pictures)) as ledger,
+    ):
         image, text = _image_spec(checkpoint), _write_tokenizer(checkpoint, directory, progress)
         golden_images = golden.golden_images(pictures[0])
         tokenize = HuggingFaceTokenizer(directory / text.tokenizer.path)
@@ -97,6 +101,7 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
                     calibration=calibration[tower],
                     golden=golden_rows[tower],
                     directory=directory,
+                    ledger=ledger,
                     progress=progress,
                 ),
                 order.precisions,
@@ -125,6 +130,13 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
         manifest.save(directory)
         _serve_once(directory, manifest)
     return target
+
+
+def _ledger_key(checkpoint: Checkpoint, pictures: Collection[Path]) -> str:
+    """Figures hold for the same weights, pictures and exporter."""
+    version = importlib.metadata.version("siglip-edge")
+    names = " ".join(path.name for path in pictures)
+    return hashlib.sha256(f"{checkpoint.weights_sha256()} {version} {ORT_VERSION} {names}".encode()).hexdigest()
 
 
 def _image_spec(checkpoint: Checkpoint) -> ImageSpec:

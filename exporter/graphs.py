@@ -6,9 +6,13 @@ from pathlib import Path
 
 import onnx
 import onnxruntime
+from onnx.external_data_helper import convert_model_to_external_data, write_external_data_tensors
 
 EXTERNAL_ABOVE = 1_800_000_000
 """Bytes: a protobuf message ends at 2 GiB, and the graph around the weights needs room."""
+
+LARGE = 1 << 16
+"""Bytes: weights of matrices, not biases or the vectors of a LayerNorm."""
 
 
 def simplify(path: Path) -> onnx.ModelProto:
@@ -61,6 +65,20 @@ def save(model: onnx.ModelProto, path: Path) -> list[Path]:
     onnx.save(model, path, save_as_external_data=True, location=data.name)
     onnx.load_external_data_for_model(model, str(path.parent))  # saving moved the weights out of `model`
     return [path, data]
+
+
+def bare(model: onnx.ModelProto, data: Path) -> onnx.ModelProto:
+    """A copy whose large weights lie in the file `data`, which any number of variants saved beside it may share."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    convert_model_to_external_data(copy, location=data.name, size_threshold=LARGE)
+    return write_external_data_tensors(copy, str(data.parent))
+
+
+def whole(model: onnx.ModelProto, directory: Path) -> onnx.ModelProto:
+    """`model` with the weights that still lie beside it, in `directory`, read in."""
+    onnx.load_external_data_for_model(model, str(directory))
+    return model
 
 
 def remove(path: Path) -> None:

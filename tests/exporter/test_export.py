@@ -14,7 +14,6 @@ from transformers import AutoTokenizer, SiglipImageProcessor, SiglipModel
 from exporter import graphs
 from exporter.errors import ExportError, FidelityError
 from exporter.export import Order, export
-from exporter.quantize import WEIGHT_LIMIT
 from runtime import selftest
 from runtime.cpu import read_cpu_budget
 from runtime.errors import SelfTestFailed, UnsupportedInput
@@ -184,8 +183,8 @@ def test_the_manifest_describes_the_directory(exported, reference):
     assert {path.name for path in exported.iterdir()} == listed | others
 
 
-def test_quantized_graphs_hold_seven_bit_weights(exported):
-    """AVX2 without VNNI saturates on eight; the artifact must be right there too."""
+def test_quantized_weights_cannot_saturate(exported):
+    """AVX2 without VNNI adds two products in 16 bits; the artifact must be right there too."""
     for tower in Tower:
         graph = onnx.load(exported / f"{tower}_int8.onnx").graph
         weights = [
@@ -194,7 +193,11 @@ def test_quantized_graphs_hold_seven_bit_weights(exported):
             if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 2
         ]
         assert weights
-        assert max(np.abs(weight).max() for weight in weights) == WEIGHT_LIMIT
+        for weight in weights:
+            pairs = 255 * weight.astype(np.int64).reshape(-1, 2, weight.shape[1])
+            assert np.maximum(pairs, 0).sum(axis=1).max() <= 2**15 - 1
+            assert np.minimum(pairs, 0).sum(axis=1).min() >= -(2**15)
+            assert np.abs(weight).max() > 63
 
 
 def test_only_the_pooled_output_leaves_the_graph(exported):
@@ -271,6 +274,42 @@ def test_impossible_dimensions_are_refused_by_name(exported, dimensions):
     with pytest.raises(UnsupportedInput, match="1 to 64") as caught:
         model.shorten(model.embed_texts(["a"]), dimensions)
     assert caught.value.param == "dimensions"
+
+
+def test_the_manifest_says_how_int8_was_chosen(exported):
+    """Every linear layer with its range, what it costs and gains; what the choice was made over; one sentence."""
+    for tower in Tower:
+        details = Manifest.load(exported).artifact(tower, Precision.INT8).details
+        layers = {layer["name"]: layer for layer in details["layers"]}
+        assert "/layers.0/attention/qkv/MatMul" in layers
+        assert all(
+            layer["precision"] == "int8" and layer["fp32_ms"] > 0 < layer["int8_ms"] for layer in layers.values()
+        )
+        assert details["loss"]["chosen"] <= min(details["loss"]["min-max"], details["loss"]["searched"])
+        assert "linear layers in INT8" in details["reason"]
+
+
+def test_an_interrupted_search_goes_on_where_it_stopped(fresh, monkeypatch):
+    """What was measured before Ctrl-C is not measured again; a finished export leaves no notes behind."""
+    from exporter.trial import Trial
+
+    measured, measure = [], Trial.loss
+
+    def loss(trial, recipes):
+        if len(recipes) == 1:
+            measured.append((trial.name, *recipes))
+            if len(measured) == 4:
+                raise KeyboardInterrupt
+        return measure(trial, recipes)
+
+    monkeypatch.setattr(Trial, "loss", loss)
+    order = dataclasses.replace(fresh, precisions=[Precision.INT8])
+    with pytest.raises(KeyboardInterrupt):
+        export(order)
+    assert [path.name for path in order.output.iterdir()] == [".tiny.search.json"]
+    export(order)
+    assert len(set(measured)) == len(measured) - 1  # the one that was interrupted
+    assert [path.name for path in order.output.iterdir()] == ["tiny"]
 
 
 # --- what goes wrong, and what is left on disk: nothing ---
@@ -386,5 +425,5 @@ def test_an_interruption_leaves_nothing_half_written(fresh, interruption):
 
 def test_a_tower_below_its_floor_is_never_written(fresh, monkeypatch):
     """The fidelity gate: a graph quantized wrongly is refused with figures and a remedy."""
-    monkeypatch.setattr("exporter.quantize.WEIGHT_LIMIT", 1)  # two-bit weights
+    monkeypatch.setattr("exporter.recipes.PAIR_LIMIT", 1)  # two-bit weights
     refused(fresh, r"int8: cosine to the reference is .* at least 0\.995", FidelityError)

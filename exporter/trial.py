@@ -1,0 +1,97 @@
+"""Variants of one tower's graph, each written, loaded and run as it would be served: how right, how fast."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from exporter.calibration import Row
+from exporter.quantize import linear_nodes, quantize
+from exporter.recipes import Recipe
+from runtime.cpu import read_cpu_budget
+from runtime.manifest import Precision
+from runtime.providers import CPU, ExecutionPlan
+from runtime.scoring import l2_normalize
+from runtime.session import GraphSession, session_options
+
+Floats = NDArray[np.float32]
+
+_TIMED_RUNS = 5
+
+
+def serving_plan(precision: Precision, threads: int | None = None) -> ExecutionPlan:
+    """How a graph is verified: as it is served on this machine's CPU."""
+    return ExecutionPlan(
+        provider=CPU,
+        precision=precision,
+        intra_op_threads=threads or read_cpu_budget().cores,
+        rows_per_run=1,
+        reason="verified as served",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """`model`'s large weights lie in `directory` (`graphs.bare`), so that a variant is written in no time."""
+
+    name: str
+    """The tower's."""
+    model: onnx.ModelProto
+    directory: Path
+    rows: Sequence[Row]
+    """The graph's own inputs."""
+    reference: Floats
+    """(n, d) unit rows: FP32's embeddings of `rows`."""
+
+    def loss(self, recipes: Mapping[str, Recipe]) -> float:
+        """1 - mean cosine to FP32, with those linear nodes in INT8. NaN counts as 1."""
+        with self._written(recipes) as path:
+            session = GraphSession(path, serving_plan(Precision.INT8))
+            pooled = np.concatenate([session.run(row[None]) for row in self.rows])
+        cosines = np.sum(l2_normalize(pooled) * self.reference, axis=1, dtype=np.float64)
+        return float(1 - np.nan_to_num(cosines).mean())
+
+    def milliseconds(self, recipes: Mapping[str, Recipe]) -> dict[str, float]:
+        """Linear node -> median time on one thread, with what feeds it codes if it is in INT8."""
+        with self._written(recipes) as path:
+            options = session_options(serving_plan(Precision.INT8, threads=1))
+            options.enable_profiling, options.profile_file_prefix = True, str(self.directory / "profile")
+            session = onnxruntime.InferenceSession(path, options, providers=[CPU])
+            for _ in range(_TIMED_RUNS):
+                session.run(None, {session.get_inputs()[0].name: self.rows[0][None]})
+            events = Path(session.end_profiling())
+        taken = _medians(events)
+        events.unlink()
+        return {
+            node.name: sum(ms for name, ms in taken.items() if f"{name}/".startswith(f"{node.name}/"))
+            for node in linear_nodes(self.model.graph)
+        }
+
+    @contextmanager
+    def _written(self, recipes: Mapping[str, Recipe]) -> Iterator[Path]:
+        path = self.directory / "variant.onnx"
+        onnx.save(quantize(self.model, recipes), path)
+        try:
+            yield path
+        finally:
+            path.unlink()
+
+
+def _medians(events: Path) -> dict[str, float]:
+    """onnxruntime's profile -> median milliseconds by kernel. Fusions append to the name of their first node."""
+    taken: dict[str, list[float]] = defaultdict(list)
+    for event in json.loads(events.read_text()):
+        name, kernel, _ = event["name"].partition("_kernel_time")
+        if kernel:
+            taken[name].append(event["dur"] / 1000)
+    return {name: statistics.median(times) for name, times in taken.items()}

@@ -1,0 +1,202 @@
+"""Ranges, smoothing, weights and the search over them, on small matrices."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from exporter import ranges, recipes, search
+from exporter.calibration import Observation
+from exporter.quantize import quantize
+from exporter.ranges import METHODS, Histogram, affine, rounded
+from exporter.search import Layer, kept_in_float
+
+RNG = np.random.default_rng(0)
+
+
+def gaussian(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def with_tail() -> np.ndarray:
+    """A bell with three values in a hundred thousand far out."""
+    values = gaussian(100_000)
+    values[:3] = 60.0
+    return values
+
+
+def histogram(values: np.ndarray) -> Histogram:
+    return Histogram.of(values, float(values.min()), float(values.max()))
+
+
+def observed(values: np.ndarray) -> Observation:
+    seen = Observation(positions=len(values))
+    seen.add(values)
+    return seen
+
+
+def squared_error(values: np.ndarray, span) -> float:
+    return float(np.square(rounded(values, span) - values).mean())
+
+
+# --- ranges ---
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("values", [with_tail(), np.abs(with_tail()), np.zeros(9, np.float32), np.float32([5, 6])])
+def test_a_range_lies_within_what_was_seen_and_holds_zero(method, values):
+    """Zero has a code: padding and GELU's tails are exactly zero."""
+    low, high = method(histogram(values))
+    assert min(float(values.min()), 0.0) <= low <= 0.0 <= high <= max(float(values.max()), 1e-9)
+    scale, zero = affine((low, high))
+    assert rounded(np.float32([0]), (low, high))[0] == 0
+    assert scale > 0
+    assert 0 <= zero <= 255
+
+
+def test_min_max_keeps_every_value():
+    values = with_tail()
+    low, high = ranges.min_max(histogram(values))
+    assert (low, high) == (values.min(), values.max())
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_percentile_and_entropy_give_up_a_rare_value(method):
+    """Three values in a hundred thousand do not take nine tenths of the codes."""
+    _, high = METHODS[method](histogram(with_tail()))
+    assert high < 30
+
+
+def test_least_square_errs_least():
+    """On the histogram it minimises, no other method has a smaller squared error."""
+    values = with_tail()
+    errors = {name: squared_error(values, method(histogram(values))) for name, method in METHODS.items()}
+    assert min(errors, key=errors.get) == "least-square"
+
+
+def test_a_range_on_one_side_spends_no_code_on_the_other():
+    low, high = ranges.least_square(histogram(np.abs(gaussian(10_000))))
+    assert low == 0.0 < high
+
+
+# --- weights ---
+
+
+def test_neighbouring_weights_cannot_saturate_sixteen_bits():
+    """AVX2 without VNNI, emulated: saturating the sum of every two products changes nothing."""
+    codes, _ = recipes.quantize_weight(gaussian(256, 64) ** 3)
+    activation = RNG.integers(0, 256, (32, 256))
+    activation[0] = 255
+    products = activation[:, :, None] * codes.astype(np.int64)
+    pairs = products.reshape(32, 128, 2, 64).sum(axis=2)
+    assert np.array_equal(np.clip(pairs, -(2**15), 2**15 - 1), pairs)
+
+
+def test_limiting_pairs_is_finer_than_seven_bits():
+    weight = gaussian(768, 64)
+    _, scale = recipes.quantize_weight(weight)
+    assert scale.mean() < 0.75 * np.abs(weight).max(axis=0).mean() / 63
+
+
+def test_an_odd_number_of_inputs_is_quantized_too():
+    codes, scale = recipes.quantize_weight(gaussian(33, 8))
+    assert codes.shape == (33, 8)
+    assert scale.shape == (8,)
+
+
+# --- recipes ---
+
+
+def outliers() -> np.ndarray:
+    """(512, 64): two channels a hundred times the rest."""
+    values = gaussian(512, 64)
+    values[:, [3, 40]] *= 100
+    return values
+
+
+def test_smoothing_cures_outlier_channels():
+    """Channels that weights shrink again: min-max rounds all others away, smoothing does not."""
+    weight = gaussian(64, 32)
+    weight[[3, 40]] /= 100
+    seen = observed(outliers())
+    assert recipes.best(seen, weight).smoothing is not None
+    assert recipes.best(seen, weight).error < 0.05 * recipes.plain(seen, weight).error
+
+
+def test_without_outliers_nothing_is_smoothed():
+    assert recipes.best(observed(gaussian(512, 64)), gaussian(64, 32)).smoothing is None
+
+
+def graph_of(weight: np.ndarray, before: str) -> onnx.ModelProto:
+    """x -> LayerNormalization or Neg -> MatMul by `weight`."""
+    width = len(weight)
+    inputs = ["x", "gain", "shift"] if before == "LayerNormalization" else ["x"]
+    graph = helper.make_graph(
+        [helper.make_node(before, inputs, ["a"], "before"), helper.make_node("MatMul", ["a", "w"], ["y"], "linear")],
+        "one layer",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("n", width))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", weight.shape[1]))],
+        [
+            numpy_helper.from_array(weight, "w"),
+            numpy_helper.from_array(np.where(np.arange(width) == 3, 80, 1).astype(np.float32), "gain"),
+            numpy_helper.from_array(gaussian(width), "shift"),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+def run(model: onnx.ModelProto, rows: np.ndarray, output: str = "y") -> np.ndarray:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run([output], {"x": rows})[0]
+
+
+@pytest.mark.parametrize(("before", "multiplications"), [("LayerNormalization", 0), ("Neg", 1)])
+def test_smoothing_is_folded_into_a_layer_norm_and_multiplied_elsewhere(before, multiplications):
+    """The quantized graph computes what the float graph does, either way."""
+    weight, rows = gaussian(64, 64), outliers() if before == "Neg" else gaussian(512, 64)
+    weight[[3, 40]] /= 80
+    model = graph_of(weight, before)
+    probe = onnx.ModelProto.FromString(model.SerializeToString())
+    probe.graph.output.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, None))
+    recipe = recipes.best(observed(run(probe, rows, "a")), weight)
+    assert recipe.smoothing is not None
+    quantized = quantize(model, {"linear": recipe})
+    assert sum(node.op_type == "Mul" for node in quantized.graph.node) == multiplications
+    exact, approximate = run(model, rows), run(quantized, rows)
+    assert np.square(approximate - exact).mean() < 1e-3 * np.square(exact).mean()
+
+
+def test_a_graph_without_recipes_is_unchanged():
+    model = graph_of(gaussian(64, 64), "LayerNormalization")
+    assert quantize(model, {}).graph.node == model.graph.node
+
+
+# --- search ---
+
+
+def layers(losses: list[float], gains: list[float]) -> list[Layer]:
+    return [
+        Layer(name=str(index), loss=loss, fp32_ms=gain + 1, int8_ms=1)
+        for index, (loss, gain) in enumerate(zip(losses, gains, strict=True))
+    ]
+
+
+def test_within_the_budget_everything_is_int8():
+    assert kept_in_float(layers([1e-4] * 8, [1.0] * 8), lambda _: search.BUDGET) == []
+
+
+def test_the_costliest_for_what_they_gain_go_back_to_float_as_few_as_will_do():
+    """A layer of great loss and great gain stays; one of the same loss that gains nothing goes."""
+    losses, gains = [1e-3, 1e-3, *[5e-5] * 10], [9.0, 0.1, *[1.0] * 10]
+    measured = layers(losses, gains)
+
+    def loss(names):
+        return sum(layer.loss for layer in measured if layer.name not in names)
+
+    assert kept_in_float(measured, loss) == ["1"]
+
+
+def test_no_more_than_a_quarter_goes_back_to_float():
+    """Beyond that it is not an INT8 artifact, and the fidelity gate decides."""
+    assert len(kept_in_float(layers([0.1] * 12, [1.0] * 12), lambda _: 1.0)) == 3
