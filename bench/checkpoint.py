@@ -13,6 +13,7 @@ import random
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import tokenizers
@@ -105,62 +106,67 @@ def random_model(size: Size, vocabulary: int, seed: int) -> SiglipModel:
 
 @torch.no_grad()
 def plant_outliers(model: SiglipModel, factor: float, seed: int = 0) -> None:
-    """Make OUTLIER_CHANNELS of both residual streams and of every MLP `factor` times as large, in place.
+    """Make OUTLIER_CHANNELS of both residual streams and of every MLP `factor` times as large as the rest, in place.
 
-    What writes a channel grows by `factor`, what reads it shrinks by sqrt(factor) only: these channels carry more than
-    their share, as in trained models, so that clipping them is no cure.
+    In the stream they are near-constant, whatever the input, as in trained transformers (Sun et al. 2024, "Massive
+    Activations in Large Language Models"), and are read with weights as small as they are large. Clipping them shifts
+    every product; rounding the rest as coarsely as they need loses it.
     """
-    for tower in (model.vision_model, model.text_model):
-        scale = _outlier_scale(tower.config.hidden_size, factor, seed)
-        _scale_writers(tower, scale)
-        for norm, readers in _norms_and_readers(tower):
-            norm.weight.mul_(scale.square().mean().sqrt())  # the others keep their size: the norm divides by all
-            for weight in readers:
-                weight.div_(scale.sqrt())
-        for index, mlp in enumerate(_mlps(tower)):
-            hidden = _outlier_scale(mlp.fc1.out_features, factor, seed + index)
-            mlp.fc1.weight.mul_(hidden[:, None])
-            mlp.fc1.bias.mul_(hidden)
-            mlp.fc2.weight.div_(hidden.sqrt())
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.rand(8, 3, model.config.vision_config.image_size, model.config.vision_config.image_size)
+    ids = torch.randint(4, model.config.text_config.vocab_size, (8, model.config.text_config.max_position_embeddings))
+    for tower, row in ((model.vision_model, pixels), (model.text_model, ids)):
+        _plant_in_stream(tower, _stream_sizes(tower, row), factor, _chosen(tower.config.hidden_size, generator))
+        for mlp in (module for module in tower.modules() if hasattr(module, "fc1")):
+            units = _chosen(mlp.fc1.out_features, generator)
+            mlp.fc1.weight[units] *= factor
+            mlp.fc1.bias[units] *= factor
+            mlp.fc2.weight[:, units] /= factor
 
 
-def _outlier_scale(width: int, factor: float, seed: int) -> torch.Tensor:
-    """(width,): `factor` at the outlier channels, 1 elsewhere."""
-    scale = torch.ones(width)
-    scale[torch.randperm(width, generator=torch.Generator().manual_seed(seed))[:OUTLIER_CHANNELS]] = factor
-    return scale
+def _chosen(width: int, generator: torch.Generator) -> torch.Tensor:
+    return torch.randperm(width, generator=generator)[:OUTLIER_CHANNELS]
 
 
-def _scale_writers(tower: nn.Module, scale: torch.Tensor) -> None:
-    """Everything that adds to the residual stream: embeddings, attention outputs, MLP outputs."""
-    embeddings = tower.embeddings
-    embeddings.position_embedding.weight.mul_(scale)
-    if hasattr(embeddings, "patch_embedding"):
-        embeddings.patch_embedding.weight.mul_(scale[:, None, None, None])
-        embeddings.patch_embedding.bias.mul_(scale)
-    else:
-        embeddings.token_embedding.weight.mul_(scale)
-    for layer in tower.encoder.layers:
-        for linear in (layer.self_attn.out_proj, layer.mlp.fc2):
-            linear.weight.mul_(scale[:, None])
-            linear.bias.mul_(scale)
+def _stream_sizes(tower: nn.Module, row: torch.Tensor) -> list[float]:
+    """Standard deviation of the residual stream before every layer, and after the last."""
+    sizes: list[float] = []
+    norms = [*(layer.layer_norm1 for layer in tower.encoder.layers), _last_norm(tower)]
+    hooks = [norm.register_forward_pre_hook(lambda _, read: sizes.append(float(read[0].std()))) for norm in norms]
+    tower(row)
+    for hook in hooks:
+        hook.remove()
+    return sizes
 
 
-def _norms_and_readers(tower: nn.Module) -> Iterator[tuple[nn.LayerNorm, list[torch.Tensor]]]:
-    """Every LayerNorm of the residual stream with the (out, width) weights that read it."""
-    for layer in tower.encoder.layers:
+def _last_norm(tower: nn.Module) -> nn.LayerNorm:
+    return tower.final_layer_norm if hasattr(tower, "final_layer_norm") else tower.post_layernorm
+
+
+def _plant_in_stream(tower: nn.Module, sizes: list[float], factor: float, channels: torch.Tensor) -> None:
+    tower.embeddings.position_embedding.weight[:, channels] += factor * sizes[0]
+    for layer, (size, next_size) in zip(tower.encoder.layers, pairwise(sizes), strict=True):
+        layer.mlp.fc2.bias[channels] += factor * (next_size - size)
         attention = layer.self_attn
-        yield layer.layer_norm1, [part.weight for part in (attention.q_proj, attention.k_proj, attention.v_proj)]
-        yield layer.layer_norm2, [layer.mlp.fc1.weight]
-    if hasattr(tower, "final_layer_norm"):
-        yield tower.final_layer_norm, [tower.head.weight]
-    else:
-        width = tower.config.hidden_size
-        yield tower.post_layernorm, [tower.head.attention.in_proj_weight[width:]]  # keys and values; not the probe
+        _read_less(
+            layer.layer_norm1,
+            (attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight),
+            factor,
+            channels,
+        )
+        _read_less(layer.layer_norm2, (layer.mlp.fc1.weight,), factor, channels)
+    # The vision head's queries read its probe.
+    readers = (
+        (tower.head.weight,) if hasattr(tower.head, "weight") else tower.head.attention.in_proj_weight.chunk(3)[1:]
+    )
+    _read_less(_last_norm(tower), readers, factor, channels)
 
 
-def _mlps(tower: nn.Module) -> list[nn.Module]:
-    return [module for module in tower.modules() if hasattr(module, "fc1")]
+def _read_less(norm: nn.LayerNorm, readers: tuple[torch.Tensor, ...], factor: float, channels: torch.Tensor) -> None:
+    """Undo, for what reads the stream through `norm`, that a few channels are large: the rest keep their size."""
+    norm.weight *= (1 + len(channels) * factor**2 / norm.weight.numel()) ** 0.5
+    for weight in readers:
+        weight[:, channels] /= factor
 
 
 def train_tokenizer(vocabulary: int, seed: int) -> tokenizers.Tokenizer:
