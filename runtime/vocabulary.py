@@ -1,10 +1,12 @@
-"""The token embedding table, outside the graph and memory-mapped: only the rows that texts touch become resident.
+"""The token embedding table, outside the graph and left on disk: a text's rows are read when it is embedded.
 
 File layout, little-endian: `rows * width` values in row order, then, for int8, `rows` float32 scales.
 """
 
 from __future__ import annotations
 
+import os
+import weakref
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,16 +22,44 @@ _BLOCK = 4096
 """Rows quantized at a time, so that writing a 256 000-row table needs megabytes, not another copy of it."""
 
 
-class Vocabulary:
-    """`lookup(ids)` -> token embeddings in float32."""
+class RowFile:
+    """Rows of a table on disk, read by position; the page cache keeps what is used.
 
-    def __init__(self, table: NDArray[np.generic], scales: Floats | None) -> None:
+    Not mapped: the kernel maps sixteen pages around each row that is touched, and after some hundred texts half of a
+    256 000-row table would be resident in every worker.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype[np.generic], shape: tuple[int, int]) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        self._dtype = dtype
+        self._rows, self._width = shape
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def __getitem__(self, ids: NDArray[np.integer]) -> NDArray[np.generic]:
+        """(...) -> (..., width). Raises IndexError for an id that is no row."""
+        unique, places = np.unique(ids, return_inverse=True)
+        rows = np.empty((len(unique), self._width), self._dtype)
+        for row, index in zip(rows, unique.tolist(), strict=True):
+            if not 0 <= index < self._rows:
+                raise IndexError(f"{index} is no row of {self._path}, which has {self._rows}")
+            os.preadv(self._file, [row.data], index * row.nbytes)
+        found: NDArray[np.generic] = rows[places.reshape(ids.shape)]
+        return found
+
+
+class Vocabulary:
+    """`lookup(ids)` -> token embeddings in float32. Thread-safe."""
+
+    def __init__(self, table: RowFile | NDArray[np.generic], scales: Floats | None) -> None:
         self._table = table
         self._scales = scales
 
     @classmethod
     def load(cls, directory: Path, spec: VocabularySpec) -> Vocabulary:
-        """Map the file; nothing is read yet. Raises ArtifactCorrupt if its size is not that of its shape."""
+        """Open the file; no row is read yet. Raises ArtifactCorrupt if its size is not that of its shape."""
         path = directory / spec.file.path
         dtype = np.dtype(spec.dtype).newbyteorder("<")
         table_size = spec.rows * spec.width * dtype.itemsize
@@ -37,7 +67,7 @@ class Vocabulary:
         if path.stat().st_size != expected:
             message = f"{path}: {path.stat().st_size} bytes, its shape needs {expected}; run the export again"
             raise ArtifactCorrupt(message)
-        table = np.memmap(path, dtype, mode="r", shape=(spec.rows, spec.width))
+        table = RowFile(path, dtype, (spec.rows, spec.width))
         scales = None
         if spec.dtype == "int8":
             scales = np.memmap(path, "<f4", mode="r", offset=table_size, shape=(spec.rows,))

@@ -1,10 +1,13 @@
 """The token table outside the graph: exact where it is float, within half a step where it is int8."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from runtime.errors import ArtifactCorrupt
 from runtime.manifest import FileRecord, VocabularySpec
+from runtime.memory import read_memory
 from runtime.vocabulary import Vocabulary, write_vocabulary
 
 TABLE = (np.random.default_rng(0).standard_normal((5000, 12)) * np.logspace(-4, 1, 5000)[:, None]).astype(np.float32)
@@ -48,3 +51,31 @@ def test_a_file_of_another_size_is_refused(tmp_path):
     record = FileRecord(path="vocabulary.bin", size=0, sha256="")
     with pytest.raises(ArtifactCorrupt, match="its shape needs"):
         Vocabulary.load(tmp_path, VocabularySpec(file=record, dtype="int8", rows=5001, width=12))
+
+
+@pytest.mark.parametrize("wrong", [5000, -1])
+def test_an_id_that_is_no_row_is_refused(tmp_path, wrong):
+    """Not the row that lies there by accident: a scale, or the table's last row."""
+    with pytest.raises(IndexError, match="is no row"):
+        written(tmp_path, "int8").lookup(np.array([[1, wrong]]))
+
+
+def test_a_table_stays_on_disk(tmp_path):
+    """Texts that touch rows all over the table leave next to none of it resident."""
+    path, rows, width = tmp_path / "vocabulary.bin", 16_384, 4096
+    path.write_bytes(b"\1" * (rows * width + 4 * rows))
+    record = FileRecord(path=path.name, size=path.stat().st_size, sha256="")
+    vocabulary = Vocabulary.load(tmp_path, VocabularySpec(file=record, dtype="int8", rows=rows, width=width))
+    before = read_memory().resident
+    for start in range(0, rows, 64):
+        vocabulary.lookup(np.arange(start, start + 64)[None])
+    assert read_memory().resident - before < rows * width / 4
+
+
+def test_threads_read_rows_at_the_same_time(tmp_path):
+    vocabulary = written(tmp_path, "float32")
+    ids = np.random.default_rng(1).integers(0, 5000, (200, 2, 7))
+    with ThreadPoolExecutor(8) as pool:
+        assert all(
+            np.array_equal(rows, TABLE[each]) for rows, each in zip(pool.map(vocabulary.lookup, ids), ids, strict=True)
+        )
