@@ -168,10 +168,9 @@ class _Parts:
         execution = plan(available_providers(), self.cpu, manifest, self._wishes())
 
         def load() -> Embedder:
-            model = SiglipModel.load(
-                directory, execution, towers=self._served_towers(), cache=self.settings.model_cache
-            )
-            selftest.check(model, selftest.load_golden(directory, manifest))
+            cache = self.settings.model_cache
+            model = SiglipModel.load(directory, execution, towers=self._served_towers(), cache=cache)
+            selftest.check_once(model, selftest.load_golden(directory, manifest), cache and cache / "passed")
             if self.settings.enable_warmup:
                 warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
             embedder = self._embedder(name, model)

@@ -45,16 +45,26 @@ def read(req: falcon.Request, max_bytes: int) -> bytes:
     """All bytes of the body, never more than one beyond the limit of them in memory."""
     if req.get_header("Content-Encoding", default="identity").lower() != "identity":
         raise falcon.HTTPUnsupportedMediaType(description="Send the body uncompressed: no Content-Encoding.")
-    length = req.content_length
-    if length is None:  # chunked: gunicorn ends the stream where the last chunk does
-        body = req.stream.read(max_bytes + 1) if req.env.get("wsgi.input_terminated") else b""
-    elif length <= max_bytes:
-        body = req.bounded_stream.read()
-    else:
-        raise _too_large(max_bytes)
+    try:
+        body = _read_within(req, max_bytes)
+    except TimeoutError:
+        raise falcon.HTTPError(falcon.HTTP_408, description="The body did not arrive in time.") from None
+    except OSError:  # gunicorn's errors of malformed chunks are of this kind too
+        raise falcon.HTTPBadRequest(description="The body did not arrive whole.") from None
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
-    return bytes(body)
+    return body
+
+
+def _read_within(req: falcon.Request, max_bytes: int) -> bytes:
+    """The body, or one byte more than the limit of it."""
+    if req.content_length is not None:
+        if req.content_length > max_bytes:
+            raise _too_large(max_bytes)
+        return req.bounded_stream.read()
+    if req.env.get("wsgi.input_terminated"):  # chunked: gunicorn ends the stream where the last chunk does
+        return bytes(req.stream.read(max_bytes + 1))
+    return b""
 
 
 def _value(part: BodyPart) -> str | Upload:

@@ -167,9 +167,9 @@ class Embedder:
             for job in jobs.values():
                 job.cancel()
             raise
-        for job in jobs.values():
-            call.add("queue", job.queue_s)
-            call.add("inference", job.inference_s)
+        for tower, job in jobs.items():
+            call.add("queue", tower, job.queue_s)
+            call.add("inference", tower, job.inference_s)
         return [next(outputs[item.tower]) for item in prepared]
 
 

@@ -49,7 +49,9 @@ class Metrics:
 
         self._requests = counter("http_requests_total", "Requests.", "method", "route", "status")
         self._request_s = histogram("http_request_duration_seconds", "Request to answer.", "route")
-        self._stage_s = histogram("embedding_stage_duration_seconds", "A request's time in each stage.", "stage")
+        self._stage_s = histogram(
+            "embedding_stage_duration_seconds", "A request's time in each stage.", "stage", "tower"
+        )
         self._batch_s = histogram("embedding_batch_duration_seconds", "A run of a tower.", "tower")
         self._batch_rows = histogram("embedding_batch_rows", "Rows a run.", "tower", buckets=_ROWS)
         self._failed = counter("embedding_failed_batches_total", "Runs that raised.", "tower")
@@ -69,8 +71,8 @@ class Metrics:
     def observe_request(self, method: str, route: str, status: int, call: Call) -> None:
         self._requests.labels(method, route, status).inc()
         self._request_s.labels(route).observe(call.elapsed)
-        for stage, seconds in call.timings.items():
-            self._stage_s.labels(stage).observe(seconds)
+        for (stage, tower), seconds in call.timings.items():
+            self._stage_s.labels(stage, tower).observe(seconds)
         if status in _REJECTIONS:
             self._rejected.labels(_REJECTIONS[status]).inc()
 

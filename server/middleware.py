@@ -45,6 +45,7 @@ class CallMiddleware:
         )
         if (connection := req.env.get("gunicorn.socket")) is not None:
             call.abandoned = lambda: has_hung_up(connection)
+            connection.settimeout(self._timeout_s)  # a caller that stops sending must not keep its thread
         req.context.call = call
 
     def process_response(

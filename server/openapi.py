@@ -40,7 +40,7 @@ _DOT = (
 )
 """A picture of four pixels, for examples that work."""
 
-_EMBEDDING = (400, 401, 404, 409, 413, 415, 429, 500, 503, 504)
+_EMBEDDING = (400, 401, 404, 408, 409, 413, 415, 429, 500, 503, 504)
 """What any request that embeds may be answered with beside 200."""
 
 _MEANING = {
@@ -48,6 +48,7 @@ _MEANING = {
     400: "The input is wrong; `param` names the field.",
     401: "No valid API key.",
     404: "No such model.",
+    408: "The body did not arrive in time.",
     409: "The model's embedding space is not the one expected.",
     413: "The body is too large.",
     415: "Not the media type of this route.",

@@ -74,12 +74,12 @@ class Preparation:
         """Raises InvalidInput, or DeadlineExceeded when the images before it take too long."""
         if isinstance(part, ImageFile):
             return self._prepare_image(part, call)
-        with call.stage("tokenize"):
+        with call.stage("tokenize", Tower.TEXT):
             row = self._model.prepare_text(part.text) if isinstance(part, Text) else self._pad(part)
         return Prepared(Tower.TEXT, row.ids, row.tokens, row.truncated)
 
     def _prepare_image(self, image: ImageFile, call: Call) -> Prepared:
-        with call.stage("decode"):
+        with call.stage("decode", Tower.VISION):
             if not self._decoding.acquire(timeout=max(0.0, call.deadline - time.monotonic())):
                 raise DeadlineExceeded("the request's time was up before its image was decoded")
             try:

@@ -151,6 +151,22 @@ def test_a_caller_that_hangs_up_costs_nothing_more(start, tiny_dir):
     assert counted(server, 'embedding_batch_rows_sum{tower="vision"}') - before < len(pile)
 
 
+def test_a_caller_that_stops_sending_gets_408(start, tiny_dir):
+    """Headers without their body do not hold a thread beyond REQUEST_TIMEOUT."""
+    server = start(MODEL=str(tiny_dir), REQUEST_TIMEOUT="0.5")
+    with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert b"408" in connection.recv(1000)
+
+
+def test_a_malformed_chunk_is_a_400(server):
+    """A chunk size of no sense is the caller's error."""
+    with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        head = "POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(f"{head}nonsense\r\n{{}}\r\n0\r\n\r\n".encode())
+        assert b"400" in connection.recv(1000)
+
+
 def test_a_chunked_body_is_read_within_the_limit(start, tiny_dir):
     """A body without a length is read to its end, and refused beyond MAX_BODY_BYTES."""
     server = start(MODEL=str(tiny_dir), MAX_BODY_BYTES="1000")

@@ -133,7 +133,7 @@ class TestMetrics:
         assert self.sample(client, "embedding_cache_misses_total") == 2
         assert self.sample(client, 'embedding_batch_rows_sum{tower="text"}') == 1
         assert self.sample(client, 'embedding_batch_duration_seconds_count{tower="vision"}') == 1
-        assert self.sample(client, 'embedding_stage_duration_seconds_count{stage="decode"}') == 1
+        assert self.sample(client, 'embedding_stage_duration_seconds_count{stage="decode",tower="vision"}') == 1
         assert self.sample(client, "embedding_model_info{") == 1
         assert self.sample(client, "worker_resident_bytes") > 1 << 20
 

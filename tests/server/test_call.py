@@ -1,0 +1,44 @@
+"""What belongs to one request."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from runtime.manifest import Tower
+from server.call import Call, has_hung_up, request_id
+
+
+def test_hanging_up_is_seen_without_reading():
+    """A closed peer is seen, also behind unread bytes; an open one is not, whatever the socket's timeout."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(60)
+    with ours, theirs:
+        assert not has_hung_up(ours)
+        theirs.sendall(b"the next request")
+        assert not has_hung_up(ours)
+        theirs.close()
+        assert has_hung_up(ours)
+        assert ours.recv(100) == b"the next request"
+
+
+@pytest.mark.parametrize("given", ["abc", "a.b-c_d:1", "x" * 128])
+def test_a_plain_word_is_taken_as_the_id(given):
+    """The caller's own id is kept."""
+    assert request_id(given) == given
+
+
+@pytest.mark.parametrize("given", [None, "", "a b", "a\nb", "x" * 129, "ü"])
+def test_anything_else_gets_a_new_id(given):
+    """What could break a log line is not taken over."""
+    assert len(request_id(given)) == 32
+
+
+def test_stages_add_up_over_towers():
+    """The header tells a stage once, the metrics by tower."""
+    call = Call(request_id="x", started=0.0, deadline=1.0)
+    call.add("queue", Tower.TEXT, 0.001)
+    call.add("queue", Tower.VISION, 0.002)
+    assert call.server_timing().startswith("queue;dur=3.0, total;dur=")
+    assert len(call.timings) == 2
