@@ -84,13 +84,17 @@ def prepare(directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Pat
     return entry / _GRAPH
 
 
+def machine_facts() -> dict[str, str]:
+    """What decides which kernels run."""
+    return {"onnxruntime": build(), "machine": f"{platform.machine()} {' '.join(read_cpu_budget().isa)}"}
+
+
 def _facts(artifact: Artifact, plan: ExecutionPlan) -> dict[str, str]:
     """All that a prepared graph depends on. Not the number of threads: it changes neither graph nor packing."""
     return {
+        **machine_facts(),
         "graph": " ".join(record.sha256 for record in (artifact.graph, *artifact.external_data)),
-        "onnxruntime": build(),
         "provider": f"{plan.provider} {dict(plan.provider_options)}",
-        "machine": f"{platform.machine()} {' '.join(read_cpu_budget().isa)}",
         "packing": str(PACKING),
     }
 
