@@ -49,7 +49,9 @@ def read(req: falcon.Request, max_bytes: int) -> bytes:
         body = _read_within(req, max_bytes)
     except TimeoutError:
         raise falcon.HTTPError(falcon.HTTP_408, description="The body did not arrive in time.") from None
-    except OSError:  # gunicorn's errors of malformed chunks are of this kind too
+    except falcon.HTTPError:
+        raise
+    except Exception:  # noqa: BLE001 - the WSGI server's own types: a reset connection, a malformed chunk
         raise falcon.HTTPBadRequest(description="The body did not arrive whole.") from None
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
