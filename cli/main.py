@@ -10,6 +10,8 @@ import click
 COMMANDS = {
     "serve": "cli.serve",
     "export": "cli.export",
+    "evaluate": "cli.evaluate",
+    "doctor": "cli.doctor",
 }
 """Subcommand -> module with a click command called `command`."""
 

@@ -1,0 +1,143 @@
+"""`siglip-edge doctor`: is a model right on this machine, how fast is it, and what to change?"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from cli.loading import open_model, wishes_of
+from runtime import selftest
+from runtime.cpu import CpuBudget, read_cpu_budget, resident_bytes
+from runtime.errors import SiglipEdgeError
+from runtime.manifest import Manifest, Precision, Tower
+from runtime.model import SiglipModel
+from runtime.providers import CPU, ExecutionPlan
+from runtime.session import available_providers
+
+_RUNS = 9
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What was found on this machine. Times in milliseconds, memory in megabytes."""
+
+    right: bool
+    verdict: str
+    machine: str
+    model: str
+    plan: str | None = None
+    load_ms: float | None = None
+    resident_mb: float | None = None
+    row_ms: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Tower -> median time of one row, without decoding and tokenization."""
+    advice: list[str] = dataclasses.field(default_factory=list)
+
+
+@click.command("doctor")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, openvino, openvino:GPU.")
+@click.option("--precision", default="auto", show_default=True, help="auto, int8, fp16 or fp32.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def command(model: Path, device: str, precision: str, as_json: bool) -> None:
+    """Check MODEL, a model directory, on this machine; the exit status is 1 when it must not be served here."""
+    findings = examine(model, device, precision)
+    click.echo(json.dumps(dataclasses.asdict(findings), indent=2) if as_json else render(findings))
+    sys.exit(0 if findings.right else 1)
+
+
+def examine(directory: Path, device: str, precision: str) -> Findings:
+    """Load the model as the server would, let it test itself, and time it."""
+    cpu = read_cpu_budget()
+    machine = f"{cpu.describe()}, {cpu.memory / 2**30:.1f} GiB, {' '.join(cpu.isa)}; {', '.join(available_providers())}"
+    before, started = resident_bytes(), time.perf_counter()
+    try:
+        model = open_model(directory, wishes_of(device, precision))
+    except SiglipEdgeError as error:
+        return Findings(right=False, verdict=f"cannot be served here: {error}", machine=machine, model=str(directory))
+    load_ms = 1000 * (time.perf_counter() - started)
+    right, verdict = self_test(directory, model)
+    return Findings(
+        right=right,
+        verdict=verdict,
+        machine=machine,
+        model=_described(model.manifest),
+        plan=f"{model.plan.precision} on {model.plan.provider}: {model.plan.reason}",
+        load_ms=round(load_ms, 1),
+        row_ms={tower: round(_row_ms(model, tower), 2) for tower in model.towers},
+        resident_mb=round((resident_bytes() - before) / 1e6, 1),
+        advice=advise(cpu, model.manifest, model.plan),
+    )
+
+
+def self_test(directory: Path, model: SiglipModel) -> tuple[bool, str]:
+    """Whether the model may be served, and a sentence."""
+    rows = selftest.load_golden(directory, model.manifest)
+    if not rows:
+        return True, "untested: this model directory holds no golden rows"
+    try:
+        cosines = selftest.check(model, rows)
+    except SiglipEdgeError as error:
+        return False, f"WRONG: {error}"
+    worst = ", ".join(f"{tower} {cosine:.5f}" for tower, cosine in cosines.items())
+    return True, f"right: worst cosine to FP32 over {len(rows)} golden rows: {worst}"
+
+
+def advise(cpu: CpuBudget, manifest: Manifest, plan: ExecutionPlan) -> list[str]:
+    """What would make this model faster, smaller or safer here; one sentence each."""
+    have = manifest.precisions()
+    size = sum(record.size for tower in Tower for record in manifest.artifact(tower, plan.precision).files)
+    on_cpu = plan.provider == CPU
+    cases = {
+        "export again: without golden rows nobody notices a provider that answers wrongly": manifest.golden is None,
+        "export int8 too: on a CPU it takes a quarter of the memory and less than half the time": on_cpu
+        and Precision.INT8 not in have,
+        "set PRECISION=int8: it is here, and it is what fits a CPU": on_cpu
+        and plan.precision is not Precision.INT8
+        and Precision.INT8 in have,
+        "export fp16 too: tensor cores compute it, QDQ nodes run one by one": plan.provider.startswith("CUDA")
+        and Precision.FP16 not in have,
+        f"a quota of {cpu.quota or 0:g} CPUs throttles in bursts; grant whole CPUs": bool(cpu.quota and cpu.quota % 1),
+        f"the artifacts take {size / 1e6:.0f} MB of {cpu.memory / 1e6:.0f}; grant more memory": size > cpu.memory / 2,
+        "this CPU has no 8-bit dot product (VNNI, AMX, i8mm): expect INT8 to gain 1.7x rather than 2.5x": on_cpu
+        and plan.precision is Precision.INT8
+        and not any("vnni" in flag or flag in {"amx_int8", "asimddp", "i8mm"} for flag in cpu.isa),
+    }
+    return [sentence for sentence, holds in cases.items() if holds]
+
+
+def render(findings: Findings) -> str:
+    rows = ", ".join(f"{tower} {ms} ms" for tower, ms in findings.row_ms.items())
+    lines = {
+        "model": findings.model,
+        "machine": findings.machine,
+        "plan": findings.plan,
+        "speed": f"loaded in {findings.load_ms} ms; one row: {rows}" if rows else None,
+        "memory": f"{findings.resident_mb} MB resident for this model" if rows else None,
+        "change": "\n          ".join(findings.advice) or "nothing" if rows else None,
+        "verdict": findings.verdict,
+    }
+    return "\n".join(f"{name:9} {line}" for name, line in lines.items() if line)
+
+
+def _described(manifest: Manifest) -> str:
+    precisions = ", ".join(manifest.precisions())
+    return f"{manifest.name}: {manifest.dimensions} dimensions, {precisions}, space {manifest.space_id}"
+
+
+def _row_ms(model: SiglipModel, tower: Tower) -> float:
+    import numpy as np
+
+    spec = model.manifest.image
+    row = np.zeros((3, spec.size, spec.size), np.uint8) if tower is Tower.VISION else model.prepare_text("a").ids
+    taken = []
+    for _ in range(_RUNS):
+        started = time.perf_counter()
+        model.run(tower, [row])
+        taken.append(1000 * (time.perf_counter() - started))
+    return statistics.median(taken)
