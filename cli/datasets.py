@@ -1,0 +1,95 @@
+"""Labelled pictures and captioned pictures, as a user keeps them on disk."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Pictures and texts, and which belong together."""
+
+    images: list[Path]
+    texts: list[str]
+    relevant: NDArray[np.bool_]
+    """(images, texts)."""
+    labelled: bool
+    """Texts are class names, to be put into the model's template; else captions, taken as they are."""
+
+
+def load_dataset(path: Path) -> Dataset:
+    """A folder with a sub-folder a class, or with labels.csv (file, label); or a CSV or TSV with `file` and `caption`.
+
+    Raises click.ClickException, one sentence, when it is neither or a picture is missing.
+    """
+    if (path / "labels.csv").is_file():
+        return _dataset(_labels(path / "labels.csv"), labelled=True)
+    if path.is_dir():
+        found = [
+            (file, _spelt(file.parent.name)) for file in sorted(path.glob("*/*")) if file.suffix.lower() in SUFFIXES
+        ]
+        if not found:
+            raise click.ClickException(f"{path}: neither labels.csv nor a sub-folder of pictures for every class")
+        return _dataset(found, labelled=True)
+    return _dataset(_captions(path), labelled=False)
+
+
+def open_image(path: Path) -> Image.Image:
+    """Raises click.ClickException when it cannot be read."""
+    try:
+        image = Image.open(path)
+        image.load()
+    except OSError as error:
+        raise click.ClickException(f"{path}: cannot be read as a picture ({error})") from error
+    return image
+
+
+def _dataset(pairs: Iterable[tuple[Path, str]], *, labelled: bool) -> Dataset:
+    pairs = list(pairs)
+    images, texts = list(dict.fromkeys(file for file, _ in pairs)), list(dict.fromkeys(text for _, text in pairs))
+    row, column = {file: at for at, file in enumerate(images)}, {text: at for at, text in enumerate(texts)}
+    relevant = np.zeros((len(images), len(texts)), np.bool_)
+    for file, text in pairs:
+        relevant[row[file], column[text]] = True
+    return Dataset(images=images, texts=texts, relevant=relevant, labelled=labelled)
+
+
+def _labels(path: Path) -> list[tuple[Path, str]]:
+    """The first column names the file, the second its label, whatever the header calls them."""
+    _, *rows = _rows(path)
+    return [(path.parent / row[0], _spelt(row[1])) for row in rows]
+
+
+def _captions(path: Path) -> list[tuple[Path, str]]:
+    header, *rows = _rows(path)
+    if not {"file", "caption"} <= set(header):
+        raise click.ClickException(f"{path}: has no columns `file` and `caption`, but {', '.join(header)}")
+    file, caption = header.index("file"), header.index("caption")
+    return [(path.parent / row[file], row[caption]) for row in rows]
+
+
+def _rows(path: Path) -> list[list[str]]:
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise click.ClickException(f"{path}: cannot be read as a table ({error})") from error
+    if len(rows) < 2 or any(len(row) < 2 for row in rows):
+        raise click.ClickException(f"{path}: a header and rows of two or more columns are needed")
+    return rows
+
+
+def _spelt(label: str) -> str:
+    """`red-apple` or `red_apple` -> `red apple`."""
+    return label.replace("-", " ").replace("_", " ")
