@@ -14,13 +14,13 @@ from falcon.inspect import inspect_app
 
 from runtime import selftest
 from runtime.cpu import CpuBudget, read_cpu_budget
-from runtime.manifest import Manifest, Precision, Tower
+from runtime.manifest import Manifest, Tower
 from runtime.model import Floats, Row, SiglipModel
-from runtime.providers import Wishes, plan
+from runtime.providers import plan
 from runtime.session import available_providers
 from server import errors, images
 from server.cache import EmbeddingCache
-from server.capacity import intra_op_threads, rows_per_batch, worker_count
+from server.capacity import rows_per_batch, wishes
 from server.embedding import Embedder, Lane
 from server.idle import IdleUnloader
 from server.images import ImageLimits
@@ -85,7 +85,7 @@ def _middleware(settings: Settings, models: Models, metrics: Metrics) -> list[An
         chain.append(falcon.CORSMiddleware(allow_origins=allowed, expose_headers=EXPOSED_HEADERS))
     if keys := settings.keys:
         chain.append(KeyMiddleware(keys, _OPEN_PATHS if settings.protect_metrics else (*_OPEN_PATHS, "/metrics")))
-    chain.append(AdmissionMiddleware(settings.threads - _SPARE_THREADS))
+    chain.append(AdmissionMiddleware(settings.threads - _SPARE_THREADS, models.backlog_s))
     return chain
 
 
@@ -111,13 +111,13 @@ def _add_routes(app: App, parts: _Parts, models: Models) -> None:
     app.add_route("/health/ready", health, suffix="ready")
     if parts.settings.enable_metrics:
         app.add_route("/metrics", MetricsText(parts.metrics))
-    _add_docs(app)
+    _add_docs(app, models)
 
 
-def _add_docs(app: App) -> None:
+def _add_docs(app: App, models: Models) -> None:
     """Last: the document describes the routes there are."""
     paths = [route.path for route in inspect_app(app).routes]
-    docs = Docs([*paths, "/openapi.json", "/docs"])
+    docs = Docs([*paths, "/openapi.json", "/docs"], models.default.name)
     app.add_route("/openapi.json", docs, suffix="document")
     app.add_route("/docs", docs)
     app.add_route("/docs/start.js", docs, suffix="start")
@@ -165,7 +165,7 @@ class _Parts:
 
     def _loadable(self, name: str, directory: Path) -> ServedModel:
         manifest = Manifest.load(directory)
-        execution = plan(available_providers(), self.cpu, manifest, self._wishes())
+        execution = plan(available_providers(), self.cpu, manifest, wishes(self.settings, self.cpu))
 
         def load() -> Embedder:
             cache = self.settings.model_cache
@@ -182,15 +182,6 @@ class _Parts:
 
     def _served_towers(self) -> tuple[Tower, ...]:
         return tuple(Tower) if self.settings.towers == "both" else (Tower(self.settings.towers),)
-
-    def _wishes(self) -> Wishes:
-        precision = self.settings.precision
-        return Wishes(
-            device=self.settings.device,
-            precision=None if precision == "auto" else Precision(precision),
-            workers=worker_count(self.settings, self.cpu),
-            intra_op_threads=intra_op_threads(self.settings, self.cpu),
-        )
 
     def _embedder(self, name: str, model: Model) -> Embedder:
         decode = partial(images.decode, limits=self.limits, target=model.manifest.image.size)

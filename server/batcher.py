@@ -167,6 +167,12 @@ class MicroBatcher(Generic[RowT, OutT]):
             return self._depth()
 
     @property
+    def backlog_s(self) -> float:
+        """Estimated seconds until what waits now has run; 0 before the first run."""
+        with self._changed:
+            return self._depth() * self._row_s
+
+    @property
     def is_busy(self) -> bool:
         with self._changed:
             return bool(self._jobs or self._running)

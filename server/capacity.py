@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from runtime.cpu import CpuBudget
-from runtime.providers import ExecutionPlan
+from runtime.manifest import Precision
+from runtime.providers import ExecutionPlan, Wishes
 from server.settings import Settings
 
 _WORKER_BYTES = 400 << 20
@@ -28,6 +29,16 @@ def usable_cores(settings: Settings, cpu: CpuBudget) -> int:
 
 def intra_op_threads(settings: Settings, cpu: CpuBudget) -> int:
     return max(1, usable_cores(settings, cpu) // worker_count(settings, cpu))
+
+
+def wishes(settings: Settings, cpu: CpuBudget) -> Wishes:
+    """What the operator asked for, with a worker's share of the cores."""
+    return Wishes(
+        device=settings.device,
+        precision=None if settings.precision == "auto" else Precision(settings.precision),
+        workers=worker_count(settings, cpu),
+        intra_op_threads=intra_op_threads(settings, cpu),
+    )
 
 
 def rows_per_batch(settings: Settings, plan: ExecutionPlan) -> int:

@@ -25,7 +25,7 @@ class CallMiddleware:
     """Gives the request its `Call` and the answer its headers.
 
     `default_space`: the embedding space named on answers that concern no model in particular.
-    `observe(method, route, status, seconds, timings)` is called once a request.
+    `observe(method, route, status, call)` is called once a request.
     """
 
     def __init__(
@@ -70,16 +70,20 @@ class CallMiddleware:
 
 
 class AdmissionMiddleware:
-    """At most `limit` requests with a body at once, the others get 429: a thread always stays free for the probes."""
+    """At most `limit` requests with a body at once, the others get 429: a thread always stays free for the probes.
 
-    def __init__(self, limit: int) -> None:
+    `backlog_s`: estimated seconds of work that waits, for Retry-After.
+    """
+
+    def __init__(self, limit: int, backlog_s: Callable[[], float]) -> None:
         self._free = threading.BoundedSemaphore(limit)
+        self._backlog_s = backlog_s
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
         if req.method != "POST":
             return
         if not self._free.acquire(blocking=False):
-            raise Overloaded("the server holds as many requests as it can")
+            raise Overloaded("the server holds as many requests as it can", retry_after_s=self._backlog_s())
         req.context.admitted = True
 
     def process_response(

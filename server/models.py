@@ -99,6 +99,11 @@ class Models:
             model.check_ready()
         return model.embedder or self._load_lazily(model)
 
+    def backlog_s(self) -> float:
+        """Estimated seconds until the longest queue has run."""
+        embedders = [model.embedder for model in self.all() if model.embedder]
+        return max((lane.backlog_s for embedder in embedders for lane in embedder.lanes.values()), default=0.0)
+
     def start(self, wait_s: float) -> None:
         """Load the default model in a thread, and wait up to `wait_s` for it.
 

@@ -174,13 +174,13 @@ OPERATIONS = (
 )
 
 
-def document(paths: Iterable[str]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of the operations on these paths."""
+def document(paths: Iterable[str], model: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the operations on these paths. `model`: a served one's name, for the example."""
     served = set(paths)
     operations = [operation for operation in OPERATIONS if operation.path in served]
     routes: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        routes.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
+        routes.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, model)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -197,7 +197,7 @@ def document(paths: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _operation(operation: Operation) -> dict[str, Any]:
+def _operation(operation: Operation, model: str) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": operation.summary,
         "operationId": f"{operation.method} {operation.path}",
@@ -212,7 +212,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
             "content": {_FORM if operation.is_form else _JSON: _body(operation)},
         }
     if "{name}" in operation.path:
-        described["parameters"] = [{"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}]
+        name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}, "example": model}
+        described["parameters"] = [name]
     return described
 
 

@@ -32,8 +32,8 @@ _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' 
 
 
 class Docs:
-    def __init__(self, paths: Iterable[str]) -> None:
-        self._document = codec.render(document(paths))
+    def __init__(self, paths: Iterable[str], model: str) -> None:
+        self._document = codec.render(document(paths, model))
 
     def on_get_document(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
         resp.data = self._document

@@ -266,7 +266,8 @@ class TestAdmission:
         for thread in waiting:
             thread.start()
         wait_until(lambda: client.simulate_get("/health").json["queue_size"] == 1)
-        assert ask(client).status_code == 429
+        refused = ask(client)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
         assert client.simulate_get("/health/ready").status_code == 200
         fake.gate.set()
         for thread in waiting:
