@@ -10,6 +10,7 @@ import click
 COMMANDS = {
     "serve": "cli.serve",
     "export": "cli.export",
+    "prepare": "cli.prepare",
     "evaluate": "cli.evaluate",
     "doctor": "cli.doctor",
 }

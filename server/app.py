@@ -20,7 +20,7 @@ from runtime.providers import plan
 from runtime.session import available_providers
 from server import errors, images
 from server.cache import EmbeddingCache
-from server.capacity import rows_per_batch, wishes
+from server.capacity import rows_per_batch, served_towers, wishes
 from server.embedding import Embedder, Lane
 from server.idle import IdleUnloader
 from server.images import ImageLimits
@@ -169,7 +169,7 @@ class _Parts:
 
         def load() -> Embedder:
             cache = self.settings.model_cache
-            model = SiglipModel.load(directory, execution, towers=self._served_towers(), cache=cache)
+            model = SiglipModel.load(directory, execution, towers=served_towers(self.settings), cache=cache)
             selftest.check_once(model, selftest.load_golden(directory, manifest), cache and cache / "passed")
             if self.settings.enable_warmup:
                 warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
@@ -179,9 +179,6 @@ class _Parts:
             return embedder
 
         return ServedModel(name, manifest, execution, load)
-
-    def _served_towers(self) -> tuple[Tower, ...]:
-        return tuple(Tower) if self.settings.towers == "both" else (Tower(self.settings.towers),)
 
     def _embedder(self, name: str, model: Model) -> Embedder:
         decode = partial(images.decode, limits=self.limits, target=model.manifest.image.size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from runtime.cpu import CpuBudget
-from runtime.manifest import Precision
+from runtime.manifest import Precision, Tower
 from runtime.providers import ExecutionPlan, Wishes
 from server.settings import Settings
 
@@ -29,6 +29,10 @@ def usable_cores(settings: Settings, cpu: CpuBudget) -> int:
 
 def intra_op_threads(settings: Settings, cpu: CpuBudget) -> int:
     return max(1, usable_cores(settings, cpu) // worker_count(settings, cpu))
+
+
+def served_towers(settings: Settings) -> tuple[Tower, ...]:
+    return tuple(Tower) if settings.towers == "both" else (Tower(settings.towers),)
 
 
 def wishes(settings: Settings, cpu: CpuBudget) -> Wishes:

@@ -1,0 +1,48 @@
+"""`siglip-edge prepare`: the work of a first start, before it."""
+
+import pytest
+from click.testing import CliRunner
+
+from cli.main import main
+from tests.tiny_model import write_model
+
+
+@pytest.fixture
+def environ(tmp_path, monkeypatch) -> dict[str, str]:
+    monkeypatch.chdir(tmp_path)
+    return {"MODEL": str(write_model(tmp_path / "tiny")), "CACHE_DIR": str(tmp_path / "cache")}
+
+
+def test_the_next_start_finds_everything_done(environ, tmp_path):
+    """Both graphs, the verified checksums and the passed self-test are in the cache; a second call adds nothing."""
+    first = CliRunner().invoke(main, ["prepare"], env=environ)
+    assert first.exit_code == 0, first.output
+    assert "tiny: ready in" in first.output
+    made = {path.relative_to(tmp_path) for path in (tmp_path / "cache").rglob("*")}
+    assert len(list((tmp_path / "cache" / "prepared").glob("*/graph.onnx"))) == 2
+    assert len(list((tmp_path / "cache" / "passed").iterdir())) == 1
+    assert CliRunner().invoke(main, ["prepare"], env=environ).exit_code == 0
+    assert {path.relative_to(tmp_path) for path in (tmp_path / "cache").rglob("*")} == made
+
+
+def test_a_model_is_named_on_the_command_line_too(environ, tmp_path):
+    other = write_model(tmp_path / "other", name="other")
+    result = CliRunner().invoke(main, ["prepare", str(other)], env={**environ, "TOWERS": "text"})
+    assert "other: ready in" in result.output
+    assert len(list((tmp_path / "cache" / "prepared").glob("*/graph.onnx"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"MODEL": "nowhere"}, "no manifest.json here"),
+        ({"PREPARE": "false"}, "nothing is kept"),
+        ({"TOWERS": "audio"}, "allowed: text, vision, both"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(environ, variables, sentence):
+    result = CliRunner().invoke(main, ["prepare"], env={**environ, **variables})
+    assert result.exit_code == 1
+    assert sentence in result.output
+    assert result.output.startswith("Error: ")
+    assert "Traceback" not in result.output
