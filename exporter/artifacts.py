@@ -116,7 +116,7 @@ def _verify_trace(work: TowerExport, rows: Sequence[Row], traced: Floats) -> Non
             wanted = model.get_image_features(pixel_values=(inputs.float() / 255 - mean) / std)
         else:
             wanted = model.get_text_features(input_ids=inputs)
-    fidelity.require(fidelity.compare(wanted.numpy(), traced), work.tower, Precision.FP32)
+    fidelity.verify(wanted.numpy(), traced, work.tower, Precision.FP32)
 
 
 def _converted(
@@ -157,7 +157,7 @@ def _artifact(
     vocabulary = _write_table(work, precision) if work.tower is Tower.TEXT else None
     loaded = Vocabulary.load(work.directory, vocabulary) if vocabulary else None
     pooled = _run(work, files, precision, work.held_back, loaded)
-    measured = fidelity.require(fidelity.compare(reference, pooled), work.tower, precision)
+    measured = fidelity.verify(reference, pooled, work.tower, precision)
     graph, *external = (record_file(work.directory, file) for file in files)
     return Artifact(
         tower=work.tower,

@@ -80,7 +80,9 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
     target = order.output / (order.name or checkpoint.name)
     with (
         _staged(target, overwrite=order.overwrite) as directory,
-        open_ledger(target.with_name(f".{target.name}.search.json"), _ledger_key(checkpoint, pictures)) as ledger,
+        open_ledger(
+            target.with_name(f".{target.name}.search.json"), _ledger_key(checkpoint, order, pictures)
+        ) as ledger,
     ):
         image, text = _image_spec(checkpoint), _write_tokenizer(checkpoint, directory, progress)
         golden_images = golden.golden_images(pictures[0])
@@ -132,11 +134,12 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
     return target
 
 
-def _ledger_key(checkpoint: Checkpoint, pictures: Collection[Path]) -> str:
-    """Figures hold for the same weights, pictures and exporter."""
+def _ledger_key(checkpoint: Checkpoint, order: Order, pictures: Collection[Path]) -> str:
+    """Figures hold for the same weights, calibration rows and exporter."""
     version = importlib.metadata.version("siglip-edge")
-    names = " ".join(path.name for path in pictures)
-    return hashlib.sha256(f"{checkpoint.weights_sha256()} {version} {ORT_VERSION} {names}".encode()).hexdigest()
+    files = [path for path in (*pictures, _calibration_texts(order)) if path.is_file()]
+    read = "".join(f"{path} {path.stat().st_size}\n" for path in files)
+    return hashlib.sha256(f"{checkpoint.weights_sha256()} {version} {ORT_VERSION}\n{read}".encode()).hexdigest()
 
 
 def _image_spec(checkpoint: Checkpoint) -> ImageSpec:

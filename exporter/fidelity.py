@@ -18,6 +18,9 @@ FLOORS: dict[Precision, tuple[float, float]] = {
     Precision.INT8: (0.995, 0.95),
 }
 
+COLLAPSED = 0.01
+"""Share of its size below which a pooled output is not imprecise but computed wrongly. Seen: 1e-7 to 1e-6."""
+
 
 def compare(reference: Floats, candidate: Floats) -> Fidelity:
     """Pooled outputs of the same rows, (n, d) each -> their agreement. NaN anywhere counts as cosine -1."""
@@ -31,16 +34,28 @@ def compare(reference: Floats, candidate: Floats) -> Fidelity:
     )
 
 
-def require(fidelity: Fidelity, tower: Tower, precision: Precision) -> Fidelity:
-    """Raise FidelityError, saying by how much, when an artifact is below its floor."""
-    mean, worst = FLOORS[precision]
+def verify(reference: Floats, candidate: Floats, tower: Tower, precision: Precision) -> Fidelity:
+    """`compare`, or FidelityError saying by how much an artifact is below its floor, and why."""
+    fidelity, (mean, worst) = compare(reference, candidate), FLOORS[precision]
     if fidelity.mean_cosine >= mean and fidelity.min_cosine >= worst:
         return fidelity
     raise FidelityError(
         f"{tower} {precision}: cosine to the reference is {fidelity.mean_cosine:.5f} on average and "
         f"{fidelity.min_cosine:.5f} at worst over {fidelity.rows} rows; at least {mean} and {worst} are required. "
-        "Nothing was written; calibrate on more images and texts like those you will serve, or export fp16 only"
+        f"Nothing was written; {_remedy(reference, candidate)}"
     )
+
+
+def _remedy(reference: Floats, candidate: Floats) -> str:
+    if not np.isfinite(candidate).all():
+        return "the graph gives numbers that are not finite: a scale or a sum overflows"
+    shrunk = float(np.linalg.norm(candidate) / np.linalg.norm(reference))
+    if shrunk < COLLAPSED:
+        return (
+            f"the pooled output has collapsed to {shrunk:.0e} of its size: onnxruntime fuses quantized products of two "
+            "activations wrongly; quantize linear layers only"
+        )
+    return "calibrate on more images and texts like those you will serve, or export fp16 only"
 
 
 def nearest_agreement(left: Floats, right: Floats) -> float:
