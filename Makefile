@@ -1,14 +1,16 @@
 # `make serve` and `make test` set up everything they need in virtual environments of their own; the second time they are quick.
 
 SHELL := /bin/sh
+PYTHON ?= python3.11
 MODEL ?= quantized_models/emoji-siglip
 SERVE := .venv
 TEST := .venv-test
 CLIENTS := .venv-clients
 BENCH := .venv-bench
+DEMO := .venv-demo
 SOURCES := pyproject.toml constraints.txt deploy/install.sh
 
-.PHONY: serve test lint types pytest test-clients format export evaluate demo-data demo-model demo-export demo-evaluate bench clean
+.PHONY: serve test lint types pytest test-clients format demo-model demo-export demo-evaluate bench clean
 
 serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
 	MODEL=$(MODEL) $(SERVE)/bin/siglip-edge serve
@@ -29,9 +31,22 @@ format: $(TEST)/.installed
 	$(TEST)/bin/ruff check --fix .
 	$(TEST)/bin/ruff format .
 
+demo-model: $(DEMO)/.installed  ## data, training (about two hours on two cores), held-out sample, calibration set
+	$(DEMO)/bin/python -m demo.prepare
+	$(DEMO)/bin/python -m demo.train
+	$(DEMO)/bin/python -m demo.fixtures
+
 demo-export: $(TEST)/.installed  ## demo/checkpoint -> quantized_models/emoji-siglip
-	$(TEST)/bin/siglip-edge export demo/checkpoint -o quantized_models --name emoji-siglip \
-		--zero-shot-template "This is a photo of {}." --overwrite
+	$(TEST)/bin/siglip-edge export demo/checkpoint -o quantized_models --name emoji-siglip --overwrite
+
+demo-evaluate: $(DEMO)/.installed  ## the model card's table: the checkpoint, then what is served, in each precision
+	test -f demo/.data/pictures.npy || $(DEMO)/bin/python -m demo.prepare
+	$(DEMO)/bin/python -m demo.evaluate
+	$(DEMO)/bin/python -m demo.evaluate --model quantized_models/emoji-siglip --precision fp16
+	$(DEMO)/bin/python -m demo.evaluate --model quantized_models/emoji-siglip --precision int8
+
+test-clients: $(SERVE)/.installed $(CLIENTS)/.installed  ## other people's clients against a real server
+	SIGLIP_EDGE=$(SERVE)/bin/siglip-edge $(CLIENTS)/bin/python -m pytest -p no:cacheprovider tests/clients
 
 bench: $(BENCH)/.installed  ## a base-size model of random weights against PyTorch behind FastAPI, side by side
 	test -d bench/.checkpoints/base || $(BENCH)/bin/python -m bench.checkpoint bench/.checkpoints/base
@@ -40,7 +55,7 @@ bench: $(BENCH)/.installed  ## a base-size model of random weights against PyTor
 	$(BENCH)/bin/python -m bench.throughput bench/.checkpoints/models/base --against bench/.checkpoints/base
 
 clean:
-	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) build *.egg-info
+	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) $(DEMO) build *.egg-info
 
 $(SERVE)/.installed: $(SOURCES)
 	deploy/install.sh $(SERVE) cpu --editable
@@ -52,4 +67,14 @@ $(TEST)/.installed: $(SOURCES)
 
 $(BENCH)/.installed: $(SOURCES)
 	deploy/install.sh $(BENCH) export,bench --editable
+	touch $@
+
+$(DEMO)/.installed: $(SOURCES)
+	deploy/install.sh $(DEMO) export,demo --editable
+	touch $@
+
+$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package-lock.json
+	$(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	npm ci --silent --prefix tests/clients
 	touch $@
