@@ -56,15 +56,16 @@ def create_app(
     *,
     load_wait_s: float = 0.0,
     on_load_failure: Callable[[str], None] = lambda message: None,  # noqa: ARG005
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> App:
     """The WSGI app. With `model` it serves that one, ready; else those of the settings, loading in the background.
 
-    `load_wait_s`: how long to wait here until the default model is loaded.
+    `load_wait_s`: how long to wait here until the default model is loaded. `is_stopping`: asked by the readiness probe.
     Raises ModelError or ProviderUnavailable for what can be known before loading.
     """
     parts = _Parts(settings, read_cpu_budget(), Metrics())
     served = [parts.ready(model)] if model else parts.from_directories()
-    models = Models(served, on_failure=on_load_failure)
+    models = Models(served, on_failure=on_load_failure, is_stopping=is_stopping)
     for one in served:
         parts.metrics.describe(one)
     app = falcon.App(middleware=_middleware(settings, models, parts.metrics))

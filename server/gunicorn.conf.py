@@ -39,6 +39,13 @@ loglevel = "warning" if _settings.log_level == "info" else _settings.log_level
 _metrics_dir = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="siglip-edge-", dir=worker_tmp_dir)
 
 
+def post_worker_init(worker: Any) -> None:
+    """The readiness probe learns of SIGTERM from the worker itself."""
+    from server import wsgi  # noqa: PLC0415 - only ever in a worker
+
+    wsgi.worker = worker
+
+
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
     """A dead worker's gauges leave /metrics; its counts stay."""
     from prometheus_client import multiprocess  # noqa: PLC0415 - the parent needs it only now

@@ -23,8 +23,9 @@ FORMATS = (
 SCALING_MARGIN = 4
 """A scaled JPEG keeps at least this many pixels a target pixel and side.
 
-On 25 photographs, 640 and 4 000 pixels wide, the least cosine to the exact path was 0.9997 (INT8; 0.9999 FP16); with a
-margin of 1 it was 0.9973. A photograph 4 000 wide for a target of 64 takes 14 ms instead of 265 to decode.
+On 25 photographs, 640 and 4 000 pixels wide, the demo model's least cosine to the exact path was 0.9993 (INT8; FP16:
+0.9996); a margin of 2 gave 0.9978. A 12-megapixel photograph becomes a row of 256 pixels in 32 ms of CPU time instead
+of 231, one of 64 pixels in 17.
 """
 
 _DATA_URI = re.compile(r"data:(image/[\w.+-]+)(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)

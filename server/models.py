@@ -70,10 +70,17 @@ class ServedModel:
 class Models:
     """Lookup by name. The default loads in the background from `start`; the others when first asked for."""
 
-    def __init__(self, served: list[ServedModel], *, on_failure: Callable[[str], None] = lambda message: None) -> None:  # noqa: ARG005
+    def __init__(
+        self,
+        served: list[ServedModel],
+        *,
+        on_failure: Callable[[str], None] = lambda message: None,  # noqa: ARG005
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._served = {model.name: model for model in served}
         self._default = served[0]
         self._on_failure = on_failure
+        self._is_stopping = is_stopping
 
     @property
     def default(self) -> ServedModel:
@@ -98,6 +105,12 @@ class Models:
         if model is self._default or model.embedder is not None:
             model.check_ready()
         return model.embedder or self._load_lazily(model)
+
+    def check_ready(self) -> None:
+        """Raise NotReady while the default model is not ready or the server stops; what was admitted is answered."""
+        if self._is_stopping():
+            raise NotReady("the server is shutting down")
+        self._default.check_ready()
 
     def backlog_s(self) -> float:
         """Estimated seconds until the longest queue has run."""

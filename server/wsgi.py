@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 from runtime.errors import SiglipEdgeError
 from server import logs
@@ -17,15 +18,22 @@ LOAD_WAIT_S = 5.0
 """A worker accepts connections only when this is over or its model is there: beside other workers a new one then turns
 nobody away. A model that takes longer is announced by 503 and Retry-After, while the liveness probe is answered."""
 
+worker: Any = None
+"""gunicorn's own object for this process, set by its configuration: it knows whether the process is to end."""
+
 
 def _halt(message: str) -> None:
     print(f"siglip-edge: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the last words
     os._exit(HALT)
 
 
+def _is_stopping() -> bool:
+    return worker is not None and not worker.alive
+
+
 try:
     _settings = Settings.from_env(read_environment())
     logs.configure(_settings.log_format, _settings.log_level)
-    app = create_app(_settings, load_wait_s=LOAD_WAIT_S, on_load_failure=_halt)
+    app = create_app(_settings, load_wait_s=LOAD_WAIT_S, on_load_failure=_halt, is_stopping=_is_stopping)
 except (SettingsInvalid, SiglipEdgeError) as error:
     _halt(str(error))

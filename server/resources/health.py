@@ -28,7 +28,7 @@ class Health:
         resp.data = codec.render(ProbeAnswer(status="alive"))
 
     def on_get_ready(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
-        self._models.default.check_ready()
+        self._models.check_ready()
         resp.data = codec.render(ProbeAnswer(status="ready"))
 
     def _answer(self) -> HealthAnswer:

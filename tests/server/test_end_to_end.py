@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,29 @@ def test_sigterm_drains(start, tiny_dir):
         connection.sendall(body)
         assert b"200 OK" in connection.recv(1000)
     assert server.process.wait(60) == 0
+
+
+def test_a_draining_worker_is_not_ready(start, tiny_dir):
+    """After SIGTERM a kept-alive connection hears 503 from the readiness probe, while work in flight is still answered."""
+    server = start(MODEL=str(tiny_dir))
+    body = json.dumps({"input": "a cat"}).encode()
+    probe = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+
+    def status():
+        probe.request("GET", "/health/ready")
+        answer = probe.getresponse()
+        answer.read()
+        return answer.status
+
+    assert status() == 200
+    with socket.create_connection(("127.0.0.1", server.port), 60) as connection, closing(probe):
+        head = "POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert b"100" in connection.recv(100)
+        server.process.terminate()
+        wait_until(lambda: status() == 503)
+        connection.sendall(body)
+        assert b"200 OK" in connection.recv(1000)
 
 
 def test_a_broken_model_ends_the_start_with_one_sentence(tmp_path, tiny_dir):
