@@ -31,6 +31,7 @@ from runtime.manifest import Precision
     help="UTF-8 file, a text a line.  [default: calibration/texts.txt beside a local SOURCE, else a shipped set]",
 )
 @click.option("--zero-shot-template", default="This is a photo of {}.", show_default=True, help="For /v1/classify.")
+@click.option("--report/--no-report", default=True, help="Measure the result into report.html and report.json.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model directory, once the new one is whole.")
 def command(  # noqa: PLR0917 - click passes by name
     source: str,
@@ -40,6 +41,7 @@ def command(  # noqa: PLR0917 - click passes by name
     calibration_images: Path | None,
     calibration_texts: Path | None,
     zero_shot_template: str,
+    report: bool,
     overwrite: bool,
 ) -> None:
     """Turn SOURCE, a SigLIP or SigLIP2 checkpoint (hub id or local directory), into verified ONNX towers."""
@@ -55,6 +57,7 @@ def command(  # noqa: PLR0917 - click passes by name
         calibration_images=calibration_images,
         calibration_texts=calibration_texts,
         zero_shot_template=zero_shot_template,
+        report=report,
         overwrite=overwrite,
     )
     try:

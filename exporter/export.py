@@ -26,6 +26,8 @@ from exporter.calibration import Progress, Row, image_files, image_rows, text_ro
 from exporter.checkpoint import Checkpoint, load_checkpoint
 from exporter.errors import ExportError
 from exporter.ledger import open_ledger
+from exporter.page import write_report
+from exporter.report import measure
 from exporter.rotation import agreement_kept, learn_directions
 from exporter.tokenizer import NotPackable, write_packed_tokenizer
 from runtime import preprocess, selftest
@@ -68,6 +70,8 @@ class Order:
     calibration_texts: Path | None = None
     zero_shot_template: str = DEFAULT_TEMPLATE
     overwrite: bool = False
+    report: bool = True
+    """Also write report.html and report.json."""
 
 
 def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
@@ -131,6 +135,10 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
         )
         manifest.save(directory)
         _serve_once(directory, manifest)
+        if order.report:
+            held_back = {tower: calibration[tower][::HELD_BACK] for tower in Tower}
+            reference = {tower: results[tower].calibration[::HELD_BACK] for tower in Tower}
+            write_report(measure(directory, manifest, held_back, reference), directory)
     return target
 
 

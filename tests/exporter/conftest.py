@@ -1,5 +1,6 @@
 """One tiny random checkpoint a session, exported once in every precision."""
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -39,9 +40,10 @@ def order(checkpoint_directory, pictures, tmp_path_factory) -> Order:
         output=tmp_path_factory.mktemp("models"),
         precisions=list(Precision),
         calibration_images=pictures,
+        report=False,
     )
 
 
 @pytest.fixture(scope="session")
 def exported(order) -> Path:
-    return export(order)
+    return export(dataclasses.replace(order, report=True))

@@ -179,7 +179,15 @@ def test_the_manifest_describes_the_directory(exported, reference):
     assert not manifest.text.strip_punctuation
     assert manifest.toolchain["torch"].startswith("2.13.0")
     listed = {record.path for artifact in manifest.artifacts for record in artifact.files}
-    others = {"manifest.json", "tokenizer.json", "tokenizer.bin", "rotation.bin", "golden.msgpack"}
+    others = {
+        "manifest.json",
+        "tokenizer.json",
+        "tokenizer.bin",
+        "rotation.bin",
+        "golden.msgpack",
+        "report.json",
+        "report.html",
+    }
     assert {path.name for path in exported.iterdir()} == listed | others
 
 

@@ -1,0 +1,57 @@
+"""The report beside a model directory: figures for programs, one page for people."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from exporter.page import render
+from exporter.report import ArtifactReport, Report
+from runtime.manifest import Manifest, Precision, Tower
+
+
+def test_the_report_repeats_what_the_manifest_promises(exported):
+    """Losses of the held-back rows average to the manifest's fidelity, for every artifact."""
+    manifest, report = Manifest.load(exported), json.loads((exported / "report.json").read_text())
+    assert len(report["artifacts"]) == len(manifest.artifacts)
+    for entry in report["artifacts"]:
+        artifact = manifest.artifact(Tower(entry["tower"]), Precision(entry["precision"]))
+        assert 1 - np.mean(entry["losses"]) == pytest.approx(artifact.fidelity.mean_cosine, abs=1e-6)
+        assert len(entry["losses"]) == artifact.fidelity.rows
+        assert entry["retrieval_agreement"] == artifact.fidelity.retrieval_agreement
+        assert entry["row_ms"] > 0 < entry["megabytes"]
+    assert report["zero_shot_agreement"]["fp32"] == 1.0
+
+
+def test_the_page_stands_alone(exported):
+    """Plots are inside, nothing is fetched, every layer of both towers is listed."""
+    page = (exported / "report.html").read_text(encoding="utf-8")
+    assert "<svg" in page
+    assert not re.search(r"(src|href)=[\"'](?!#)", page.replace("xlink:href", "href"))
+    assert page.count("/layers.0/mlp/down/MatMul</td>") == 2
+
+
+def test_names_cannot_break_out_of_the_page():
+    report = Report(
+        name="<script>",
+        source="a & b",
+        created="now",
+        machine="here",
+        toolchain={},
+        zero_shot_agreement={Precision.FP16: 1.0},
+        artifacts=[
+            ArtifactReport(
+                tower=Tower.TEXT,
+                precision=Precision.FP16,
+                megabytes=1.0,
+                row_ms=1.0,
+                losses=[0.0],
+                retrieval_agreement=1.0,
+                details={},
+            )
+        ],
+    )
+    page = render(report)
+    assert "<script>" not in page
+    assert "a &amp; b" in page
