@@ -15,7 +15,7 @@ GUNICORN_CONFIG = Path(server.__file__).with_name("gunicorn.conf.py")
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
 """glibc otherwise keeps freed megabytes for later. With this, expanded images go back to the system: after 64 clients
-with photographs of 12 megapixels a worker rests at 111 MB instead of 115 to 210, and peaks at 189 instead of 240; the
+with photographs of 12 megapixels a worker rests at 111 MB instead of 115 to 126, and peaks at 190 instead of 230; the
 CPU time an image is the same."""
 
 
