@@ -10,7 +10,7 @@ BENCH := .venv-bench
 DEMO := .venv-demo
 SOURCES := pyproject.toml constraints.txt deploy/install.sh
 
-.PHONY: serve test lint types pytest test-clients format demo-model demo-export demo-evaluate bench clean
+.PHONY: serve test lint types pytest test-clients format evaluate demo-model demo-export demo-evaluate bench clean
 
 serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
 	MODEL=$(MODEL) $(SERVE)/bin/siglip-edge serve
@@ -23,6 +23,9 @@ lint: $(TEST)/.installed
 
 types: $(TEST)/.installed
 	$(TEST)/bin/mypy
+
+evaluate: $(SERVE)/.installed  ## top-1, latency and memory of MODEL on the shipped held-out pictures
+	$(SERVE)/bin/siglip-edge evaluate $(MODEL) --data demo/heldout --template "{}"
 
 pytest: $(TEST)/.installed
 	$(TEST)/bin/python -m pytest --ignore tests/clients
@@ -37,7 +40,7 @@ demo-model: $(DEMO)/.installed  ## data, training (about two hours on two cores)
 	$(DEMO)/bin/python -m demo.fixtures
 
 demo-export: $(TEST)/.installed  ## demo/checkpoint -> quantized_models/emoji-siglip
-	$(TEST)/bin/siglip-edge export demo/checkpoint -o quantized_models --name emoji-siglip --overwrite
+	$(TEST)/bin/siglip-edge export demo/checkpoint -o quantized_models --name emoji-siglip --zero-shot-template "{}" --overwrite
 
 demo-evaluate: $(DEMO)/.installed  ## the model card's table: the checkpoint, then what is served, in each precision
 	test -f demo/.data/pictures.npy || $(DEMO)/bin/python -m demo.prepare

@@ -38,7 +38,7 @@ RUNS = HERE / ".runs"
 SEED = 20
 SAVE_EVERY = 250  # steps
 
-STEPS = {"image": 4700, "text": 900, "joint": 400}
+STEPS = {"image": 4700, "text": 900, "joint": 880}
 RATE = {"image": 1e-3, "text": 2e-3, "joint": 2e-4}  # peak learning rates
 BATCH = {"image": 128, "text": 384, "joint": 128}
 KEPT_PATCHES = 32  # of 64, drawn anew for each picture: half the work, and it keeps the tower from memorising

@@ -47,6 +47,14 @@ def test_an_image_is_non_root_and_checks_its_health_without_curl(name):
     assert "curl" not in text
 
 
+def test_data_files_are_packaged():
+    """What a module reads beside itself travels with it, in an installation that is not editable too."""
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package in ("cli", "exporter", "runtime", "server"):
+        beside = {path.name for path in (ROOT / package).iterdir() if path.is_file() and path.suffix != ".py"}
+        assert beside == set(data.get(package, [])), package
+
+
 def test_the_wheels_of_onnxruntime_exclude_each_other():
     """Each runtime extra holds exactly one onnxruntime wheel, and they are declared as conflicting."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
