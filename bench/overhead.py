@@ -65,11 +65,10 @@ def texts_beside_images(server: Server, payload: Payload, seconds: float) -> str
         return {"input": f"text {next(numbers)}", "encoding_format": "base64"}
 
     alone = load(server, text, 1, seconds)
-    images_alone = load(server, payload, _IMAGE_CLIENTS, seconds)
+    images_alone = load(server, _from(1_000_000, payload), _IMAGE_CLIENTS, seconds)
     images: list[float] = []
-    offset = 1_000_000  # other bytes than before
     beside = threading.Thread(
-        target=lambda: images.extend(load(server, lambda n: payload(n + offset), _IMAGE_CLIENTS, seconds))
+        target=lambda: images.extend(load(server, _from(2_000_000, payload), _IMAGE_CLIENTS, seconds))
     )
     beside.start()
     time.sleep(0.2)  # the pile is there before the first text
@@ -80,6 +79,11 @@ def texts_beside_images(server: Server, payload: Payload, seconds: float) -> str
         f"images {len(images_alone) / seconds:.1f} -> {len(images) / seconds:.1f}/s "
         f"beside {len(together) / seconds:.1f} texts/s"
     )
+
+
+def _from(first: int, payload: Payload) -> Payload:
+    """The same payloads with other numbers: bytes that nothing has sent before."""
+    return lambda number: payload(first + number)
 
 
 def _ms(latencies: list[float], percentile: int) -> str:
