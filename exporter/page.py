@@ -44,6 +44,9 @@ def render(report: Report) -> str:
 def _sections(report: Report) -> Iterator[str]:
     head = ["artifact", "MB", "ms a row", "mean loss", "worst loss", "same nearest row", "images choose the same text"]
     yield _table(head, [_line(one, report.zero_shot_agreement[one.precision]) for one in report.artifacts])
+    if report.shortened:
+        yield "<h2>Shorter vectors</h2>"
+        yield _table(["dimensions", "rows that keep their nearest"], [list(pair) for pair in report.shortened.items()])
     yield _plots(report)
     for one in report.artifacts:
         if "layers" in one.details:

@@ -52,6 +52,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: list[ArtifactReport]
     zero_shot_agreement: dict[Precision, float]
     """Share of held-back images that choose the same one of the held-back texts as in FP32."""
+    shortened: dict[int, float]
+    """Length -> share of held-back rows that keep their nearest other row when `dimensions` asks for that length."""
 
 
 def measure(
@@ -82,6 +84,7 @@ def measure(
         zero_shot_agreement={
             precision: round(float(np.mean(_best_text(both) == chosen)), 4) for precision, both in embeddings.items()
         },
+        shortened=manifest.rotation.kept if manifest.rotation else {},
     )
 
 

@@ -40,6 +40,7 @@ def test_names_cannot_break_out_of_the_page():
         machine="here",
         toolchain={},
         zero_shot_agreement={Precision.FP16: 1.0},
+        shortened={32: 0.9},
         artifacts=[
             ArtifactReport(
                 tower=Tower.TEXT,
@@ -55,3 +56,11 @@ def test_names_cannot_break_out_of_the_page():
     page = render(report)
     assert "<script>" not in page
     assert "a &amp; b" in page
+
+
+def test_the_report_tells_what_shorter_vectors_keep(exported):
+    """The same shares as the manifest's, at a half, a quarter and an eighth."""
+    told = json.loads((exported / "report.json").read_text())["shortened"]
+    kept = Manifest.load(exported).rotation.kept
+    assert told == {str(length): share for length, share in kept.items()}
+    assert "Shorter vectors" in (exported / "report.html").read_text(encoding="utf-8")
