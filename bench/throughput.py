@@ -27,6 +27,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from server.healthcheck import is_ready
+
 _WARM_UP_S = 2.0
 
 Payload = Callable[[int], dict[str, object]]
@@ -82,7 +84,7 @@ def _running(command: list[str], environment: dict[str, str]) -> Iterator[Server
     started = time.monotonic()
     process = subprocess.Popen(command, env={**os.environ, **environment, "PORT": str(port)})
     try:
-        while not _is_ready(port):
+        while not is_ready(port):
             if process.poll() is not None:
                 sys.exit(f"{command}: stopped with status {process.returncode}")
             time.sleep(0.02)
@@ -164,17 +166,6 @@ def main() -> None:
         for name, server in servers.items():
             memory = ", ".join(f"{kind} {value:.0f}" for kind, value in server.memory_mb().items())
             print(f"{name}: ready after {server.start_s:.2f} s; memory in MB: {memory}")
-
-
-def _is_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
-    try:
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == http.client.OK
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def _children(pid: int) -> list[int]:
