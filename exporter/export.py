@@ -90,15 +90,7 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
     ):
         image, text = _image_spec(checkpoint), _write_tokenizer(checkpoint, directory, progress)
         golden_images = golden.golden_images(pictures[0])
-        tokenize = HuggingFaceTokenizer(directory / text.tokenizer.path)
-        calibration: dict[Tower, list[Row]] = {
-            Tower.VISION: image_rows(pictures, image),
-            Tower.TEXT: text_rows(_calibration_texts(order), tokenize, text),
-        }
-        golden_rows: dict[Tower, list[Row]] = {
-            Tower.VISION: [preprocess.pixels(Image.open(io.BytesIO(png)), image) for png in golden_images],
-            Tower.TEXT: [preprocess.token_ids(line, tokenize, text)[0] for line in golden.TEXTS],
-        }
+        calibration, golden_rows = _rows(order, directory, pictures, golden_images, image=image, text=text)
         results = {
             tower: export_tower(
                 TowerExport(
@@ -114,32 +106,68 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
             )
             for tower in Tower
         }
-        manifest = Manifest(
-            format_version=FORMAT_VERSION,
-            name=target.name,
-            source=checkpoint.name,
-            dimensions=checkpoint.model.config.text_config.projection_size,
-            image=image,
-            text=text,
-            logit_scale=checkpoint.model.logit_scale.exp().item(),
-            logit_bias=checkpoint.model.logit_bias.item(),
-            zero_shot_template=order.zero_shot_template,
-            space_id=_space_id(checkpoint, image, text),
-            artifacts=tuple(artifact for result in results.values() for artifact in result.artifacts),
-            toolchain={name: importlib.metadata.version(name) for name in _TOOLCHAIN} | {"onnxruntime": ORT_VERSION},
-            created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            rotation=_write_rotation(directory, results),
-            golden=golden.write_golden(
-                directory, golden_images, {tower: result.golden for tower, result in results.items()}
-            ),
-        )
-        manifest.save(directory)
+        manifest = _write_manifest(order, checkpoint, directory, results, golden_images, image=image, text=text)
         _serve_once(directory, manifest)
         if order.report:
-            held_back = {tower: calibration[tower][::HELD_BACK] for tower in Tower}
-            reference = {tower: results[tower].calibration[::HELD_BACK] for tower in Tower}
-            write_report(measure(directory, manifest, held_back, reference), directory)
+            _write_report(directory, manifest, calibration, results)
     return target
+
+
+def _rows(
+    order: Order, directory: Path, pictures: list[Path], golden_images: list[bytes], *, image: ImageSpec, text: TextSpec
+) -> tuple[dict[Tower, list[Row]], dict[Tower, list[Row]]]:
+    """Calibration rows and golden rows of both towers, made by the serving code's own preprocessing."""
+    tokenize = HuggingFaceTokenizer(directory / text.tokenizer.path)
+    calibration: dict[Tower, list[Row]] = {
+        Tower.VISION: image_rows(pictures, image),
+        Tower.TEXT: text_rows(_calibration_texts(order), tokenize, text),
+    }
+    golden_rows: dict[Tower, list[Row]] = {
+        Tower.VISION: [preprocess.pixels(Image.open(io.BytesIO(png)), image) for png in golden_images],
+        Tower.TEXT: [preprocess.token_ids(line, tokenize, text)[0] for line in golden.TEXTS],
+    }
+    return calibration, golden_rows
+
+
+def _write_manifest(
+    order: Order,
+    checkpoint: Checkpoint,
+    directory: Path,
+    results: dict[Tower, TowerResult],
+    golden_images: list[bytes],
+    *,
+    image: ImageSpec,
+    text: TextSpec,
+) -> Manifest:
+    """Describe what was made; the rotation and the golden rows are written on the way."""
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        name=order.name or checkpoint.name,
+        source=checkpoint.name,
+        dimensions=checkpoint.model.config.text_config.projection_size,
+        image=image,
+        text=text,
+        logit_scale=checkpoint.model.logit_scale.exp().item(),
+        logit_bias=checkpoint.model.logit_bias.item(),
+        zero_shot_template=order.zero_shot_template,
+        space_id=_space_id(checkpoint, image, text),
+        artifacts=tuple(artifact for result in results.values() for artifact in result.artifacts),
+        toolchain={name: importlib.metadata.version(name) for name in _TOOLCHAIN} | {"onnxruntime": ORT_VERSION},
+        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        rotation=_write_rotation(directory, results),
+        golden=golden.write_golden(directory, golden_images, {tower: one.golden for tower, one in results.items()}),
+    )
+    manifest.save(directory)
+    return manifest
+
+
+def _write_report(
+    directory: Path, manifest: Manifest, calibration: dict[Tower, list[Row]], results: dict[Tower, TowerResult]
+) -> None:
+    """report.html and report.json, on the rows that no range was taken from."""
+    held_back = {tower: calibration[tower][::HELD_BACK] for tower in Tower}
+    reference = {tower: results[tower].calibration[::HELD_BACK] for tower in Tower}
+    write_report(measure(directory, manifest, held_back, reference), directory)
 
 
 def _ledger_key(checkpoint: Checkpoint, order: Order, pictures: Collection[Path]) -> str:
