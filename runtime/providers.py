@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runtime.cpu import CpuBudget
 from runtime.errors import ArtifactMissing, ProviderUnavailable
@@ -54,37 +54,65 @@ class ExecutionPlan:
 
 
 def plan(available: Collection[str], cpu: CpuBudget, manifest: Manifest, wishes: Wishes) -> ExecutionPlan:
-    """Decide. `available`: onnxruntime's provider names in this environment.
+    """The best of `plans`, with nothing measured."""
+    return plans(available, cpu, manifest, wishes)[0]
+
+
+def plans(
+    available: Collection[str],
+    cpu: CpuBudget,
+    manifest: Manifest,
+    wishes: Wishes,
+    measured: ExecutionPlan | None = None,
+) -> tuple[ExecutionPlan, ...]:
+    """Decide: best first, then what to try when that one cannot be loaded or fails its self-test. Never empty.
+
+    What was asked for by name is in every plan; what was left to `auto` may differ between them. `available`:
+    onnxruntime's provider names in this environment. `measured`: the fastest right plan on this machine; where it fits
+    the wishes it goes first, on no more threads than there are for it.
 
     Raises ProviderUnavailable or ArtifactMissing when what was asked for by name cannot be had.
     """
-    provider, options, why = _provider(available, wishes.device)
-    precision = wishes.precision or _precision(provider, manifest)
-    if precision not in manifest.precisions():
-        have = ", ".join(manifest.precisions())
-        raise ArtifactMissing(
-            f"{manifest.name}: no {precision} artifacts (it has {have}); export them or set PRECISION=auto"
-        )
+    targets, precision = _targets(available, wishes.device), wishes.precision
+    _check_precision(manifest, precision)
     threads = wishes.intra_op_threads or max(1, cpu.cores // wishes.workers)
-    asked = "as asked" if wishes.precision else "preferred there"
-    return ExecutionPlan(
-        provider=provider,
-        provider_options=options,
-        precision=precision,
-        intra_op_threads=threads,
-        rows_per_run=1 if provider == CPU else None,
-        reason=f"{why}; {precision} {asked}; {threads} intra-op threads: {cpu.describe()}, {wishes.workers} workers",
-    )
+    because = f"{threads} intra-op threads: {cpu.describe()}, {wishes.workers} workers"
+    preferred = [
+        ExecutionPlan(
+            provider=target.provider,
+            provider_options=target.options,
+            precision=one,
+            intra_op_threads=threads,
+            rows_per_run=1 if target.provider == CPU else None,
+            reason=f"{target.why}; {one} {'as asked' if precision else rank}; {because}",
+        )
+        for target in targets
+        for one, rank in _ranked(target.provider, manifest)
+        if precision in {one, None}
+    ]
+    first = next((one for one in preferred if measured and _target(one) == _target(measured)), None)
+    if measured is None or first is None:
+        return tuple(preferred)
+    fitted = replace(measured, intra_op_threads=min(threads, measured.intra_op_threads))
+    return (fitted, *(one for one in preferred if one is not first))
 
 
-def _provider(available: Collection[str], device: str) -> tuple[str, dict[str, str], str]:
+@dataclass(frozen=True)
+class _Target:
+    provider: str
+    options: Mapping[str, str]
+    why: str
+
+
+def _target(one: ExecutionPlan) -> tuple[str, Mapping[str, str], Precision]:
+    """What the operator can ask for by name."""
+    return one.provider, one.provider_options, one.precision
+
+
+def _targets(available: Collection[str], device: str) -> list[_Target]:
     name, _, detail = device.partition(":")
     if name == "auto":
-        if CUDA in available:
-            return CUDA, {}, "CUDA is here"
-        if OPENVINO in available:
-            return OPENVINO, {"device_type": "CPU"}, "OpenVINO is here, no CUDA"
-        return CPU, {}, "no CUDA or OpenVINO in this environment; CPU"
+        return _targets_there(available)
     provider = _PROVIDER_OF_DEVICE.get(name)
     if provider is None:
         raise ProviderUnavailable(
@@ -97,12 +125,32 @@ def _provider(available: Collection[str], device: str) -> tuple[str, dict[str, s
             f"install siglip-edge[{name}] in an environment of its own"
         )
     options = {CUDA: {"device_id": detail or "0"}, OPENVINO: {"device_type": detail or "CPU"}}.get(provider, {})
-    return provider, options, f"{device} as asked"
+    return [_Target(provider, options, f"{device} as asked")]
 
 
-def _precision(provider: str, manifest: Manifest) -> Precision:
+def _targets_there(available: Collection[str]) -> list[_Target]:
+    """The CPU is always there, and last."""
+    special = [
+        _Target(CUDA, {"device_id": "0"}, "CUDA is here"),
+        _Target(OPENVINO, {"device_type": "CPU"}, "OpenVINO is here"),
+    ]
+    there = [target for target in special if target.provider in available]
+    why = "CPU" if there else "no CUDA or OpenVINO in this environment; CPU"
+    return [*there, _Target(CPU, {}, why)]
+
+
+def _ranked(provider: str, manifest: Manifest) -> list[tuple[Precision, str]]:
+    """The manifest's precisions in this provider's order, each with its rank in words."""
     have = manifest.precisions()
-    for precision in _PREFERENCE[provider]:
-        if precision in have:
-            return precision
-    raise ArtifactMissing(f"{manifest.name}: no precision in which both towers are present; run the export again")
+    first, *others = [precision for precision in _PREFERENCE[provider] if precision in have]
+    return [(first, "preferred there"), *((precision, "second choice there") for precision in others)]
+
+
+def _check_precision(manifest: Manifest, wanted: Precision | None) -> None:
+    have = manifest.precisions()
+    if not have:
+        raise ArtifactMissing(f"{manifest.name}: no precision in which both towers are present; run the export again")
+    if wanted is not None and wanted not in have:
+        raise ArtifactMissing(
+            f"{manifest.name}: no {wanted} artifacts (it has {', '.join(have)}); export them or set PRECISION=auto"
+        )

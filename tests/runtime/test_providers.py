@@ -1,13 +1,14 @@
-"""Planning: facts in, a decision with its reason out."""
+"""Planning: facts in, decisions with their reasons out."""
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from runtime.cpu import CpuBudget
 from runtime.errors import ArtifactMissing, ProviderUnavailable
 from runtime.manifest import Manifest, Precision
-from runtime.providers import CPU, CUDA, OPENVINO, Wishes, plan
+from runtime.providers import CPU, CUDA, OPENVINO, ExecutionPlan, Wishes, plan, plans
 from tests.tiny_model import write_model
 
 CPU_FACTS = CpuBudget(logical=8, physical=8, usable=8, quota=4.0, memory=1 << 30, isa=("avx2",))
@@ -81,3 +82,96 @@ def test_the_cpu_runs_one_row_at_a_time(manifest):
     """Bits cannot depend on the batch where there is no batch; on CPU it costs nothing."""
     assert plan([CPU], CPU_FACTS, manifest, Wishes()).rows_per_run == 1
     assert plan([CUDA], CPU_FACTS, manifest, Wishes()).rows_per_run is None
+
+
+INT8, FP16, FP32 = Precision.INT8, Precision.FP16, Precision.FP32
+ON_CPU = [(CPU, INT8), (CPU, FP32), (CPU, FP16)]
+ON_OPENVINO = [(OPENVINO, INT8), (OPENVINO, FP16), (OPENVINO, FP32)]
+ON_CUDA = [(CUDA, FP16), (CUDA, FP32), (CUDA, INT8)]
+
+
+def places(made: tuple[ExecutionPlan, ...]) -> list[tuple[str, Precision]]:
+    return [(one.provider, one.precision) for one in made]
+
+
+@pytest.mark.parametrize(
+    ("available", "wishes", "expected"),
+    [
+        ([CPU], Wishes(), ON_CPU),
+        ([OPENVINO, CPU], Wishes(), ON_OPENVINO + ON_CPU),
+        ([CPU, CUDA], Wishes(), ON_CUDA + ON_CPU),
+        ([CPU, OPENVINO, CUDA], Wishes(), ON_CUDA + ON_OPENVINO + ON_CPU),
+        ([CPU, OPENVINO, CUDA], Wishes(precision=FP16), [(CUDA, FP16), (OPENVINO, FP16), (CPU, FP16)]),
+        ([CPU, OPENVINO, CUDA], Wishes(device="cpu"), ON_CPU),
+        ([CPU, OPENVINO, CUDA], Wishes(device="openvino:GPU"), ON_OPENVINO),
+        ([CPU, OPENVINO, CUDA], Wishes(device="cuda"), ON_CUDA),
+        ([CPU, CUDA], Wishes(device="cuda", precision=INT8), [(CUDA, INT8)]),
+    ],
+)
+def test_what_auto_leaves_open_is_tried_in_order(manifest, available, wishes, expected):
+    """What was asked for by name is in every plan: it is never given up for something that would work."""
+    made = plans(available, CPU_FACTS, manifest, wishes)
+    assert places(made) == expected
+    assert made[0] == plan(available, CPU_FACTS, manifest, wishes)
+    assert len({one.reason for one in made}) == len(made)
+
+
+def test_only_precisions_that_are_there_are_tried(int8_only):
+    assert places(plans([CPU, OPENVINO], CPU_FACTS, int8_only, Wishes())) == [(OPENVINO, INT8), (CPU, INT8)]
+
+
+def test_a_model_without_a_whole_precision_is_an_error(int8_only):
+    halved = msgspec.structs.replace(int8_only, artifacts=int8_only.artifacts[:1])
+    with pytest.raises(ArtifactMissing, match="run the export again"):
+        plans([CPU], CPU_FACTS, halved, Wishes())
+
+
+def measured(provider: str = CPU, precision: Precision = FP32, threads: int = 2, **more) -> ExecutionPlan:
+    return ExecutionPlan(
+        provider=provider,
+        precision=precision,
+        intra_op_threads=threads,
+        rows_per_run=4,
+        allow_spinning=True,
+        reason="measured",
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("available", "wishes", "best"),
+    [
+        ([CPU], Wishes(), measured()),
+        ([CPU, OPENVINO], Wishes(), measured()),
+        ([CPU, CUDA], Wishes(device="cpu"), measured()),
+        ([CPU], Wishes(precision=FP32), measured()),
+        ([CPU, OPENVINO], Wishes(), measured(OPENVINO, FP16, provider_options={"device_type": "CPU"})),
+        ([CPU, CUDA], Wishes(), measured(CUDA, INT8, provider_options={"device_id": "0"})),
+        ([CPU, CUDA], Wishes(device="cuda"), measured(CUDA, INT8, provider_options={"device_id": "0"})),
+    ],
+)
+def test_what_was_measured_goes_first_where_it_fits(manifest, available, wishes, best):
+    """And the others follow as before, without it."""
+    made = plans(available, CPU_FACTS, manifest, wishes, best)
+    unmeasured = places(plans(available, CPU_FACTS, manifest, wishes))
+    assert made[0] == best
+    assert places(made[1:]) == [place for place in unmeasured if place != (best.provider, best.precision)]
+
+
+@pytest.mark.parametrize(
+    ("available", "wishes", "best"),
+    [
+        ([CPU], Wishes(), measured(CUDA, FP16)),  # measured in another environment
+        ([CPU, OPENVINO], Wishes(device="openvino"), measured()),
+        ([CPU], Wishes(precision=INT8), measured()),
+        ([CPU, CUDA], Wishes(device="cuda:1"), measured(CUDA, FP16, provider_options={"device_id": "0"})),
+    ],
+)
+def test_what_was_measured_never_overrules_a_wish(manifest, available, wishes, best):
+    assert plans(available, CPU_FACTS, manifest, wishes, best) == plans(available, CPU_FACTS, manifest, wishes)
+
+
+def test_a_measured_plan_takes_no_more_threads_than_its_share(manifest):
+    """Tuned alone on four cores, served by two workers: two threads each."""
+    assert plans([CPU], CPU_FACTS, manifest, Wishes(workers=2), measured(threads=4))[0].intra_op_threads == 2
+    assert plans([CPU], CPU_FACTS, manifest, Wishes(workers=2), measured(threads=1))[0].intra_op_threads == 1
