@@ -11,13 +11,14 @@ from pathlib import Path
 
 import click
 
-from cli.loading import open_model, wishes_of
+from cli.loading import wishes_of
 from runtime import selftest
 from runtime.cpu import CpuBudget, read_cpu_budget, resident_bytes
-from runtime.errors import SiglipEdgeError
+from runtime.errors import SelfTestFailed, SiglipEdgeError
+from runtime.loading import load_first_right
 from runtime.manifest import Manifest, Precision, Tower
 from runtime.model import SiglipModel
-from runtime.providers import CPU, ExecutionPlan
+from runtime.providers import CPU, ExecutionPlan, plans
 from runtime.session import available_providers
 
 _RUNS = 9
@@ -32,6 +33,8 @@ class Findings:
     machine: str
     model: str
     plan: str | None = None
+    refused: list[str] = dataclasses.field(default_factory=list)
+    """What was to be preferred to the plan, and what is wrong with it here."""
     load_ms: float | None = None
     resident_mb: float | None = None
     row_ms: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -52,22 +55,24 @@ def command(model: Path, device: str, precision: str, as_json: bool) -> None:
 
 
 def examine(directory: Path, device: str, precision: str) -> Findings:
-    """Load the model as the server would, let it test itself, and time it."""
+    """Load the model as the server would, testing itself, and time it."""
     cpu = read_cpu_budget()
     machine = f"{cpu.describe()}, {cpu.memory / 2**30:.1f} GiB, {' '.join(cpu.isa)}; {', '.join(available_providers())}"
     before, started = resident_bytes(), time.perf_counter()
     try:
-        model = open_model(directory, wishes_of(device, precision))
+        candidates = plans(available_providers(), cpu, Manifest.load(directory), wishes_of(device, precision))
+        model = load_first_right(directory, candidates)
     except SiglipEdgeError as error:
-        return Findings(right=False, verdict=f"cannot be served here: {error}", machine=machine, model=str(directory))
+        verdict = f"WRONG: {error}" if isinstance(error, SelfTestFailed) else f"cannot be served here: {error}"
+        return Findings(right=False, verdict=verdict, machine=machine, model=str(directory))
     load_ms = 1000 * (time.perf_counter() - started)
-    right, verdict = self_test(directory, model)
     return Findings(
-        right=right,
-        verdict=verdict,
+        right=True,
+        verdict=verdict_on(directory, model),
         machine=machine,
         model=_described(model.manifest),
-        plan=f"{model.plan.precision} on {model.plan.provider}: {model.plan.reason}",
+        plan=f"{model.plan.place}: {model.plan.reason}",
+        refused=list(model.plan.refused),
         load_ms=round(load_ms, 1),
         row_ms={tower: round(_row_ms(model, tower), 2) for tower in model.towers},
         resident_mb=round((resident_bytes() - before) / 1e6, 1),
@@ -75,17 +80,14 @@ def examine(directory: Path, device: str, precision: str) -> Findings:
     )
 
 
-def self_test(directory: Path, model: SiglipModel) -> tuple[bool, str]:
-    """Whether the model may be served, and a sentence."""
+def verdict_on(directory: Path, model: SiglipModel) -> str:
+    """How right a model is that may be served."""
     rows = selftest.load_golden(directory, model.manifest)
     if not rows:
-        return True, "untested: this model directory holds no golden rows"
-    try:
-        cosines = selftest.check(model, rows)
-    except SiglipEdgeError as error:
-        return False, f"WRONG: {error}"
+        return "untested: this model directory holds no golden rows"
+    cosines = selftest.check(model, rows)
     worst = ", ".join(f"{tower} {cosine:.5f}" for tower, cosine in cosines.items())
-    return True, f"right: worst cosine to FP32 over {len(rows)} golden rows: {worst}"
+    return f"right: worst cosine to FP32 over {len(rows)} golden rows: {worst}"
 
 
 def advise(cpu: CpuBudget, manifest: Manifest, plan: ExecutionPlan) -> list[str]:
@@ -117,7 +119,8 @@ def render(findings: Findings) -> str:
         "model": findings.model,
         "machine": findings.machine,
         "plan": findings.plan,
-        "speed": f"loaded in {findings.load_ms} ms; one row: {rows}" if rows else None,
+        "refused": "\n          ".join(findings.refused),
+        "speed": f"loaded and tested in {findings.load_ms} ms; one row: {rows}" if rows else None,
         "memory": f"{findings.resident_mb} MB resident for this model" if rows else None,
         "change": "\n          ".join(findings.advice) or "nothing" if rows else None,
         "verdict": findings.verdict,

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import click
 
-from runtime import selftest
 from runtime.cpu import read_cpu_budget
 from runtime.errors import SiglipEdgeError
+from runtime.loading import load_first_right
 from runtime.manifest import Manifest
-from runtime.model import SiglipModel
-from runtime.providers import plan
+from runtime.providers import plans
 from runtime.session import available_providers
 from server import logs
 from server.capacity import served_towers, wishes
@@ -41,9 +40,8 @@ def command(model: str | None) -> None:
 def _prepare(settings: Settings, directory: Path, cache: Path) -> float:
     """Load as the server does, twice. -> seconds of the second time."""
     cpu, manifest = read_cpu_budget(), Manifest.load(directory)
-    planned = plan(available_providers(), cpu, manifest, wishes(settings, cpu))
+    candidates = plans(available_providers(), cpu, manifest, wishes(settings, cpu))
     for _ in range(2):
         started = time.perf_counter()
-        model = SiglipModel.load(directory, planned, towers=served_towers(settings), cache=cache)
-        selftest.check_once(model, selftest.load_golden(directory, manifest), cache / "passed")
+        load_first_right(directory, candidates, towers=served_towers(settings), cache=cache)
     return time.perf_counter() - started

@@ -51,6 +51,12 @@ class ExecutionPlan:
     allow_spinning: bool = False
     """Idle threads burn a core each when they spin; an edge box has better use for it."""
     reason: str
+    refused: tuple[str, ...] = ()
+    """What was tried before it, and why that is not used here."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.precision} on {self.provider}"
 
 
 def plan(available: Collection[str], cpu: CpuBudget, manifest: Manifest, wishes: Wishes) -> ExecutionPlan:

@@ -66,10 +66,13 @@ def load_golden(directory: Path, manifest: Manifest) -> list[GoldenRow]:
 def check(model: Embeds, rows: list[GoldenRow]) -> dict[Tower, float]:
     """Embed the served towers' golden rows on this machine. -> each one's least cosine.
 
-    Raises SelfTestFailed below FLOOR.
+    Raises SelfTestFailed below FLOOR, or when the provider cannot run them.
     """
     tested = {row.tower for row in rows}
-    cosines = {tower: _least_cosine(model, tower, rows) for tower in model.towers if tower in tested}
+    try:
+        cosines = {tower: _least_cosine(model, tower, rows) for tower in model.towers if tower in tested}
+    except Exception as error:  # a provider's own share no base class but this
+        raise SelfTestFailed(f"{model.manifest.name}: {model.plan.place} fails when it is run: {error}") from error
     for tower, cosine in cosines.items():
         if not cosine >= FLOOR[model.plan.precision]:
             raise SelfTestFailed(

@@ -75,6 +75,9 @@ class GraphSession:
 
         `options`: those of `session_options` unless given.
         """
+        if plan.provider not in available_providers():
+            have = ", ".join(available_providers())
+            raise ProviderUnavailable(f"{plan.provider} was planned but onnxruntime here offers {have} only")
         wanted = [(plan.provider, dict(plan.provider_options))]
         try:
             self._session = onnxruntime.InferenceSession(graph, options or session_options(plan), providers=wanted)

@@ -12,11 +12,11 @@ from typing import Any
 import falcon
 from falcon.inspect import inspect_app
 
-from runtime import selftest
 from runtime.cpu import CpuBudget, read_cpu_budget
+from runtime.loading import load_first_right
 from runtime.manifest import Manifest, Tower
-from runtime.model import Floats, Row, SiglipModel
-from runtime.providers import plan
+from runtime.model import Floats, Row
+from runtime.providers import plans
 from runtime.session import available_providers
 from server import errors, images
 from server.cache import EmbeddingCache
@@ -66,8 +66,6 @@ def create_app(
     parts = _Parts(settings, read_cpu_budget(), Metrics())
     served = [parts.ready(model)] if model else parts.from_directories()
     models = Models(served, on_failure=on_load_failure, is_stopping=is_stopping)
-    for one in served:
-        parts.metrics.describe(one)
     app = falcon.App(middleware=_middleware(settings, models, parts.metrics))
     app.req_options.strip_url_path_trailing_slash = True
     errors.install(app)
@@ -159,6 +157,7 @@ class _Parts:
     def ready(self, model: Model) -> ServedModel:
         """A model that is there already."""
         embedder = self._embedder(model.manifest.name, model)
+        self.metrics.describe(embedder.name, model)
         return ServedModel(model.manifest.name, model.manifest, model.plan, lambda: embedder, embedder)
 
     def from_directories(self) -> list[ServedModel]:
@@ -166,20 +165,20 @@ class _Parts:
 
     def _loadable(self, name: str, directory: Path) -> ServedModel:
         manifest = Manifest.load(directory)
-        execution = plan(available_providers(), self.cpu, manifest, wishes(self.settings, self.cpu))
+        candidates = plans(available_providers(), self.cpu, manifest, wishes(self.settings, self.cpu))
 
         def load() -> Embedder:
             cache = self.settings.model_cache
-            model = SiglipModel.load(directory, execution, towers=served_towers(self.settings), cache=cache)
-            selftest.check_once(model, selftest.load_golden(directory, manifest), cache and cache / "passed")
+            model = load_first_right(directory, candidates, towers=served_towers(self.settings), cache=cache)
             if self.settings.enable_warmup:
                 warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
             embedder = self._embedder(name, model)
+            self.metrics.describe(name, model)
             if self.settings.idle_unload_s:
                 IdleUnloader(model, embedder.lanes, self.settings.idle_unload_s).start()
             return embedder
 
-        return ServedModel(name, manifest, execution, load)
+        return ServedModel(name, manifest, candidates[0], load)
 
     def _embedder(self, name: str, model: Model) -> Embedder:
         decode = partial(images.decode, limits=self.limits, target=model.manifest.image.size)

@@ -22,7 +22,7 @@ from runtime.cpu import resident_bytes
 from runtime.manifest import Tower
 from server.batcher import BatchReport
 from server.call import Call
-from server.models import ServedModel
+from server.preparation import Model
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -87,9 +87,10 @@ class Metrics:
     def count_lookup(self, hit: bool) -> None:  # noqa: FBT001 - the cache's one question
         (self._hits if hit else self._misses).inc()
 
-    def describe(self, model: ServedModel) -> None:
+    def describe(self, name: str, model: Model) -> None:
+        """A model that is loaded."""
         plan = model.plan
-        labels = (model.name, model.manifest.space_id, plan.precision, plan.provider, plan.intra_op_threads)
+        labels = (name, model.manifest.space_id, plan.precision, plan.provider, plan.intra_op_threads)
         self._info.labels(*labels).set(1)
 
     def render(self) -> bytes:

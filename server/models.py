@@ -30,7 +30,8 @@ class ServedModel:
 
     name: str
     manifest: Manifest
-    plan: ExecutionPlan
+    planned: ExecutionPlan
+    """What will be tried first."""
     open: Callable[[], Embedder]
     """Load, warm up and self-test. Raises ModelError or ProviderUnavailable."""
     embedder: Embedder | None = None
@@ -44,6 +45,11 @@ class ServedModel:
             if self.embedder is None:
                 self.embedder = self.open()
             return self.embedder
+
+    @property
+    def plan(self) -> ExecutionPlan:
+        """What is in force; until something is, what will be tried first."""
+        return self.embedder.model.plan if self.embedder else self.planned
 
     @property
     def status(self) -> str:
@@ -142,7 +148,8 @@ class Models:
             logger.critical("%s", model.failure, exc_info=not isinstance(error, SiglipEdgeError))
             self._on_failure(model.failure)
         else:
-            logger.info("model %s ready in %.2f s: %s", model.name, time.monotonic() - started, model.plan.reason)
+            seconds, plan = time.monotonic() - started, model.plan
+            logger.info("model %s ready in %.2f s: %s: %s", model.name, seconds, plan.place, plan.reason)
 
     @staticmethod
     def _load_lazily(model: ServedModel) -> Embedder:

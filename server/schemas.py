@@ -244,6 +244,7 @@ class ModelHealth(Struct, kw_only=True):
     intra_op_threads: int
     rows_per_batch: int
     plan: Annotated[str, Meta(description="Why it runs so.")]
+    refused: Annotated[list[str], Meta(description="What was to be preferred, and what is wrong with it here.")]
     lanes: list[LaneHealth]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -44,6 +45,39 @@ def write_model(directory: Path, *, name: str = "tiny", space_id: str = "tiny-sp
     _manifest(directory, name, space_id, rows).save(directory)
     _add_golden(directory)
     return directory
+
+
+def add_precision(directory: Path, precision: Precision) -> Path:
+    """The INT8 graphs, which compute in float anyway, once more under another name."""
+    manifest = Manifest.load(directory)
+    more = []
+    for artifact in manifest.artifacts:
+        path = directory / f"{artifact.tower}_{precision}.onnx"
+        path.write_bytes((directory / artifact.graph.path).read_bytes())
+        more.append(msgspec.structs.replace(artifact, precision=precision, graph=record_file(directory, path)))
+    msgspec.structs.replace(manifest, artifacts=(*manifest.artifacts, *more)).save(directory)
+    return directory
+
+
+def collapse(directory: Path, precision: Precision) -> None:
+    """Zero the text tower's weights, and record it so: a whole model directory that answers wrongly."""
+    rewrite(directory, f"text_{precision}.onnx", np.zeros_like)
+
+
+def rewrite(directory: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change a graph's weights and the manifest's record of it. Its shapes are then only checked when it is run."""
+    graph = onnx.load(directory / name)
+    for number, dim in enumerate(graph.graph.input[0].type.tensor_type.shape.dim):
+        dim.dim_param = f"d{number}"
+    (weights,) = graph.graph.initializer
+    weights.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(weights)), weights.name))
+    onnx.save(graph, directory / name)
+    manifest = Manifest.load(directory)
+    artifacts = [
+        msgspec.structs.replace(one, graph=record_file(directory, directory / one.graph.path))
+        for one in manifest.artifacts
+    ]
+    msgspec.structs.replace(manifest, artifacts=tuple(artifacts)).save(directory)
 
 
 def _add_golden(directory: Path) -> None:

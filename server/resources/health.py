@@ -72,6 +72,7 @@ def _model_health(model: ServedModel, settings: Settings) -> ModelHealth:
         intra_op_threads=plan.intra_op_threads,
         rows_per_batch=rows_per_batch(settings, plan),
         plan=plan.reason,
+        refused=list(plan.refused),
         lanes=_lanes(model),
     )
 

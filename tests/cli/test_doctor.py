@@ -15,7 +15,7 @@ from runtime.cpu import CpuBudget
 from runtime.manifest import Manifest, Precision, record_file
 from runtime.providers import CPU, Wishes, plan
 from runtime.selftest import GoldenRow, load_golden, save_golden
-from tests.tiny_model import write_model
+from tests.tiny_model import add_precision, collapse, write_model
 
 BOX = CpuBudget(logical=4, physical=4, usable=4, quota=None, memory=8 << 30, isa=("avx2", "avx_vnni"))
 
@@ -53,6 +53,15 @@ def test_a_model_that_answers_wrongly_is_refused(directory):
     result = doctor(directory)
     assert result.exit_code == 1
     assert "WRONG: tiny: the text tower" in result.output
+
+
+def test_what_is_refused_is_told_with_what_serves_instead(directory):
+    """INT8 collapsed, FP32 right: it may be served, and the sentence about INT8 is there."""
+    collapse(add_precision(directory, Precision.FP32), Precision.INT8)
+    result = doctor(directory)
+    assert result.exit_code == 0
+    assert "fp32 on CPUExecutionProvider" in result.output
+    assert "refused   int8 on CPUExecutionProvider: tiny: the text tower" in result.output
 
 
 def test_a_directory_without_a_model_is_named(tmp_path):

@@ -9,25 +9,19 @@ from runtime.cpu import CpuBudget
 from runtime.errors import ArtifactMissing, ProviderUnavailable
 from runtime.manifest import Manifest, Precision
 from runtime.providers import CPU, CUDA, OPENVINO, ExecutionPlan, Wishes, plan, plans
-from tests.tiny_model import write_model
+from tests.tiny_model import add_precision, write_model
 
 CPU_FACTS = CpuBudget(logical=8, physical=8, usable=8, quota=4.0, memory=1 << 30, isa=("avx2",))
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory) -> Manifest:
-    """A manifest with every precision: the tiny model's INT8 artifacts under all three names."""
+    """A manifest with every precision."""
     directory: Path = write_model(tmp_path_factory.mktemp("model") / "tiny")
-    tiny = Manifest.load(directory)
-    fields = {field: getattr(tiny, field) for field in tiny.__struct_fields__}
-    artifacts = [
-        type(artifact)(
-            **{name: getattr(artifact, name) for name in artifact.__struct_fields__} | {"precision": precision}
-        )
-        for artifact in tiny.artifacts
-        for precision in Precision
-    ]
-    return Manifest(**fields | {"artifacts": tuple(artifacts)})
+    for precision in Precision:
+        if precision is not Precision.INT8:
+            add_precision(directory, precision)
+    return Manifest.load(directory)
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from runtime.errors import ManifestInvalid, ProviderUnavailable
-from runtime.manifest import Manifest, record_file
+from runtime.manifest import Manifest, Precision, record_file
 from runtime.model import SiglipModel
 from runtime.selftest import GoldenRow, save_golden
 from server import logs
 from server.app import create_app
 from server.settings import Settings, SettingsInvalid
 from tests.server.conftest import data_uri, png, wait_until
-from tests.tiny_model import write_model
+from tests.tiny_model import add_precision, collapse, write_model
 
 
 def ask(client, given="a cat", **arguments):
@@ -228,6 +228,33 @@ class TestReadiness:
         wait_until(lambda: bool(told))
         assert "the text tower" in told[0]
         assert "is wrong: cosine" in told[0]
+
+    def test_what_embeds_wrongly_here_is_replaced_by_the_next_best(self, tmp_path, caplog):
+        """INT8 is wrong, FP32 is right: FP32 is served; /health, /metrics and the log say so, and why."""
+        directory = add_precision(write_model(tmp_path / "half-wrong"), Precision.FP32)
+        collapse(directory, Precision.INT8)
+        with caplog.at_level(logging.INFO, "siglip_edge"):
+            app = create_app(Settings.from_env({"MODEL": str(directory), "PREPARE": "false"}), load_wait_s=60)
+        client = falcon.testing.TestClient(app)
+        assert ask(client).status_code == 200
+        (health,) = client.simulate_get("/health").json["models"]
+        assert (health["status"], health["precision"]) == ("ready", "fp32")
+        (refused,) = health["refused"]
+        assert refused.startswith("int8 on CPUExecutionProvider: tiny: the text tower")
+        assert [record.levelname for record in caplog.records if refused in record.getMessage()] == ["ERROR"]
+        assert "fp32 on CPUExecutionProvider" in caplog.messages[-1]
+        assert client.simulate_get("/v1/models").json["data"][0]["precision"] == "fp32"
+        assert 'precision="fp32"' in client.simulate_get("/metrics").text
+        assert 'precision="int8"' not in client.simulate_get("/metrics").text
+
+    def test_a_precision_asked_for_by_name_has_no_replacement(self, tmp_path):
+        """PRECISION=int8 is int8 or nothing: the server stops with the sentence, though FP32 is right."""
+        directory = add_precision(write_model(tmp_path / "half-wrong"), Precision.FP32)
+        collapse(directory, Precision.INT8)
+        environ = {"MODEL": str(directory), "PREPARE": "false", "PRECISION": "int8"}
+        told: list[str] = []
+        create_app(Settings.from_env(environ), load_wait_s=60, on_load_failure=told.append)
+        assert "the text tower (int8, CPUExecutionProvider) is wrong" in told[0]
 
     def test_while_loading_everything_but_live_is_503(self, tiny_dir, monkeypatch):
         """A model that takes its time: ready and embedding say so and when to come back, live is 200; then it serves."""

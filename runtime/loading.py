@@ -1,0 +1,55 @@
+"""Plans to the first model that is right on this machine; what is wrong before it is refused, loudly."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from runtime.errors import ModelError, ProviderUnavailable
+from runtime.manifest import Manifest, Tower
+from runtime.memory import give_back
+from runtime.model import SiglipModel
+from runtime.providers import ExecutionPlan
+from runtime.selftest import GoldenRow, check_once, load_golden
+
+logger = logging.getLogger("siglip_edge")
+
+
+def load_first_right(
+    directory: Path,
+    candidates: Sequence[ExecutionPlan],
+    *,
+    towers: Collection[Tower] = tuple(Tower),
+    cache: Path | None = None,
+) -> SiglipModel:
+    """The model by the first of `candidates`, best first, that loads and passes its self-test here.
+
+    Its `plan.refused` tells what was wrong with those before it; so does the log, at level ERROR.
+    `cache`: as `SiglipModel.load`, and it remembers which self-tests passed. Raises the first one's ModelError or
+    ProviderUnavailable when none is right.
+    """
+    rows = load_golden(directory, Manifest.load(directory))
+    failures: list[Exception] = []
+    for candidate in candidates:
+        try:
+            model = _load(directory, candidate, rows, towers, cache)
+        except (ModelError, ProviderUnavailable) as error:
+            # Made anew: a traceback holds the frames, and with them the model that failed.
+            failures.append(type(error)(str(error)))
+            logger.error("refused: %s: %s", candidate.place, failures[-1])  # noqa: TRY400 - the sentence says it all
+        else:
+            refused = [f"{plan.place}: {error}" for plan, error in zip(candidates, failures, strict=False)]
+            model.plan = replace(candidate, refused=tuple(refused))
+            return model
+        give_back()
+    raise failures[0]
+
+
+def _load(
+    directory: Path, plan: ExecutionPlan, rows: list[GoldenRow], towers: Collection[Tower], cache: Path | None
+) -> SiglipModel:
+    model = SiglipModel.load(directory, plan, towers=towers, cache=cache)
+    check_once(model, rows, cache and cache / "passed")
+    return model

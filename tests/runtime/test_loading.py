@@ -1,0 +1,127 @@
+"""The first plan that is right on this machine serves; those before it are named with what is wrong with them."""
+
+import dataclasses
+import gc
+import logging
+import weakref
+
+import numpy as np
+import pytest
+
+from runtime.errors import ArtifactCorrupt, ProviderUnavailable, SelfTestFailed
+from runtime.loading import load_first_right
+from runtime.manifest import Precision, Tower
+from runtime.model import SiglipModel
+from runtime.providers import CPU, CUDA, ExecutionPlan
+from runtime.session import available_providers
+from tests.tiny_model import add_precision, collapse, rewrite, write_model
+
+INT8 = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=1, rows_per_run=1, reason="first")
+FP32 = dataclasses.replace(INT8, precision=Precision.FP32, reason="second")
+
+
+@pytest.fixture
+def directory(tmp_path):
+    """A model of two precisions, both right."""
+    return add_precision(write_model(tmp_path / "tiny"), Precision.FP32)
+
+
+def test_the_best_that_is_right_refuses_nothing(directory, caplog):
+    model = load_first_right(directory, [INT8, FP32])
+    assert model.plan == INT8
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("change", [lambda w: w[::-1].copy(), np.zeros_like, lambda w: w * np.float32("nan")])
+def test_what_answers_wrongly_is_refused_and_the_next_one_serves(directory, caplog, change):
+    """Shuffled, collapsed or not a number; at level ERROR, with the sentence of the self-test."""
+    right = load_first_right(directory, [FP32]).embed_texts(["a text"])
+    rewrite(directory, "text_int8.onnx", change)
+    with caplog.at_level(logging.ERROR, "siglip_edge"):
+        model = load_first_right(directory, [INT8, FP32])
+    assert (model.plan.place, model.plan.reason) == (FP32.place, "second")
+    (refused,) = model.plan.refused
+    assert refused.startswith("int8 on CPUExecutionProvider: tiny: the text tower")
+    assert refused in caplog.text
+    assert np.array_equal(model.embed_texts(["a text"]), right)
+
+
+def test_what_cannot_be_loaded_is_refused_and_the_next_one_serves(directory):
+    (directory / "vision_int8.onnx").write_bytes(b"not a graph")
+    model = load_first_right(directory, [INT8, FP32])
+    assert model.plan.place == FP32.place
+    assert "vision_int8.onnx" in model.plan.refused[0]
+
+
+def test_what_cannot_be_run_is_refused_and_the_next_one_serves(directory):
+    """Loads, because shapes are only known at the run, and then multiplies by a matrix of the wrong height."""
+    rewrite(directory, "text_int8.onnx", lambda weights: weights[:-1].copy())
+    model = load_first_right(directory, [INT8, FP32])
+    assert model.plan.place == FP32.place
+    assert "fails when it is run" in model.plan.refused[0]
+
+
+@pytest.mark.skipif(CUDA in available_providers(), reason="CUDA is here")
+def test_a_provider_that_is_not_obtained_is_refused_and_the_next_one_serves(directory):
+    model = load_first_right(directory, [dataclasses.replace(FP32, provider=CUDA), INT8])
+    assert model.plan.place == INT8.place
+    assert "fp32 on CUDAExecutionProvider" in model.plan.refused[0]
+    assert "was planned but onnxruntime here offers" in model.plan.refused[0]
+
+
+@pytest.mark.parametrize(
+    ("candidates", "error"),
+    [
+        ([INT8], SelfTestFailed),
+        ([INT8, dataclasses.replace(INT8, intra_op_threads=2)], SelfTestFailed),
+        pytest.param(
+            [dataclasses.replace(FP32, provider=CUDA), INT8],
+            ProviderUnavailable,
+            marks=pytest.mark.skipif(CUDA in available_providers(), reason="CUDA is here"),
+        ),
+    ],
+)
+def test_where_none_is_right_the_first_ones_error_is_raised(directory, candidates, error):
+    collapse(directory, Precision.INT8)
+    with pytest.raises(error):
+        load_first_right(directory, candidates)
+
+
+def test_damaged_golden_rows_condemn_no_plan(directory):
+    """They are the model directory's fault, whatever the provider."""
+    (directory / "golden.bin").write_bytes(b"")
+    with pytest.raises(ArtifactCorrupt, match=r"golden\.bin"):
+        load_first_right(directory, [INT8, FP32])
+
+
+def test_what_is_refused_leaves_memory(directory, monkeypatch):
+    """The next one is loaded when the one before is gone: two base models at once are too much for an edge box."""
+    collapse(directory, Precision.INT8)
+    alive: list[weakref.ref] = []
+    load = SiglipModel.load
+
+    def watched(*args, **kwargs):
+        gc.collect()
+        assert all(model() is None for model in alive)
+        model = load(*args, **kwargs)
+        alive.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(SiglipModel, "load", watched)
+    load_first_right(directory, [INT8, FP32])
+    assert len(alive) == 2
+
+
+def test_only_the_served_towers_are_tested(directory):
+    """A text tower that is wrong does not matter where only images are served."""
+    collapse(directory, Precision.INT8)
+    assert load_first_right(directory, [INT8, FP32], towers=[Tower.VISION]).plan == INT8
+
+
+def test_each_plan_remembers_its_own_self_test(directory, tmp_path, caplog):
+    """That FP32 passed says nothing about INT8: a wrong one is refused at every start."""
+    collapse(directory, Precision.INT8)
+    for _ in range(2):
+        caplog.clear()
+        assert load_first_right(directory, [INT8, FP32], cache=tmp_path / "cache").plan.refused
+        assert "the text tower" in caplog.text
