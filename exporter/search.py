@@ -33,7 +33,7 @@ MOST_IN_FLOAT = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One linear layer, measured. Times are medians of one thread on the exporting machine."""
+    """One linear layer, measured. Times are the least of a few runs, one thread, on the exporting machine."""
 
     name: str
     loss: float

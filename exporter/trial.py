@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from exporter.calibration import Row
+from exporter.kernels import profile
 from exporter.quantize import linear_nodes, quantize
 from exporter.recipes import Recipe
 from runtime.cpu import read_cpu_budget
 from runtime.manifest import Precision
 from runtime.providers import CPU, ExecutionPlan
 from runtime.scoring import l2_normalize
-from runtime.session import GraphSession, session_options
+from runtime.session import GraphSession
 
 Floats = NDArray[np.float32]
 
@@ -62,18 +59,11 @@ class Trial:
         return float(1 - np.nan_to_num(cosines).mean())
 
     def milliseconds(self, recipes: Mapping[str, Recipe]) -> dict[str, float]:
-        """Linear node -> median time on one thread, with what feeds it codes if it is in INT8."""
+        """Linear node -> its time on one thread, with what feeds it codes if it is in INT8."""
         with self._written(recipes) as path:
-            options = session_options(serving_plan(Precision.INT8, threads=1))
-            options.enable_profiling, options.profile_file_prefix = True, str(self.directory / "profile")
-            session = onnxruntime.InferenceSession(path, options, providers=[CPU])
-            for _ in range(_TIMED_RUNS):
-                session.run(None, {session.get_inputs()[0].name: self.rows[0][None]})
-            events = Path(session.end_profiling())
-        taken = _medians(events)
-        events.unlink()
+            kernels = profile(path, serving_plan(Precision.INT8, threads=1), self.rows[0], _TIMED_RUNS)
         return {
-            node.name: sum(ms for name, ms in taken.items() if f"{name}/".startswith(f"{node.name}/"))
+            node.name: sum(kernel.ms for kernel in kernels if f"{kernel.name}/".startswith(f"{node.name}/"))
             for node in linear_nodes(self.model.graph)
         }
 
@@ -85,13 +75,3 @@ class Trial:
             yield path
         finally:
             path.unlink()
-
-
-def _medians(events: Path) -> dict[str, float]:
-    """onnxruntime's profile -> median milliseconds by kernel. Fusions append to the name of their first node."""
-    taken: dict[str, list[float]] = defaultdict(list)
-    for event in json.loads(events.read_text()):
-        name, kernel, _ = event["name"].partition("_kernel_time")
-        if kernel:
-            taken[name].append(event["dur"] / 1000)
-    return {name: statistics.median(times) for name, times in taken.items()}
