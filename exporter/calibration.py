@@ -98,13 +98,20 @@ class Observation:
 
 
 def observe(
-    model: onnx.ModelProto, tensors: Sequence[str], rows: Iterable[Row], count: int, scratch: Path
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    rows: Iterable[Row],
+    count: int,
+    scratch: Path,
+    *,
+    sample: int = SAMPLE,
 ) -> dict[str, Observation]:
     """Run the FP32 graph over `count` rows (its own inputs, one at a time) and observe the named inner tensors.
 
-    `scratch`: a directory for the probed graph, which may be too large for memory-to-memory loading.
+    `scratch`: a directory for the probed graph, which may be too large for memory-to-memory loading. `sample`:
+    positions to keep of each tensor.
     """
-    seen = {tensor: Observation(positions=-(-SAMPLE // count)) for tensor in tensors}
+    seen = {tensor: Observation(positions=-(-sample // count)) for tensor in tensors}
     for values in _inner_values(model, tensors, rows, scratch / "probed.onnx"):
         for tensor, value in zip(tensors, values, strict=True):
             seen[tensor].add(value)

@@ -46,7 +46,7 @@ def quantize(model: onnx.ModelProto, recipes: Mapping[str, Recipe]) -> onnx.Mode
             at = nodes.index(node)
             nodes[at:at] = _in_codes(graph, node, recipes[node.name])
     _replace_nodes(graph, nodes)
-    _drop_unused(graph)
+    drop_unused(graph)
     return quantized
 
 
@@ -84,7 +84,7 @@ def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> N
     graph.node.extend(copies)
 
 
-def _drop_unused(graph: onnx.GraphProto) -> None:
+def drop_unused(graph: onnx.GraphProto) -> None:
     used = {name for node in graph.node for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]

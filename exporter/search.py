@@ -79,14 +79,19 @@ def kept_in_float(layers: Sequence[Layer], loss_without: Callable[[Collection[st
     costliest = [layer.name for layer in sorted(layers, key=lambda layer: layer.cost, reverse=True)]
     if loss_without([]) <= BUDGET:
         return []
-    fewest, most = 1, max(1, int(MOST_IN_FLOAT * len(layers)))
+    return fewest_apart(costliest, MOST_IN_FLOAT, lambda names: loss_without(names) <= BUDGET)
+
+
+def fewest_apart(costliest: Sequence[str], most_share: float, enough: Callable[[Collection[str]], bool]) -> list[str]:
+    """The fewest of `costliest`, from its start, that are `enough`; where `most_share` of them are not, those."""
+    fewest, most = 1, max(1, int(most_share * len(costliest)))
     while fewest < most:
         middle = (fewest + most) // 2
-        if loss_without(costliest[:middle]) <= BUDGET:
+        if enough(costliest[:middle]):
             most = middle
         else:
             fewest = middle + 1
-    return costliest[:most]
+    return list(costliest[:most])
 
 
 def _recipes(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 from exporter.calibration import Row
 from exporter.kernels import profile
 from exporter.quantize import linear_nodes, quantize
-from exporter.recipes import Recipe
 from runtime.cpu import read_cpu_budget
 from runtime.manifest import Precision
 from runtime.providers import CPU, ExecutionPlan
@@ -49,17 +49,19 @@ class Trial:
     """The graph's own inputs."""
     reference: Floats
     """(n, d) unit rows: FP32's embeddings of `rows`."""
+    quantize: Callable[[onnx.ModelProto, Mapping[str, Any]], onnx.ModelProto] = quantize
+    """(`model`, how each named linear node is computed) -> a variant."""
 
-    def loss(self, recipes: Mapping[str, Recipe]) -> float:
-        """1 - mean cosine to FP32, with those linear nodes in INT8. NaN counts as 1."""
+    def loss(self, recipes: Mapping[str, Any]) -> float:
+        """1 - mean cosine to FP32, with those linear nodes quantized. NaN counts as 1."""
         with self._written(recipes) as path:
             session = GraphSession(path, serving_plan(Precision.INT8))
             pooled = np.concatenate([session.run(row[None]) for row in self.rows])
         cosines = np.sum(l2_normalize(pooled) * self.reference, axis=1, dtype=np.float64)
         return float(1 - np.nan_to_num(cosines).mean())
 
-    def milliseconds(self, recipes: Mapping[str, Recipe]) -> dict[str, float]:
-        """Linear node -> its time on one thread, with what feeds it codes if it is in INT8."""
+    def milliseconds(self, recipes: Mapping[str, Any]) -> dict[str, float]:
+        """Linear node -> its time on one thread, with what feeds it codes if it is quantized."""
         with self._written(recipes) as path:
             kernels = profile(path, serving_plan(Precision.INT8, threads=1), self.rows[0], _TIMED_RUNS)
         return {
@@ -68,9 +70,9 @@ class Trial:
         }
 
     @contextmanager
-    def _written(self, recipes: Mapping[str, Recipe]) -> Iterator[Path]:
+    def _written(self, recipes: Mapping[str, Any]) -> Iterator[Path]:
         path = self.directory / "variant.onnx"
-        onnx.save(quantize(self.model, recipes), path)
+        onnx.save(self.quantize(self.model, recipes), path)
         try:
             yield path
         finally:
