@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,8 +91,8 @@ class SiglipModel:
             rotation=_load_rotation(directory, manifest),
         )
         if not lazily:
-            for tower in on_demand.values():
-                tower.load()
+            with ThreadPoolExecutor(len(on_demand)) as pool:  # onnxruntime loads without the interpreter's lock
+                list(pool.map(TowerOnDemand.load, on_demand.values()))
         return model
 
     @property

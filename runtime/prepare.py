@@ -72,7 +72,7 @@ def prepare(directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Pat
         return entry / _GRAPH
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(entry.with_suffix(".lock")):
+        with FileLock(cache / "lock"):  # one at a time: each takes twice a tower's memory
             if not _is_trusted(entry, facts, verified):  # else another worker has made it meanwhile
                 for record in (artifact.graph, *artifact.external_data):
                     verified.verify(directory, record)

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import falcon
 from falcon.inspect import inspect_app
 
 from runtime.cpu import CpuBudget, read_cpu_budget
-from runtime.loading import load_first_right
-from runtime.manifest import Manifest, Tower
+from runtime.manifest import Tower
 from runtime.model import Floats, Row
-from runtime.providers import plans
-from runtime.session import available_providers
 from server import errors, images
 from server.cache import EmbeddingCache
-from server.capacity import rows_per_batch, served_towers, wishes
+from server.capacity import rows_per_batch
 from server.embedding import Embedder, Lane
 from server.idle import IdleUnloader
 from server.images import ImageLimits
@@ -28,6 +24,7 @@ from server.inputs import InputReader
 from server.metrics import Metrics
 from server.middleware import EXPOSED_HEADERS, AdmissionMiddleware, CallMiddleware, KeyMiddleware
 from server.models import Models, ServedModel
+from server.opening import Opening, plan_openings
 from server.preparation import Model, Preparation
 from server.resources.classify import Classify
 from server.resources.docs import ASSETS, Docs
@@ -54,17 +51,22 @@ def create_app(
     settings: Settings,
     model: Model | None = None,
     *,
+    openings: Sequence[Opening] = (),
     load_wait_s: float = 0.0,
     on_load_failure: Callable[[str], None] = lambda message: None,  # noqa: ARG005
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> App:
     """The WSGI app. With `model` it serves that one, ready; else those of the settings, loading in the background.
 
-    `load_wait_s`: how long to wait here until the default model is loaded. `is_stopping`: asked by the readiness probe.
+    `openings`: those of the settings, where they were begun already. `load_wait_s`: how long to wait here until the
+    default model is loaded. `is_stopping`: asked by the readiness probe.
     Raises ModelError or ProviderUnavailable for what can be known before loading.
     """
     parts = _Parts(settings, read_cpu_budget(), Metrics())
-    served = [parts.ready(model)] if model else parts.from_directories()
+    if model is not None:
+        served = [parts.ready(model)]
+    else:
+        served = [parts.opened(one) for one in openings or plan_openings(settings, parts.cpu)]
     models = Models(served, on_failure=on_load_failure, is_stopping=is_stopping)
     app = falcon.App(middleware=_middleware(settings, models, parts.metrics))
     app.req_options.strip_url_path_trailing_slash = True
@@ -160,25 +162,24 @@ class _Parts:
         self.metrics.describe(embedder.name, model)
         return ServedModel(model.manifest.name, model.manifest, model.plan, lambda: embedder, embedder)
 
-    def from_directories(self) -> list[ServedModel]:
-        return [self._loadable(name, directory) for name, directory in self.settings.named_models.items()]
-
-    def _loadable(self, name: str, directory: Path) -> ServedModel:
-        manifest = Manifest.load(directory)
-        candidates = plans(available_providers(), self.cpu, manifest, wishes(self.settings, self.cpu))
+    def opened(self, opening: Opening) -> ServedModel:
+        """A model directory; loaded when the default's turn comes, the others' when they are first asked for."""
 
         def load() -> Embedder:
-            cache = self.settings.model_cache
-            model = load_first_right(directory, candidates, towers=served_towers(self.settings), cache=cache)
-            if self.settings.enable_warmup:
+            model = opening.model()
+            if self.settings.enable_warmup and not self._is_warm(model):
                 warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
-            embedder = self._embedder(name, model)
-            self.metrics.describe(name, model)
+            embedder = self._embedder(opening.name, model)
+            self.metrics.describe(opening.name, model)
             if self.settings.idle_unload_s:
                 IdleUnloader(model, embedder.lanes, self.settings.idle_unload_s).start()
             return embedder
 
-        return ServedModel(name, manifest, candidates[0], load)
+        return ServedModel(opening.name, opening.manifest, opening.candidates[0], load)
+
+    def _is_warm(self, model: Model) -> bool:
+        """Whether the self-test, which ran every tower, did all that was asked for."""
+        return model.manifest.golden is not None and self.settings.warmup_steps == self.settings.warmup_batch_size == 1
 
     def _embedder(self, name: str, model: Model) -> Embedder:
         decode = partial(images.decode, limits=self.limits, target=model.manifest.image.size)

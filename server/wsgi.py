@@ -6,9 +6,10 @@ import os
 import sys
 from typing import Any
 
+from runtime.cpu import read_cpu_budget
 from runtime.errors import SiglipEdgeError
 from server import logs
-from server.app import create_app
+from server.opening import plan_openings
 from server.settings import Settings, SettingsInvalid, read_environment
 
 HALT = 4
@@ -34,6 +35,12 @@ def _is_stopping() -> bool:
 try:
     _settings = Settings.from_env(read_environment())
     logs.configure(_settings.log_format, _settings.log_level)
-    app = create_app(_settings, load_wait_s=LOAD_WAIT_S, on_load_failure=_halt, is_stopping=_is_stopping)
+    _openings = plan_openings(_settings, read_cpu_budget())
+    _openings[0].begin()
+    from server.app import create_app  # the default model loads while falcon and the rest are imported
+
+    app = create_app(
+        _settings, openings=_openings, load_wait_s=LOAD_WAIT_S, on_load_failure=_halt, is_stopping=_is_stopping
+    )
 except (SettingsInvalid, SiglipEdgeError) as error:
     _halt(str(error))

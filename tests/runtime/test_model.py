@@ -72,8 +72,8 @@ def test_a_graph_that_onnxruntime_cannot_read_is_named(tmp_path):
         GraphSession(tmp_path / "noise.onnx", made_plan(write_model(tmp_path / "tiny")))
 
 
-def test_a_provider_that_onnxruntime_replaces_is_an_error(directory):
-    """Planned CUDA, silently given the CPU: refused."""
+def test_a_provider_that_is_not_there_is_an_error(directory):
+    """Planned CUDA is not silently the CPU."""
     planned = ExecutionPlan(
         provider="CUDAExecutionProvider",
         precision=made_plan(directory).precision,
@@ -81,5 +81,5 @@ def test_a_provider_that_onnxruntime_replaces_is_an_error(directory):
         rows_per_run=None,
         reason="test",
     )
-    with pytest.warns(UserWarning, match="CUDAExecutionProvider"), pytest.raises(ProviderUnavailable, match="CUDA"):
+    with pytest.raises(ProviderUnavailable, match="CUDA"):
         GraphSession(directory / "text_int8.onnx", planned)

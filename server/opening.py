@@ -1,0 +1,54 @@
+"""A served model directory: planned at once, opened in the background or when first asked for."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runtime.cpu import CpuBudget
+from runtime.loading import load_first_right
+from runtime.manifest import Manifest
+from runtime.model import SiglipModel
+from runtime.providers import ExecutionPlan, plans
+from runtime.session import available_providers
+from server.capacity import served_towers, wishes
+from server.settings import Settings
+
+
+@dataclass
+class Opening:
+    """One directory on its way into memory."""
+
+    name: str
+    directory: Path
+    manifest: Manifest
+    candidates: tuple[ExecutionPlan, ...]
+    """What will be tried, best first."""
+    settings: Settings
+    _begun: Future[SiglipModel] | None = field(default=None, init=False)
+
+    def begin(self) -> None:
+        """Open in a thread. onnxruntime loads without the interpreter's lock, so imports go on meanwhile."""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="open")
+        self._begun = pool.submit(self._open)
+        pool.shutdown(wait=False)
+
+    def model(self) -> SiglipModel:
+        """The model, tested on this machine; waits where it was begun. Raises ModelError or ProviderUnavailable."""
+        return self._begun.result() if self._begun else self._open()
+
+    def _open(self) -> SiglipModel:
+        towers, cache = served_towers(self.settings), self.settings.model_cache
+        return load_first_right(self.directory, self.candidates, towers=towers, cache=cache)
+
+
+def plan_openings(settings: Settings, cpu: CpuBudget) -> list[Opening]:
+    """Every served directory, the default first. Raises ModelError or ProviderUnavailable."""
+    return [_planned(name, directory, settings, cpu) for name, directory in settings.named_models.items()]
+
+
+def _planned(name: str, directory: Path, settings: Settings, cpu: CpuBudget) -> Opening:
+    manifest = Manifest.load(directory)
+    candidates = plans(available_providers(), cpu, manifest, wishes(settings, cpu))
+    return Opening(name, directory, manifest, candidates, settings)
