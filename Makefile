@@ -8,9 +8,10 @@ TEST := .venv-test
 CLIENTS := .venv-clients
 BENCH := .venv-bench
 DEMO := .venv-demo
+OPENVINO := .venv-openvino
 SOURCES := pyproject.toml constraints.txt deploy/install.sh
 
-.PHONY: serve test lint types pytest test-clients format evaluate demo-model demo-export demo-evaluate bench clean
+.PHONY: serve test lint types pytest test-clients test-openvino format evaluate demo-model demo-export demo-evaluate bench clean
 
 serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
 	MODEL=$(MODEL) $(SERVE)/bin/siglip-edge serve
@@ -51,6 +52,9 @@ demo-evaluate: $(DEMO)/.installed  ## the model card's table: the checkpoint, th
 test-clients: $(SERVE)/.installed $(CLIENTS)/.installed  ## other people's clients against a real server
 	SIGLIP_EDGE=$(SERVE)/bin/siglip-edge $(CLIENTS)/bin/python -m pytest -p no:cacheprovider tests/clients
 
+test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO, in an environment of its own
+	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/cli/test_doctor.py
+
 bench: $(BENCH)/.installed  ## a base-size model of random weights against PyTorch behind FastAPI, side by side
 	test -d bench/.checkpoints/base || $(BENCH)/bin/python -m bench.checkpoint bench/.checkpoints/base
 	test -d bench/.checkpoints/models/base || $(BENCH)/bin/siglip-edge export bench/.checkpoints/base \
@@ -58,7 +62,7 @@ bench: $(BENCH)/.installed  ## a base-size model of random weights against PyTor
 	$(BENCH)/bin/python -m bench.throughput bench/.checkpoints/models/base --against bench/.checkpoints/base
 
 clean:
-	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) $(DEMO) build *.egg-info
+	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) $(DEMO) $(OPENVINO) build *.egg-info
 
 $(SERVE)/.installed: $(SOURCES)
 	deploy/install.sh $(SERVE) cpu --editable
@@ -74,6 +78,10 @@ $(BENCH)/.installed: $(SOURCES)
 
 $(DEMO)/.installed: $(SOURCES)
 	deploy/install.sh $(DEMO) export,demo --editable
+	touch $@
+
+$(OPENVINO)/.installed: $(SOURCES)
+	deploy/install.sh $(OPENVINO) openvino,test --editable
 	touch $@
 
 $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package-lock.json
