@@ -73,21 +73,13 @@ def test_a_graph_that_onnxruntime_cannot_read_is_named(tmp_path):
 
 
 def test_a_provider_that_is_not_there_is_an_error(directory):
-<<<<<<< Updated upstream
     """Planned CUDA is not silently the CPU."""
-=======
-    """onnxruntime would take the CPU with a warning; what was planned is had, or refused."""
->>>>>>> Stashed changes
     planned = ExecutionPlan(
-        provider="TensorrtExecutionProvider",
+        provider="CUDAExecutionProvider",
         precision=made_plan(directory).precision,
         intra_op_threads=1,
         rows_per_run=None,
         reason="test",
     )
-<<<<<<< Updated upstream
     with pytest.raises(ProviderUnavailable, match="CUDA"):
-=======
-    with pytest.raises(ProviderUnavailable, match="Tensorrt"):
->>>>>>> Stashed changes
         GraphSession(directory / "text_int8.onnx", planned)
