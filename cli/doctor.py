@@ -11,14 +11,14 @@ from pathlib import Path
 
 import click
 
-from cli.loading import wishes_of
+from cli.loading import candidates, wishes_of
 from runtime import selftest
 from runtime.cpu import CpuBudget, read_cpu_budget, resident_bytes
 from runtime.errors import SelfTestFailed, SiglipEdgeError
 from runtime.loading import load_first_right
 from runtime.manifest import Manifest, Precision, Tower
 from runtime.model import SiglipModel
-from runtime.providers import CPU, ExecutionPlan, plans
+from runtime.providers import CPU, ExecutionPlan
 from runtime.session import available_providers
 
 _RUNS = 9
@@ -60,8 +60,7 @@ def examine(directory: Path, device: str, precision: str) -> Findings:
     machine = f"{cpu.describe()}, {cpu.memory / 2**30:.1f} GiB, {' '.join(cpu.isa)}; {', '.join(available_providers())}"
     before, started = resident_bytes(), time.perf_counter()
     try:
-        candidates = plans(available_providers(), cpu, Manifest.load(directory), wishes_of(device, precision))
-        model = load_first_right(directory, candidates)
+        model = load_first_right(directory, candidates(Manifest.load(directory), wishes_of(device, precision)))
     except SiglipEdgeError as error:
         verdict = f"WRONG: {error}" if isinstance(error, SelfTestFailed) else f"cannot be served here: {error}"
         return Findings(right=False, verdict=verdict, machine=machine, model=str(directory))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cli.datasets import Dataset, load_dataset
 from cli.loading import wishes_of
 from cli.measure import Measured, measure, table
+from cli.progress import progress
 from runtime.errors import SiglipEdgeError
 from runtime.manifest import Manifest
 from runtime.providers import Wishes
@@ -62,7 +61,7 @@ def command(  # noqa: PLR0917 - click passes by name
 
 def _in_own_process(directory: Path, wishes: Wishes, dataset: Dataset, template: str | None) -> Measured:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(measure, directory, wishes, dataset, template, _progress).result()
+        return pool.submit(measure, directory, wishes, dataset, template, progress).result()
 
 
 def _precisions(directory: Path, wanted: str) -> list[str]:
@@ -90,8 +89,3 @@ def draw(measured: Sequence[Measured], path: Path) -> None:
     fast.set_xticks([0, 1], ["image", "text"])
     fast.set_ylabel("milliseconds a row")
     figure.savefig(path)
-
-
-def _progress(items: Iterable[Any], what: str) -> Iterable[Any]:
-    with click.progressbar(items, label=what, file=sys.stderr) as bar:
-        yield from bar

@@ -9,8 +9,10 @@ import click
 from runtime.cpu import read_cpu_budget
 from runtime.manifest import Manifest, Precision
 from runtime.model import SiglipModel
-from runtime.providers import Wishes, plan
+from runtime.providers import ExecutionPlan, Wishes
 from runtime.session import available_providers
+from runtime.tuning import tuned_plans
+from server.settings import Settings, SettingsInvalid, read_environment
 
 
 def wishes_of(device: str, precision: str) -> Wishes:
@@ -22,7 +24,18 @@ def wishes_of(device: str, precision: str) -> Wishes:
         raise click.BadParameter(f"{precision!r}; auto or one of {known}", param_hint="--precision") from None
 
 
+def candidates(manifest: Manifest, wishes: Wishes) -> tuple[ExecutionPlan, ...]:
+    """Plans for this machine, best first: what `tune` found comes first here as in the server.
+
+    Raises ModelError, ProviderUnavailable or, for an environment that cannot be read, click.ClickException.
+    """
+    try:
+        cache = Settings.from_env(read_environment()).model_cache
+    except SettingsInvalid as error:
+        raise click.ClickException(str(error)) from error
+    return tuned_plans(cache, available_providers(), read_cpu_budget(), manifest, wishes)
+
+
 def open_model(directory: Path, wishes: Wishes) -> SiglipModel:
     """Plan for this machine and load both towers. Raises ModelError or ProviderUnavailable."""
-    manifest = Manifest.load(directory)
-    return SiglipModel.load(directory, plan(available_providers(), read_cpu_budget(), manifest, wishes))
+    return SiglipModel.load(directory, candidates(Manifest.load(directory), wishes)[0])

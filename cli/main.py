@@ -11,6 +11,7 @@ COMMANDS = {
     "serve": "cli.serve",
     "export": "cli.export",
     "prepare": "cli.prepare",
+    "tune": "cli.tune",
     "evaluate": "cli.evaluate",
     "doctor": "cli.doctor",
 }

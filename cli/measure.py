@@ -116,8 +116,13 @@ def table(measured: Sequence[Measured]) -> str:
         ]
         for one in measured
     ]
+    return "\n".join(columns(header, rows))
+
+
+def columns(header: list[str], rows: Sequence[list[str]]) -> list[str]:
+    """Lines of left-aligned cells."""
     widths = [max(len(row[at]) for row in [header, *rows]) for at in range(len(header))]
-    return "\n".join(
+    return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in [header, *rows]
-    )
+    ]

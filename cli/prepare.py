@@ -11,8 +11,8 @@ from runtime.cpu import read_cpu_budget
 from runtime.errors import SiglipEdgeError
 from runtime.loading import load_first_right
 from runtime.manifest import Manifest
-from runtime.providers import plans
 from runtime.session import available_providers
+from runtime.tuning import tuned_plans
 from server import logs
 from server.capacity import served_towers, wishes
 from server.settings import Settings, SettingsInvalid, read_environment
@@ -39,9 +39,10 @@ def command(model: str | None) -> None:
 
 def _prepare(settings: Settings, directory: Path, cache: Path) -> float:
     """Load as the server does, twice. -> seconds of the second time."""
-    cpu, manifest = read_cpu_budget(), Manifest.load(directory)
-    candidates = plans(available_providers(), cpu, manifest, wishes(settings, cpu))
+    cpu, manifest, towers = read_cpu_budget(), Manifest.load(directory), served_towers(settings)
+    wished = wishes(settings, cpu)
+    candidates = tuned_plans(cache, available_providers(), cpu, manifest, wished, towers=towers)
     for _ in range(2):
         started = time.perf_counter()
-        load_first_right(directory, candidates, towers=served_towers(settings), cache=cache)
+        load_first_right(directory, candidates, towers=towers, cache=cache)
     return time.perf_counter() - started

@@ -43,6 +43,10 @@ class Wishes:
     """Processes that share this machine."""
     intra_op_threads: int | None = None
 
+    def share(self, cpu: CpuBudget) -> int:
+        """Intra-op threads that a worker may start."""
+        return self.intra_op_threads or max(1, cpu.cores // self.workers)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionPlan:
@@ -88,7 +92,7 @@ def plans(
     """
     targets, precision = _targets(available, wishes.device), wishes.precision
     _check_precision(manifest, precision)
-    threads = wishes.intra_op_threads or max(1, cpu.cores // wishes.workers)
+    threads = wishes.share(cpu)
     because = f"{threads} intra-op threads: {cpu.describe()}, {wishes.workers} workers"
     preferred = [
         ExecutionPlan(

@@ -10,8 +10,9 @@ from runtime.cpu import CpuBudget
 from runtime.loading import load_first_right
 from runtime.manifest import Manifest
 from runtime.model import SiglipModel
-from runtime.providers import ExecutionPlan, plans
+from runtime.providers import ExecutionPlan
 from runtime.session import available_providers
+from runtime.tuning import tuned_plans
 from server.capacity import served_towers, wishes
 from server.settings import Settings
 
@@ -50,5 +51,12 @@ def plan_openings(settings: Settings, cpu: CpuBudget) -> list[Opening]:
 
 def _planned(name: str, directory: Path, settings: Settings, cpu: CpuBudget) -> Opening:
     manifest = Manifest.load(directory)
-    candidates = plans(available_providers(), cpu, manifest, wishes(settings, cpu))
+    candidates = tuned_plans(
+        settings.model_cache,
+        available_providers(),
+        cpu,
+        manifest,
+        wishes(settings, cpu),
+        towers=served_towers(settings),
+    )
     return Opening(name, directory, manifest, candidates, settings)

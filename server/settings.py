@@ -64,7 +64,10 @@ class Settings:
         "PREPARE", "keep models in a form that workers share, made at the first start", parsing.boolean, default=True
     )
     cache_dir: Path | None = variable(
-        "CACHE_DIR", "where prepared models are kept; empty: the user's own cache directory", Path, default=None
+        "CACHE_DIR",
+        "where prepared models and tunings are kept; empty: the user's own cache directory",
+        Path,
+        default=None,
     )
 
     host: str = variable("HOST", "address to listen on; 0.0.0.0 for every interface", str, default="127.0.0.1")

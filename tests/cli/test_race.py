@@ -1,0 +1,187 @@
+"""The race: what wins, what must not, and that a machine which is slow for a while decides nothing."""
+
+from dataclasses import replace
+
+import pytest
+
+from cli.race import BATCHES, FINAL_LAPS, choose, combinations, race
+from runtime.errors import ProviderUnavailable, SelfTestFailed
+from runtime.manifest import Precision, Tower
+from runtime.providers import CPU, OPENVINO, ExecutionPlan
+
+INT8 = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=2, rows_per_run=1, reason="default")
+FP32 = replace(INT8, precision=Precision.FP32)
+PLANS = {
+    "int8": INT8,
+    "fp32": FP32,
+    "one thread": replace(INT8, intra_op_threads=1),
+    "spinning": replace(INT8, allow_spinning=True),
+    "batched": replace(INT8, rows_per_run=8),
+    **{f"{n} threads": replace(INT8, intra_op_threads=n) for n in range(3, 14)},
+}
+NAMES = {str(plan): name for name, plan in PLANS.items()}
+
+
+class Oval:
+    """A track on which every plan has its known time a row and time stands still but for `lap_s` seconds a lap.
+
+    `drift`: what each lap in turn is slowed by.
+    """
+
+    def __init__(self, ms, *, wrong=(), broken=(), other_bits=(), drift=(1.0,), lap_s=0.0):
+        self.ms, self.wrong, self.broken, self.other_bits, self.drift = ms, wrong, broken, other_bits, drift
+        self.lap_s, self.now = lap_s, 0.0
+        self.laps, self.tested, self.seconds = [], [], []
+
+    def cosines(self, plan):
+        self.tested.append(NAMES[str(plan)])
+        if plan.precision in self.wrong:
+            raise SelfTestFailed(f"{plan.precision} is wrong")
+        return {Tower.TEXT: 0.99}
+
+    def lap(self, plan, seconds):
+        name = NAMES[str(plan)]
+        if name in self.broken:
+            raise ProviderUnavailable("it went away")
+        slow = self.drift[len(self.laps) % len(self.drift)]
+        self.laps.append(name)
+        self.now += self.lap_s
+        self.seconds.append(seconds)
+        vision, text = self.ms[name] if isinstance(self.ms[name], tuple) else (10 * self.ms[name], self.ms[name])
+        return {Tower.VISION: vision * slow, Tower.TEXT: text * slow}
+
+    def check_bits(self, plan):
+        if NAMES[str(plan)] in self.other_bits:
+            raise SelfTestFailed("other bits")
+
+
+def run(ms, budget_s=1.0, **changes):
+    """-> the winner's name, every entrant by its name, and the track."""
+    track = Oval(ms, **changes)
+    entrants = race(track, [PLANS[name] for name in ms], budget_s, lambda items, what: items, lambda: track.now)
+    winner = choose(track, entrants)
+    return winner and NAMES[str(winner.plan)], dict(zip(ms, entrants, strict=True)), track
+
+
+@pytest.mark.parametrize(
+    ("ms", "winner"),
+    [
+        ({"int8": 2.0, "fp32": 1.0, "one thread": 3.0}, "fp32"),  # there are CPUs on which INT8 is the slower one
+        ({"int8": 1.0, "fp32": 2.0, "one thread": 3.0}, "int8"),
+        ({"int8": 1.0, "fp32": 2.0, "one thread": 0.98}, "int8"),  # within noise of the default: the default
+        ({"fp32": 2.0, "int8": 1.0, "one thread": 1.02}, "one thread"),  # within noise of each other: fewer threads
+        ({"int8": 1.0, "spinning": 0.94}, "int8"),  # idle threads that spin are not free
+        ({"int8": 1.0, "spinning": 0.8}, "spinning"),
+        ({"int8": 1.0, "batched": 0.94}, "int8"),  # nor is waiting for a batch
+        ({"int8": 1.0, "batched": 0.8}, "batched"),
+    ],
+)
+def test_the_fastest_wins_by_a_margin_that_it_is_worth(ms, winner):
+    assert run(ms)[0] == winner
+
+
+def test_both_towers_weigh_the_same():
+    """Half the time in the small tower is worth more than half as much again in the large one, not twice as much."""
+    assert run({"int8": (100.0, 2.0), "fp32": (150.0, 1.0)})[0] == "fp32"
+    assert run({"int8": (100.0, 2.0), "fp32": (250.0, 1.0)})[0] == "int8"
+
+
+def test_what_answers_wrongly_never_wins_and_is_not_timed():
+    winner, entrants, track = run({"int8": 5.0, "fp32": 1.0}, wrong=[Precision.FP32])
+    assert winner == "int8"
+    assert "fp32" not in track.laps
+    assert entrants["fp32"].refused == "fp32 is wrong"
+
+
+def test_a_wrong_default_is_replaced():
+    assert run({"int8": 1.0, "fp32": 2.0}, wrong=[Precision.INT8])[0] == "fp32"
+
+
+def test_nothing_right_has_no_winner():
+    winner, entrants, _ = run({"int8": 1.0, "fp32": 2.0}, wrong=list(Precision))
+    assert winner is None
+    assert all(one.refused for one in entrants.values())
+
+
+def test_what_breaks_in_a_lap_is_out_and_the_others_go_on():
+    winner, entrants, _ = run({"int8": 1.0, "fp32": 0.1, "one thread": 2.0}, broken=["fp32"])
+    assert winner == "int8"
+    assert entrants["fp32"].refused == "it went away"
+    assert len(entrants["one thread"].laps) == FINAL_LAPS
+
+
+def test_a_batch_that_changes_a_rows_bits_never_wins():
+    """The next best one does."""
+    winner, entrants, _ = run({"int8": 3.0, "one thread": 2.0, "batched": 1.0}, other_bits=["batched"])
+    assert winner == "one thread"
+    assert entrants["batched"].refused == "other bits"
+
+
+@pytest.mark.parametrize("slow", range(FINAL_LAPS))
+def test_a_machine_that_is_slow_for_a_while_decides_nothing(slow):
+    """Another job slows one whole round of the final down by five: by lap beside lap it cancels."""
+    drift = [5.0 if lap // 3 == slow else 1.0 for lap in range(3 * FINAL_LAPS)]
+    winner, entrants, _ = run({"int8": 1.0, "one thread": 2.0, "fp32": 0.8}, drift=drift)
+    assert winner == "fp32"
+    assert entrants["fp32"].relative(entrants["int8"]) == pytest.approx(0.8)
+
+
+def test_each_round_the_slower_half_leaves_and_the_default_never_does():
+    winner, entrants, _ = run({"int8": 100.0, **{f"{n} threads": float(n) for n in range(3, 14)}})
+    assert winner == "3 threads"
+    laps = [len(one.laps) for one in entrants.values()]
+    assert laps[0] == laps[1] == max(laps) == 2 + FINAL_LAPS
+    assert laps == sorted(laps, reverse=True)
+    assert laps.count(1) == 6
+
+
+def test_the_budget_is_shared_by_the_laps_to_come():
+    """On a track that takes no time the first lap gets its share of the whole and the last one what is left."""
+    *_, track = run({"int8": 1.0, "fp32": 2.0}, budget_s=1000.0)
+    assert len(track.laps) == 2 * FINAL_LAPS
+    assert track.seconds[0] == pytest.approx(1000 / len(track.laps))
+    assert track.seconds[-1] == pytest.approx(1000)
+
+
+def test_a_slow_machine_times_the_first_and_keeps_half_of_the_budget_for_the_final():
+    """Six laps fit: three of the first round, then one round of those three; the others are told as not timed."""
+    winner, entrants, _ = run(
+        {"int8": 2.0, "fp32": 1.0, "one thread": 3.0, "spinning": 1.0, "batched": 1.0}, budget_s=60.0, lap_s=10.0
+    )
+    assert winner == "fp32"
+    assert [len(one.laps) for one in entrants.values()] == [2, 2, 2, 0, 0]
+
+
+def test_the_default_is_timed_whatever_the_budget():
+    winner, entrants, _ = run({"int8": 2.0, "fp32": 1.0}, budget_s=0.0, lap_s=10.0)
+    assert winner == "int8"
+    assert [len(one.laps) for one in entrants.values()] == [1, 0]
+
+
+def test_one_self_test_a_provider_and_precision():
+    *_, track = run(dict.fromkeys(["int8", "one thread", "spinning", "fp32"], 1.0))
+    assert track.tested == ["int8", "fp32"]
+
+
+def test_what_is_tried_around_the_preferred_plans():
+    """Threads down to one, spinning where threads wait for each other, batches where bits do not depend on them."""
+    tried = combinations([replace(INT8, intra_op_threads=6), FP32, replace(FP32, provider=OPENVINO, rows_per_run=None)])
+    assert tried[0] == replace(INT8, intra_op_threads=6)
+    assert len(tried) == len({str(plan) for plan in tried})
+    on_cpu = {
+        precision: {
+            (plan.intra_op_threads, plan.allow_spinning, plan.rows_per_run)
+            for plan in tried
+            if (plan.provider, plan.precision) == (CPU, precision)
+        }
+        for precision in (Precision.INT8, Precision.FP32)
+    }
+    assert on_cpu[Precision.INT8] == {
+        (threads, spinning, rows)
+        for threads in (6, 4, 2, 1)
+        for spinning in ((False, True) if threads > 1 else (False,))
+        for rows in (1, *BATCHES)
+    }
+    assert on_cpu[Precision.FP32] == {(2, False, 1), (2, True, 1), (1, False, 1)}
+    openvino = [plan for plan in tried if plan.provider == OPENVINO]
+    assert [(plan.intra_op_threads, plan.rows_per_run) for plan in openvino] == [(2, None), (1, None)]

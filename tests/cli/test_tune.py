@@ -1,0 +1,259 @@
+"""`siglip-edge tune`: what is fastest and right on this machine, kept where the server looks."""
+
+import json
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import falcon.testing
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from filelock import FileLock
+
+from cli import race
+from cli.main import main
+from cli.race import Entrant
+from cli.track import ModelTrack
+from cli.tune import conclude, render
+from runtime.errors import SelfTestFailed
+from runtime.manifest import Manifest, Precision, Tower
+from runtime.providers import CPU, ExecutionPlan
+from runtime.selftest import load_golden
+from runtime.tuning import Tuning
+from server.app import create_app
+from server.settings import Settings
+from tests.server.conftest import wait_until
+from tests.tiny_model import add_precision, collapse, write_model
+
+PLAN = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=2, rows_per_run=1, reason="default")
+
+
+def two_precisions(directory: Path) -> Path:
+    """A model of two precisions, both right."""
+    return add_precision(write_model(directory), Precision.FP32)
+
+
+@pytest.fixture
+def directory(tmp_path) -> Path:
+    return two_precisions(tmp_path / "tiny")
+
+
+@pytest.fixture
+def environ(directory, tmp_path, monkeypatch) -> dict[str, str]:
+    monkeypatch.chdir(tmp_path)
+    return {"MODEL": str(directory), "CACHE_DIR": str(tmp_path / "cache")}
+
+
+def tune(environ, *arguments: str):
+    return CliRunner().invoke(main, ["tune", *arguments], env=environ)
+
+
+def told(environ, *arguments: str) -> dict:
+    result = tune(environ, "--json", *arguments)
+    assert result.exit_code == 0, result.output
+    (tuning,) = json.loads(result.stdout)
+    return tuning
+
+
+def served(environ) -> dict:
+    """What /health says of the model, once it is ready."""
+    client = falcon.testing.TestClient(create_app(Settings.from_env(environ)))
+    wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
+    (model,) = client.simulate_get("/health").json["models"]
+    return model
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    """-> the cache after one run, and what the run printed."""
+    root = tmp_path_factory.mktemp("tuned")
+    return root / "cache", tune({"MODEL": str(two_precisions(root / "tiny")), "CACHE_DIR": str(root / "cache")})
+
+
+def test_every_combination_is_in_the_table_and_one_is_kept(tuned):
+    result = tuned[1]
+    assert result.exit_code == 0, result.output
+    table = result.stdout
+    assert all(name in table for name in ("int8 on CPU, ", "fp32 on CPU, ", "8 rows a run"))
+    assert table.count("\n* ") == 1
+    assert "the fastest one's time" in table
+    assert "Kept: tuned here on " in table
+
+
+def test_only_what_will_be_served_lies_in_the_cache_afterwards(tuned):
+    """The winner's two prepared graphs and its passed self-test: the next start does nothing. Of the losers nothing."""
+    cache = tuned[0]
+    assert len(list(cache.glob("prepared/*/graph.onnx"))) == 2
+    assert len(list(cache.glob("passed/*"))) == 1
+    assert len(list(cache.glob("tuned/*/*.json"))) == 1
+    assert {path.name for path in cache.iterdir()} <= {"prepared", "passed", "tuned", "verified", "tuning.lock"}
+
+
+def test_the_server_uses_it_without_being_told(environ, monkeypatch):
+    """The fp32 graph is made the faster one; /health then shows the tuned plan and why."""
+    lap = ModelTrack.lap
+    monkeypatch.setattr(
+        ModelTrack,
+        "lap",
+        lambda self, plan, seconds: {
+            tower: ms / (1e6 if plan.precision is Precision.FP32 and plan.intra_op_threads == 1 else 1)
+            for tower, ms in lap(self, plan, seconds).items()
+        },
+    )
+    assert served(environ)["precision"] == "int8"
+    kept = told(environ)["best"]
+    health = served(environ)
+    assert (health["precision"], health["intra_op_threads"], health["plan"]) == ("fp32", 1, kept["reason"])
+    assert health["plan"].startswith("tuned here on ")
+    assert "fp32 on CPU, 1 thread, " in health["plan"]
+    assert "x int8 on CPU" in health["plan"]
+    prepared = CliRunner().invoke(main, ["doctor", environ["MODEL"]], env=environ)
+    assert kept["reason"] in prepared.output
+    for other in ({"PRECISION": "int8"}, {"WORKERS": "2"}, {"TOWERS": "text"}, {"PREPARE": "false"}):
+        assert served({**environ, **other})["precision"] == "int8", other
+
+
+def test_what_answers_wrongly_is_listed_and_not_kept(environ, directory):
+    """The collapsed precision has its cause in the table, no time, and no chance."""
+    collapse(directory, Precision.FP32)
+    tuning = told(environ)
+    wrong = [one for one in tuning["measured"] if one["plan"]["precision"] == "fp32"]
+    assert wrong
+    assert all("the text tower (fp32" in one["refused"] and one["laps"] == 0 for one in wrong)
+    assert tuning["best"]["precision"] == "int8"
+    assert "refused: fp32 on CPU" in render(msgspec.convert(tuning, Tuning))
+
+
+def test_nothing_that_is_right_is_an_error_and_keeps_nothing(environ, directory, tmp_path):
+    for precision in (Precision.INT8, Precision.FP32):
+        collapse(directory, precision)
+    result = tune(environ)
+    assert result.exit_code == 1
+    assert "nothing passes the self-test here: tiny: the text tower" in result.output
+    assert not list((tmp_path / "cache").glob("tuned/*"))
+
+
+def test_what_is_named_is_all_that_is_tried(environ):
+    tuning = told(environ, "--precision", "fp32", "--towers", "text")
+    assert {one["plan"]["precision"] for one in tuning["measured"]} == {"fp32"}
+    assert all(set(one["row_ms"]) == {"text"} for one in tuning["measured"])
+    assert tuning["facts"]["towers"] == "text"
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"MODEL": "nowhere"}, "no manifest.json here"),
+        ({"PREPARE": "false"}, "nothing is kept"),
+        ({"TOWERS": "audio"}, "allowed: text, vision, both"),
+        ({"DEVICE": "cuda"}, "device 'cuda'"),
+        ({"CACHE_DIR": "file/cache"}, "Not a directory; what is found is kept there"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(environ, variables, sentence, tmp_path):
+    (tmp_path / "file").touch()
+    result = tune({**environ, **variables})
+    assert result.exit_code == 1
+    assert sentence in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_model_without_golden_rows_is_not_tuned(environ, directory):
+    msgspec.structs.replace(Manifest.load(directory), golden=None).save(directory)
+    assert "holds no golden rows" in tune(environ).output
+
+
+@pytest.mark.parametrize(("load", "busy"), [(0.1, False), (64.0, True)])
+def test_a_busy_machine_is_told_so(environ, directory, monkeypatch, load, busy):
+    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
+    msgspec.structs.replace(Manifest.load(directory), golden=None).save(directory)
+    assert ("This machine is busy (load 64.0)" in tune(environ).stderr) is busy
+
+
+def test_two_races_at_once_would_measure_each_other(environ, tmp_path):
+    (tmp_path / "cache").mkdir()
+    with FileLock(tmp_path / "cache" / "tuning.lock"):
+        result = tune(environ)
+    assert result.exit_code == 1
+    assert "another tune is running" in result.output
+
+
+@pytest.fixture
+def track(directory, tmp_path) -> ModelTrack:
+    return ModelTrack(directory, tuple(Tower), load_golden(directory, Manifest.load(directory)), tmp_path / "scratch")
+
+
+def test_a_batch_with_other_bits_is_noticed(track, monkeypatch):
+    """The tiny model's rows do not depend on their batch; a model that adds a batch's size to them does."""
+    from runtime.model import SiglipModel
+
+    batched, run = replace(PLAN, rows_per_run=4), SiglipModel.run
+    track.check_bits(batched)
+    monkeypatch.setattr(
+        SiglipModel, "run", lambda self, tower, rows: run(self, tower, rows) + np.float32(len(rows) > 2)
+    )
+    with pytest.raises(SelfTestFailed, match="a batch of 3 gives the vision tower's rows other bits"):
+        track.check_bits(batched)
+
+
+def test_a_lap_times_each_served_tower(track):
+    taken = track.lap(PLAN, 0.0)
+    assert set(taken) == set(Tower)
+    assert all(ms > 0 for ms in taken.values())
+    assert set(replace(track, towers=[Tower.TEXT]).lap(PLAN, 0.0)) == {Tower.TEXT}
+
+
+def entrant(ms: float, **changes) -> Entrant:
+    return Entrant(replace(PLAN, **changes), laps=[{Tower.TEXT: ms}] if ms else [])
+
+
+@pytest.mark.parametrize(
+    ("entrants", "winner", "sentence"),
+    [
+        ([entrant(2.0), entrant(3.0, intra_op_threads=1)], 0, "int8 on CPU, 2 threads, as by default"),
+        ([entrant(2.0), entrant(1.0, intra_op_threads=1)], 1, "int8 on CPU, 1 thread, 2.00x the default"),
+        (
+            [entrant(1.0), entrant(3.0, precision=Precision.FP32), entrant(1.5, precision=Precision.FP32)],
+            0,
+            "int8 on CPU, 2 threads, 1.50x fp32 on CPU, as by default",
+        ),
+        (
+            [entrant(0.0), entrant(2.0), entrant(1.0, allow_spinning=True, rows_per_run=4)],
+            2,
+            "int8 on CPU, 2 threads, spinning, 4 rows a run, 2.00x the default",
+        ),
+    ],
+)
+def test_the_reason_says_what_it_gains(entrants, winner, sentence):
+    tuning = conclude(entrants, entrants[winner], {}, date(2026, 11, 21))
+    assert tuning.best.reason == f"tuned here on 2026-11-21: {sentence}"
+
+
+def test_the_table_says_how_far_the_default_is_from_the_fastest():
+    """Fastest first, what was kept is marked, what was not timed has no figures."""
+    entrants = [entrant(2.2), entrant(2.0, intra_op_threads=1), entrant(0.0, rows_per_run=8)]
+    lines = render(conclude(entrants, entrants[1], {}, date(2026, 11, 21))).splitlines()
+    assert lines[1].split("  ")[0] == "*"
+    assert "int8 on CPU, 1 thread" in lines[1]
+    assert "8 rows a run" in lines[3]
+    assert "The default (int8 on CPU, 2 threads) takes 1.10x the fastest one's time." in lines
+
+
+def test_a_refused_default_is_said_so():
+    wrong = replace_refused(entrant(0.0), "wrong")
+    right = entrant(1.0, precision=Precision.FP32)
+    text = render(conclude([wrong, right], right, {}, date(2026, 11, 21)))
+    assert "The default (int8 on CPU, 2 threads) is refused" in text
+    assert "refused: int8 on CPU, 2 threads: wrong" in text
+
+
+def replace_refused(one: Entrant, cause: str) -> Entrant:
+    one.refused = cause
+    return one
+
+
+def test_batches_are_only_tried_above_the_rows_that_serve_by_default():
+    """What BATCHES holds are gains to look for, never the default itself."""
+    assert all(rows > 1 for rows in race.BATCHES)
