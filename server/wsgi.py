@@ -8,6 +8,7 @@ from typing import Any
 
 from runtime.cpu import read_cpu_budget
 from runtime.errors import SiglipEdgeError
+from runtime.memory import keep_little
 from server import logs
 from server.opening import plan_openings
 from server.settings import Settings, SettingsInvalid, read_environment
@@ -32,6 +33,7 @@ def _is_stopping() -> bool:
     return worker is not None and not worker.alive
 
 
+keep_little()
 try:
     _settings = Settings.from_env(read_environment())
     logs.configure(_settings.log_format, _settings.log_level)
