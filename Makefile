@@ -7,8 +7,11 @@ SERVE := .venv
 TEST := .venv-test
 CLIENTS := .venv-clients
 BENCH := .venv-bench
+INFINITY := .venv-infinity
 DEMO := .venv-demo
 OPENVINO := .venv-openvino
+BASE := bench/.checkpoints
+PHOTOS ?= ../shared/photos
 SOURCES := pyproject.toml constraints.txt deploy/install.sh
 
 .PHONY: serve test lint types pytest test-clients test-openvino format evaluate demo-model demo-export demo-evaluate bench clean
@@ -55,14 +58,16 @@ test-clients: $(SERVE)/.installed $(CLIENTS)/.installed  ## other people's clien
 test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO, in an environment of its own
 	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/cli/test_doctor.py
 
-bench: $(BENCH)/.installed  ## a base-size model of random weights against PyTorch behind FastAPI, side by side
-	test -d bench/.checkpoints/base || $(BENCH)/bin/python -m bench.checkpoint bench/.checkpoints/base
-	test -d bench/.checkpoints/models/base || $(BENCH)/bin/siglip-edge export bench/.checkpoints/base \
-		-o bench/.checkpoints/models --precision int8 --calibration-images ../shared/photos
-	$(BENCH)/bin/python -m bench.throughput bench/.checkpoints/models/base --against bench/.checkpoints/base
+bench: $(BENCH)/.installed $(INFINITY)/.installed  ## a base-size model against PyTorch behind FastAPI and infinity, side by side
+	test -d $(BASE)/checkpoint || $(BENCH)/bin/python -m bench.checkpoint $(BASE)/checkpoint
+	test -d $(BASE)/models/base || $(BENCH)/bin/siglip-edge export $(BASE)/checkpoint -o $(BASE)/models --name base \
+		--precision int8 --calibration-images $(PHOTOS)
+	mkdir -p bench/out
+	$(BENCH)/bin/siglip-edge bench $(BASE)/models/base --photos $(PHOTOS) --against $(BASE)/checkpoint \
+		--infinity $(INFINITY)/bin/python --json bench/out/bench.json --plot bench/out/bench.svg --markdown
 
 clean:
-	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) $(DEMO) $(OPENVINO) build *.egg-info
+	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) $(INFINITY) $(DEMO) $(OPENVINO) build *.egg-info
 
 $(SERVE)/.installed: $(SOURCES)
 	deploy/install.sh $(SERVE) cpu --editable
@@ -74,6 +79,11 @@ $(TEST)/.installed: $(SOURCES)
 
 $(BENCH)/.installed: $(SOURCES)
 	deploy/install.sh $(BENCH) export,bench --editable
+	touch $@
+
+$(INFINITY)/.installed: bench/infinity-requirements.txt
+	$(PYTHON) -m venv $(INFINITY)
+	$(INFINITY)/bin/python -m pip install --quiet --disable-pip-version-check -r bench/infinity-requirements.txt
 	touch $@
 
 $(DEMO)/.installed: $(SOURCES)

@@ -1,8 +1,8 @@
 """What someone would write in an afternoon: FastAPI, transformers and PyTorch around the same checkpoint.
 
-    MODEL=CHECKPOINT PORT=8001 python -m bench.baseline
+    MODEL=CHECKPOINT PORT=8001 python bench/baseline.py
 
-The honest baseline of bench/throughput.py: same inputs, same answers (the text contract is right here too), one
+The honest baseline of `siglip-edge bench`: same inputs, same answers (the text contract is right here too), one
 process, PyTorch's own thread count, requests in FastAPI's thread pool.
 """
 
@@ -28,22 +28,17 @@ length = model.config.text_config.max_position_embeddings
 app = FastAPI()
 
 
-@app.get("/health/ready")
-def ready() -> dict[str, str]:
-    return {"status": "ready"}
-
-
 @app.post("/v1/embeddings")
 def embed(body: dict[str, Any]) -> dict[str, Any]:
     given = body["input"]
     with torch.inference_mode():
-        features = _image(given["image"]) if isinstance(given, dict) else _text(given)
+        features = _image(given) if given.startswith("data:image/") else _text(given)
     vector = torch.nn.functional.normalize(features)[0].numpy().astype(np.float32)
     return {"data": [{"index": 0, "embedding": base64.b64encode(vector.tobytes()).decode()}]}
 
 
-def _image(encoded: str) -> torch.Tensor:
-    image = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+def _image(uri: str) -> torch.Tensor:
+    image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")
     return model.get_image_features(**processor(image, return_tensors="pt"))
 
 

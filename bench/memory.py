@@ -48,17 +48,25 @@ def serve(directory: Path, towers: list[str], rows: int, cache: Path | None, sta
     sys.stdin.readline()
 
 
-def measure(arguments: argparse.Namespace, towers: tuple[str, ...], count: int, cache: Path | None) -> list[dict]:
+def measure(
+    arguments: argparse.Namespace, towers: tuple[str, ...], count: int, cache: Path | None
+) -> list[dict[str, float]]:
     """`count` processes at once."""
     command = [sys.executable, "-m", "bench.memory", str(arguments.directory), "--serve", *towers]
     command += ["--rows", str(arguments.rows), *(["--cache", str(cache)] if cache else [])]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    children = [subprocess.Popen([*command, "--started", str(time.time())], **pipes) for _ in range(count)]
+    pipe = subprocess.PIPE
+    children = [
+        subprocess.Popen([*command, "--started", str(time.time())], stdin=pipe, stdout=pipe, text=True)
+        for _ in range(count)
+    ]
     for child in children:
+        assert child.stdout
         if child.stdout.readline() != "ready\n":
             sys.exit("a child failed")
     figures = []
     for child in children:
+        assert child.stdin
+        assert child.stdout
         print(file=child.stdin, flush=True)
         figures.append(json.loads(child.stdout.readline()))
     for child in children:

@@ -14,6 +14,7 @@ COMMANDS = {
     "tune": "cli.tune",
     "evaluate": "cli.evaluate",
     "doctor": "cli.doctor",
+    "bench": "cli.bench",
 }
 """Subcommand -> module with a click command called `command`."""
 

@@ -1,4 +1,4 @@
-"""The arrows of the house: exporter -> runtime <- server, and only cli sees all three."""
+"""The arrows of the house: exporter -> runtime <- server; bench measures all three, and only cli sees all four."""
 
 import ast
 import re
@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = ("exporter", "runtime", "server", "cli")
+ROOMS = ("exporter", "runtime", "server", "bench", "cli")
 MAY_IMPORT = {
     "exporter": {"runtime"},
     "runtime": set(),
     "server": {"runtime"},
-    "cli": {"exporter", "runtime", "server"},
+    "bench": {"exporter", "runtime", "server"},
+    "cli": {"exporter", "runtime", "server", "bench"},
 }
+_CHECKPOINTS = ("exporter", "bench/baseline.py", "bench/checkpoint.py")
 ONLY_IN = {
-    "torch": "exporter",
-    "transformers": "exporter",
+    "torch": _CHECKPOINTS,
+    "transformers": _CHECKPOINTS,
     "optimum": "exporter",
     "onnx": "exporter",
     "psutil": "runtime/cpu.py",

@@ -50,7 +50,7 @@ def test_an_image_is_non_root_and_checks_its_health_without_curl(name):
 def test_data_files_are_packaged():
     """What a module reads beside itself travels with it, in an installation that is not editable too."""
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    for package in ("cli", "exporter", "runtime", "server"):
+    for package in ("bench", "cli", "exporter", "runtime", "server"):
         beside = {path.name for path in (ROOT / package).iterdir() if path.is_file() and path.suffix != ".py"}
         assert beside == set(data.get(package, [])), package
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.throughput import serving
+from bench.servers import serving
 from server.settings import Settings, table
 
 ROOT = Path(__file__).parents[1]

@@ -1,0 +1,41 @@
+"""Each server by itself: how long it takes to start, what it holds in memory, what it costs when idle."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from bench.clients import Clients
+from bench.order import Effort, Order
+from bench.results import Footprint
+from bench.servers import Server
+
+Start = Callable[[], AbstractContextManager[Server]]
+
+
+def time_starts(start: Start, times: int) -> list[float]:
+    """Seconds from process start to the first embedding."""
+    taken = []
+    for _ in range(times):
+        with start() as server:
+            taken.append(server.start_s)
+    return taken
+
+
+def take_footprint(start: Start, order: Order, kind: str = "mixed", seconds: float = math.inf) -> Footprint:
+    """Memory after `order`'s number of requests, or what `seconds` allow; the clients are gone when it is read."""
+    effort = order.effort
+    with start() as server:
+        with Clients(order.photos) as clients:
+            answered = clients.send(server, kind, effort.clients, requests=effort.requests, seconds=seconds)
+        return Footprint(server.start_s, answered, server.memory())
+
+
+def idle_cpu(start: Start, effort: Effort) -> float:
+    """Share of a core, after one request."""
+    with start() as server:
+        before, started = server.cpu_s(), time.monotonic()
+        time.sleep(effort.idle_s)
+        return (server.cpu_s() - before) / (time.monotonic() - started)

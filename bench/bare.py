@@ -1,0 +1,124 @@
+"""The model without a server, in a process of its own: the calls that a batch thread makes, on ready rows."""
+
+from __future__ import annotations
+
+import io
+import statistics
+import time
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.bodies import jpegs
+from bench.results import Bare, LargeJpeg
+from runtime.cpu import read_cpu_budget
+from runtime.loading import load_first_right
+from runtime.manifest import Manifest, Tower
+from runtime.model import Row, SiglipModel
+from runtime.providers import plans
+from runtime.session import available_providers
+from server import images
+from server.capacity import rows_per_batch, served_towers, wishes
+from server.images import ImageLimits
+from server.settings import Settings, read_environment
+
+_TWELVE_MEGAPIXELS = (4000, 3000)
+_GRAIN = 6
+"""Standard deviation of what is added to an enlarged photograph: enlarging leaves none of the detail that a camera's
+file of this size has, and that decoding it costs."""
+_ROWS = 32
+
+
+def describe(directory: Path) -> dict[str, object]:
+    """What this machine runs, and how: for the report."""
+    model, cpu = _opened(directory), read_cpu_budget()
+    return {
+        "model": model.manifest.name,
+        "plan": f"{model.plan.place}: {model.plan.reason}",
+        "machine": f"{cpu.describe()}, {cpu.memory / 2**30:.1f} GiB, {' '.join(cpu.isa)}",
+    }
+
+
+def disk_mb(directory: Path) -> float:
+    """Of all files of the model directory, but those of precisions that are not served here."""
+    model = _opened(directory)
+    others = {
+        record.path
+        for artifact in model.manifest.artifacts
+        if artifact.precision is not model.plan.precision
+        for record in artifact.files
+    }
+    return sum(path.stat().st_size for path in directory.iterdir() if path.name not in others) / 1e6
+
+
+def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float) -> Bare:
+    """Runs of as many rows as the server's batches have, one after the other."""
+    model, tower = _opened(directory), {"texts": Tower.TEXT, "images": Tower.VISION}[kind]
+    rows, size = _rows(directory, tower, photos), rows_per_batch(_settings(directory), model.plan)
+    model.run(tower, rows[:size])
+    started, cpu, done = time.monotonic(), time.process_time(), 0
+    while (elapsed := time.monotonic() - started) < seconds:
+        batch = [rows[(done + at) % len(rows)] for at in range(size)]
+        model.run(tower, batch)
+        done += size
+    return Bare(rates=[done / elapsed], cpu=1000 * (time.process_time() - cpu) / done)
+
+
+def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -> LargeJpeg:
+    """As the server decodes it, and in full; `count` photographs."""
+    model = _opened(directory)
+    limits = ImageLimits(max_bytes=1 << 30, max_pixels=1 << 30)
+    scaled, full = (partial(images.decode, limits=limits, target=side) for side in (model.manifest.image.size, None))
+    files = [enlarge(data, seed) for seed, data in enumerate(jpegs(photos)[:count])]
+    walls, cpus, full_cpus, cosines = [], [], [], []
+    for data in files:
+        for _ in range(repeats):
+            started, cpu = time.perf_counter(), time.process_time()
+            row = model.prepare_image(scaled(data))
+            walls.append(time.perf_counter() - started)
+            cpus.append(time.process_time() - cpu)
+        cpu = time.process_time()
+        exact = model.prepare_image(full(data))
+        full_cpus.append(time.process_time() - cpu)
+        vectors = model.run(Tower.VISION, [row, exact])
+        cosines.append(float(vectors[0] @ vectors[1]))
+    return LargeJpeg(
+        size_mb=statistics.mean(map(len, files)) / 1e6,
+        wall=1000 * statistics.median(walls),
+        cpu=1000 * statistics.median(cpus),
+        full_cpu=1000 * statistics.median(full_cpus),
+        cosine=min(cosines),
+    )
+
+
+def enlarge(photo: bytes, seed: int) -> bytes:
+    """A JPEG -> one of 4000 x 3000 pixels with grain."""
+    large = Image.open(io.BytesIO(photo)).convert("RGB").resize(_TWELVE_MEGAPIXELS, Image.Resampling.BICUBIC)
+    grain = np.random.default_rng(seed).normal(0, _GRAIN, (*reversed(_TWELVE_MEGAPIXELS), 1)).astype(np.float32)
+    samples = np.clip(np.asarray(large, np.float32) + grain, 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(samples).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def _settings(directory: Path) -> Settings:
+    return Settings.from_env(read_environment() | {"MODEL": str(directory), "TOWERS": "both", "WORKERS": "1"})
+
+
+@cache
+def _opened(directory: Path) -> SiglipModel:
+    """As a worker of the server would load it, from the same cache."""
+    settings, cpu, manifest = _settings(directory), read_cpu_budget(), Manifest.load(directory)
+    candidates = plans(available_providers(), cpu, manifest, wishes(settings, cpu))
+    return load_first_right(directory, candidates, towers=served_towers(settings), cache=settings.model_cache)
+
+
+@cache
+def _rows(directory: Path, tower: Tower, photos: Path | None) -> list[Row]:
+    model = _opened(directory)
+    if tower is Tower.TEXT:
+        return [model.prepare_text(f"photograph number {number} of a cat on a chair").ids for number in range(_ROWS)]
+    files = [Image.open(io.BytesIO(data)) for data in jpegs(photos)[:_ROWS]]
+    return [model.prepare_image(image) for image in files]

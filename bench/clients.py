@@ -1,0 +1,80 @@
+"""The load generator in a process of its own, and what its rounds add up to."""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
+from multiprocessing import get_context
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.load import Load, Work, run_for, run_until
+from bench.results import Throughput, percentile
+from bench.servers import Server
+
+_INPUTS_A_RUN = 1_000_000
+"""No run sends as many: each has numbers, and so inputs, of its own."""
+
+
+def own_process() -> ProcessPoolExecutor:
+    """A fresh interpreter that runs what is submitted, one after the other."""
+    return ProcessPoolExecutor(1, get_context("spawn"))
+
+
+@dataclass
+class Tally:
+    """One server's rounds, and what CPU time they took it."""
+
+    loads: list[Load] = field(default_factory=list)
+    cpu_s: float = 0.0
+
+    def summary(self) -> Throughput:
+        latencies = [one for load in self.loads for one in load.latencies]
+        refused = [one for load in self.loads for one in load.refused]
+        answered = sum(len(load.answered) for load in self.loads)
+        return Throughput(
+            rates=[load.rate for load in self.loads],
+            p50=1000 * percentile(latencies, 50),
+            p95=1000 * percentile(latencies, 95),
+            p99=1000 * percentile(latencies, 99),
+            requests=len(latencies),
+            cpu=1000 * self.cpu_s / answered,
+            client_cpu=1000 * sum(load.client_cpu_s for load in self.loads) / answered,
+            refused=len(refused),
+            refused_p50=1000 * percentile(refused, 50) if refused else None,
+            refused_p99=1000 * percentile(refused, 99) if refused else None,
+        )
+
+
+class Clients:
+    """Closed loops against a server; no input is ever sent twice by the same Clients."""
+
+    def __init__(self, photos: Path | None) -> None:
+        self._photos = photos
+        self._firsts = count(_INPUTS_A_RUN, _INPUTS_A_RUN)
+        self._process = own_process()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.shutdown()
+
+    def count(self, server: Server, kind: str, clients: int, *, seconds: float, warm_up_s: float, into: Tally) -> None:
+        """One round. Raises ServerFailed."""
+        before = server.cpu_s()
+        load = self._process.submit(run_for, self._work(server, kind), clients, seconds, warm_up_s).result()
+        into.cpu_s += server.cpu_s() - before
+        into.loads.append(load)
+
+    def send(self, server: Server, kind: str, clients: int, *, requests: int, seconds: float) -> int:
+        """So many requests, or as many as `seconds` allow; -> how many were answered. Raises ServerFailed."""
+        work = self._work(server, kind)
+        return len(self._process.submit(run_until, work, clients, requests, seconds).result().answered)
+
+    def _work(self, server: Server, kind: str) -> Work:
+        return Work(server.port, kind, self._photos, next(self._firsts))

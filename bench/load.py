@@ -1,0 +1,137 @@
+"""Closed loops: so many clients, each sending its next request when the last one is answered.
+
+Runs in a process of its own, whose CPU time is reported: on a machine of two cores the clients' work is the server's
+loss. A client that gets 429 waits as long as Retry-After says before it asks again, as OpenAI's client does; one that
+hammered would take the CPU from those that are served.
+"""
+
+from __future__ import annotations
+
+import http.client
+import math
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from bench.bodies import Body, body_of
+from bench.servers import PATH, ServerFailed
+
+_TIMEOUT_S = 300.0
+_RETRY_S = 1.0  # where a refusal does not say
+
+
+@dataclass(frozen=True)
+class Work:
+    """Which requests, to which port. `first`: the number of the first one; a number names one input for ever."""
+
+    port: int
+    kind: str
+    photos: Path | None
+    first: int
+
+
+@dataclass
+class Load:
+    """Times in seconds on time.monotonic()'s clock."""
+
+    answered: list[tuple[float, float]] = field(default_factory=list)
+    """Start and end of every request that got its embedding, warm-up and drain included."""
+    refused: list[float] = field(default_factory=list)
+    """How long each 429 took."""
+    began: float = 0.0
+    ended: float = 0.0
+    """The window in which is counted; the clients were busy before it and remain so until all it contains is done."""
+    client_cpu_s: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Requests a second: one that lies partly in the window counts by that part."""
+        parts = (
+            max(0.0, min(end, self.ended) - max(start, self.began)) / (end - start) for start, end in self.answered
+        )
+        return sum(parts) / (self.ended - self.began)
+
+    @property
+    def latencies(self) -> list[float]:
+        """Of the requests that started in the window; of all, where it is too short for that."""
+        inside = [end - start for start, end in self.answered if self.began <= start < self.ended]
+        return inside or [end - start for start, end in self.answered]
+
+
+def run_for(work: Work, clients: int, seconds: float, warm_up_s: float) -> Load:
+    """Count for `seconds`, after a warm-up."""
+    return _Clients(work, clients).run(seconds, warm_up_s)
+
+
+def run_until(work: Work, clients: int, requests: int, seconds: float) -> Load:
+    """So many requests, fewer if that takes longer than `seconds`. Only what was answered is of interest."""
+    return _Clients(work, clients, requests).run(seconds, warm_up_s=0)
+
+
+class _Clients:
+    def __init__(self, work: Work, clients: int, requests: float = math.inf) -> None:
+        self._port, self._load, self._end = work.port, Load(), work.first + requests
+        self._body: Body = body_of(work.kind, work.photos)
+        self._numbers = count(work.first)
+        self._counting = clients
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._failure: Exception | None = None
+        self._threads = [threading.Thread(target=self._guarded) for _ in range(clients)]
+
+    def run(self, seconds: float, warm_up_s: float) -> Load:
+        """Raises ServerFailed when an answer is neither 200 nor 429."""
+        self._load.began = time.monotonic() + warm_up_s
+        self._load.ended = self._load.began + seconds
+        before = time.process_time()
+        for thread in self._threads:
+            thread.start()
+        for thread in self._threads:
+            thread.join()
+        self._load.client_cpu_s = time.process_time() - before
+        if self._failure is not None:
+            raise self._failure
+        return self._load
+
+    def _guarded(self) -> None:
+        try:
+            with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_S)) as connection:
+                self._loop(connection)
+        except Exception as error:  # noqa: BLE001 - told by `run`, in the caller's thread
+            self._failure = error
+            self._done.set()
+
+    def _loop(self, connection: http.client.HTTPConnection) -> None:
+        counting = True
+        while not self._done.is_set() and (number := next(self._numbers)) < self._end:
+            started = time.monotonic()
+            if counting and started >= self._load.ended:
+                counting = False
+                self._leave()
+            status, retry_after = self._post(connection, number)
+            ended = time.monotonic()
+            if status == http.client.OK:
+                self._load.answered.append((started, ended))
+            else:
+                self._load.refused.append(ended - started)
+                connection.close()  # the server does not read bodies it refuses, and closes behind its answer
+                self._done.wait(retry_after)
+
+    def _leave(self) -> None:
+        """The last client that has nothing more to count ends the load for all."""
+        with self._lock:
+            self._counting -= 1
+            if not self._counting:
+                self._done.set()
+
+    def _post(self, connection: http.client.HTTPConnection, number: int) -> tuple[int, float]:
+        """Status and, for a refusal, after how many seconds to ask again."""
+        connection.request("POST", PATH, self._body(number), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status not in {http.client.OK, http.client.TOO_MANY_REQUESTS}:
+            raise ServerFailed(f"{answer.status}: {text[:300]!r}")
+        return answer.status, float(answer.getheader("Retry-After", _RETRY_S))

@@ -1,0 +1,60 @@
+"""What is to be measured, and how thoroughly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    clients: int = 8
+    rounds: int = 3
+    seconds: float = 7.0
+    """That each server is counted in a round, after `warm_up_s`."""
+    warm_up_s: float = 1.5
+    levels: tuple[int, ...] = (8, 32, 64, 128, 256)
+    """Clients of the ladder; every level is compared with the first."""
+    level_rounds: int = 2
+    level_seconds: float = 5.0
+    starts: int = 5
+    other_starts: int = 3
+    requests: int = 500
+    """Texts and images in turn before memory is read."""
+    request_seconds: float = 20.0
+    """The other servers get as many of them as they can answer in this time."""
+    idle_s: float = 10.0
+    large_jpegs: int = 5
+    jpeg_repeats: int = 3
+
+
+QUICK = Effort(
+    clients=4,
+    rounds=1,
+    seconds=0.3,
+    warm_up_s=0.1,
+    levels=(4, 128),
+    level_rounds=1,
+    level_seconds=0.3,
+    starts=1,
+    other_starts=1,
+    requests=20,
+    request_seconds=1.0,
+    idle_s=0.2,
+    large_jpegs=1,
+    jpeg_repeats=1,
+)
+"""Everything once: whether it works here. Its figures mean nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    model: Path
+    photos: Path | None = None
+    checkpoint: Path | None = None
+    """What the model was exported from, for the other servers."""
+    pytorch: Path | None = None
+    """Interpreter with torch, transformers, fastapi and uvicorn."""
+    infinity: Path | None = None
+    """Interpreter with infinity-emb."""
+    effort: Effort = Effort()

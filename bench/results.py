@@ -1,0 +1,101 @@
+"""What one run measured: written as JSON, and what `targets.py` judges. Times in milliseconds unless named `_s`."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bench.order import Effort
+from bench.processes import ProcessMemory
+
+OURS, PYTORCH, INFINITY = "siglip-edge", "PyTorch + FastAPI", "infinity"
+TEXT_ONLY, TWO_WORKERS = "siglip-edge, TOWERS=text", "siglip-edge, WORKERS=2"
+KINDS = ("images", "texts")
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """One server under one load, all rounds together."""
+
+    rates: list[float]
+    """Requests a second, a round each."""
+    p50: float
+    p95: float
+    p99: float
+    requests: int
+    """That the percentiles are of."""
+    cpu: float
+    """CPU time a request, of all the server's processes."""
+    client_cpu: float
+    """CPU time a request, of the load generator."""
+    refused: int = 0
+    """How often a client got 429."""
+    refused_p50: float | None = None
+    refused_p99: float | None = None
+
+    @property
+    def rate(self) -> float:
+        return statistics.mean(self.rates)
+
+
+@dataclass(frozen=True)
+class Bare:
+    """Session calls without a server."""
+
+    rates: list[float]
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        return statistics.mean(self.rates)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Of a server with no other server of the model beside it, after `requests`."""
+
+    start_s: float
+    requests: int
+    processes: list[ProcessMemory]
+    """The first is the one that was started, the others are its workers."""
+
+    def total(self, what: str) -> float:
+        return math.fsum(getattr(process, what) for process in self.processes)
+
+
+@dataclass(frozen=True)
+class LargeJpeg:
+    """A photograph of 12 megapixels to a row: medians, and the worst cosine to what decoding it in full gives."""
+
+    size_mb: float
+    wall: float
+    cpu: float
+    full_cpu: float
+    cosine: float
+
+
+@dataclass(kw_only=True)
+class Results:
+    """Keyed by server; `load`, `bare` and `levels` by kind of request first."""
+
+    effort: Effort
+    about: dict[str, object] = field(default_factory=dict)
+    disk_mb: float = 0.0
+    starts_s: dict[str, list[float]] = field(default_factory=dict)
+    memory: dict[str, Footprint] = field(default_factory=dict)
+    idle_cpu: float = 0.0
+    """Share of a core."""
+    agreement: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Kind -> server -> cosine of its vector to ours, for one input."""
+    load: dict[str, dict[str, Throughput]] = field(default_factory=dict)
+    bare: dict[str, Bare] = field(default_factory=dict)
+    levels: dict[str, dict[int, Throughput]] = field(default_factory=dict)
+    """Kind -> clients -> our server."""
+    large_jpeg: LargeJpeg | None = None
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """Nearest rank: one of the values."""
+    return sorted(values)[math.ceil(share / 100 * len(values)) - 1]

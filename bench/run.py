@@ -1,0 +1,105 @@
+"""Everything that `siglip-edge bench` measures, in order, in one run.
+
+Until memory has been read this process imports nothing that a server maps too, and no other process of the run is
+alive: a page counts as private, and in full, only while nobody else maps it.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.alone import Start, idle_cpu, take_footprint, time_starts
+from bench.clients import own_process
+from bench.order import Order
+from bench.results import INFINITY, OURS, PYTORCH, TEXT_ONLY, TWO_WORKERS, Results
+from bench.servers import ServerFailed, console_script, infinity, pytorch, serving
+
+Say = Callable[[str], None]
+
+
+def measure(order: Order, say: Say) -> Results:
+    """Raises ServerFailed."""
+    results = Results(effort=order.effort, about=_about())
+    _prepare(order, say)
+    _take_footprints(order, results, say)
+    _compare(order, results, say)
+    _look_inside(order, results, say)
+    return results
+
+
+def _about() -> dict[str, object]:
+    versions = {name: version(name) for name in ("siglip-edge", "onnxruntime", "numpy", "pillow")}
+    return {"when": time.strftime("%Y-%m-%d %H:%M"), "cpu": _cpu(), "python": platform.python_version(), **versions}
+
+
+def _cpu() -> str:
+    """The kernel's name for it."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _prepare(order: Order, say: Say) -> None:
+    """Like the first start ever, so that none of those measured is it."""
+    say(f"preparing {order.model}")
+    command = [console_script(), "prepare", str(order.model)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ServerFailed(done.stderr)
+
+
+def _take_footprints(order: Order, results: Results, say: Say) -> None:
+    effort, ours = order.effort, _ours(order)
+    say(f"{OURS}: {effort.starts} starts, then memory after {effort.requests} requests")
+    results.starts_s[OURS] = time_starts(ours, effort.starts)
+    results.idle_cpu = idle_cpu(ours, effort)
+    results.memory[OURS] = take_footprint(ours, order)
+    results.memory[TEXT_ONLY] = take_footprint(_ours(order, TOWERS="text"), order, kind="texts")
+    results.memory[TWO_WORKERS] = take_footprint(_ours(order, WORKERS="2"), order)
+    for name, start in _others(order).items():
+        say(f"{name}: start, then memory after what it answers in {effort.request_seconds:.0f} s")
+        more = time_starts(start, effort.other_starts - 1) if name == PYTORCH else []
+        results.memory[name] = take_footprint(start, order, seconds=effort.request_seconds)
+        results.starts_s[name] = [*more, results.memory[name].start_s]
+
+
+def _compare(order: Order, results: Results, say: Say) -> None:
+    from bench.together import climb, compare
+
+    with ExitStack() as stack:
+        starts = {OURS: _ours(order), **_others(order, warm_up=False)}
+        compare(order, {name: stack.enter_context(start()) for name, start in starts.items()}, results, say)
+    with _ours(order)() as server:
+        climb(order, server, results, say)
+
+
+def _look_inside(order: Order, results: Results, say: Say) -> None:
+    from bench import bare
+
+    say("decoding photographs of 12 megapixels")
+    effort = order.effort
+    with own_process() as session:
+        results.about |= session.submit(bare.describe, order.model).result()
+        results.disk_mb = session.submit(bare.disk_mb, order.model).result()
+        decoded = session.submit(bare.large_jpeg, order.model, order.photos, effort.large_jpegs, effort.jpeg_repeats)
+        results.large_jpeg = decoded.result()
+
+
+def _ours(order: Order, **settings: str) -> Start:
+    return partial(serving, order.model, **{"TOWERS": "both", "WORKERS": "1", **settings})
+
+
+def _others(order: Order, *, warm_up: bool = True) -> dict[str, Start]:
+    """`warm_up`: infinity's own, which takes a minute."""
+    others: dict[str, Start] = {}
+    if order.checkpoint and order.pytorch:
+        others[PYTORCH] = partial(pytorch, order.checkpoint, order.pytorch)
+    if order.checkpoint and order.infinity:
+        others[INFINITY] = partial(infinity, order.checkpoint, order.infinity, warm_up=warm_up)
+    return others

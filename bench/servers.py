@@ -1,0 +1,136 @@
+"""Real servers of one model on free loopback ports: ours, and what a user would run otherwise."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from bench.processes import ProcessMemory, cpu_seconds, family, memory
+
+PATH = "/v1/embeddings"
+_FIRST_BODY = b'{"input": "a photo of a cat", "encoding_format": "base64"}'
+_POLL_S = 0.01
+
+
+class ServerFailed(Exception):
+    """A server ended, or answered what it should not; `str(error)` says what."""
+
+
+@dataclass(frozen=True)
+class Server:
+    port: int
+    pid: int
+    start_s: float
+    """Seconds from process start to the first embedding of a text."""
+
+    def embed(self, body: bytes) -> array[float]:
+        """One input's vector. Raises ServerFailed."""
+        status, answer = _post(self.port, body)
+        if status != http.client.OK:
+            raise ServerFailed(f"{status}: {answer[:300]!r}")
+        encoded = json.loads(answer)["data"][0]["embedding"]
+        return array("f", base64.b64decode(encoded))
+
+    def cpu_s(self) -> float:
+        return cpu_seconds(family(self.pid))
+
+    def memory(self) -> list[ProcessMemory]:
+        """Of the process that was started, then of its workers."""
+        return [memory(pid) for pid in family(self.pid)]
+
+
+def console_script() -> str:
+    """The `siglip-edge` of this environment."""
+    return str(Path(sys.executable).with_name("siglip-edge"))
+
+
+@contextmanager
+def serving(model: Path, **settings: str) -> Iterator[Server]:
+    """`siglip-edge serve`, with the settings of this environment and these on top."""
+    with _running([console_script(), "serve"], {"MODEL": str(model.resolve()), **settings}, _free_port()) as server:
+        yield server
+
+
+@contextmanager
+def pytorch(checkpoint: Path, python: Path) -> Iterator[Server]:
+    """bench/baseline.py: PyTorch behind FastAPI, of the same weights."""
+    command = [str(python), str(Path(__file__).with_name("baseline.py"))]
+    with _running(command, {"MODEL": str(checkpoint.resolve())}, _free_port()) as server:
+        yield server
+
+
+@contextmanager
+def infinity(checkpoint: Path, python: Path, *, warm_up: bool = True) -> Iterator[Server]:
+    """infinity-emb as it comes, its own warm-up included; without BetterTransformer, which does not know SigLIP."""
+    port = _free_port()
+    command = [str(python.with_name("infinity_emb")), "v2", "--model-id", str(checkpoint.resolve())]
+    command += ["--engine", "torch", "--device", "cpu", "--no-bettertransformer", "--url-prefix", "/v1"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
+    command += [] if warm_up else ["--no-model-warmup"]
+    with _running(command, {"DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}, port) as server:
+        yield server
+
+
+@contextmanager
+def _running(command: Sequence[str], environment: dict[str, str], port: int) -> Iterator[Server]:
+    """Until the end of the block; what it prints is shown when it fails to start."""
+    with tempfile.TemporaryFile() as log:
+        started = time.monotonic()
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment, "PORT": str(port)}, stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            _wait_for_embedding(process, port, log)
+            yield Server(port, process.pid, time.monotonic() - started)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_for_embedding(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
+    while not _embeds(port):
+        if process.poll() is not None:
+            log.seek(0)
+            said = log.read().decode(errors="replace")[-2000:]
+            raise ServerFailed(f"{process.args!r} ended with status {process.returncode}:\n{said}")
+        time.sleep(_POLL_S)
+
+
+def _embeds(port: int) -> bool:
+    """Whether it answers with an embedding; False while nobody listens or the model is loading."""
+    try:
+        status, answer = _post(port, _FIRST_BODY)
+    except (OSError, http.client.HTTPException):
+        return False
+    if status not in {http.client.OK, http.client.SERVICE_UNAVAILABLE}:
+        raise ServerFailed(f"{status}: {answer[:300]!r}")
+    return status == http.client.OK
+
+
+def _post(port: int, body: bytes) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    try:
+        connection.request("POST", PATH, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

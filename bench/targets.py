@@ -1,0 +1,168 @@
+"""The table of one run: what was measured, beside what it should be. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from bench.results import KINDS, OURS, PYTORCH, TEXT_ONLY, TWO_WORKERS, Footprint, Results
+
+T = TypeVar("T")
+
+TIMES_PYTORCH = {"images": 2.5, "texts": 3.5}
+OF_BARE = 0.95
+TAIL = 1.5
+LOSS = 0.05
+AT_ONCE_MS = 100
+"""What "at once" means for the slowest per cent of refusals, on cores that have more than enough to do."""
+RESIDENT_MB, PRIVATE_MB, TEXT_ONLY_MB, WORKER_MB, DISK_MB = 300, 140, 160, 70, 420
+START_S = 1.0
+IDLE = 0.005
+JPEG_MS, JPEG_COSINE = 45, 0.999
+
+WHAT = {"images": "images/s, JPEG photographs", "texts": "texts/s, none cached"}
+
+
+@dataclass(frozen=True)
+class Row:
+    figure: str
+    ours: str
+    target: str = ""
+    met: bool | None = None
+    """None: there is no target, or nothing to compare with."""
+    others: dict[str, str] = field(default_factory=dict)
+    """By server."""
+
+
+def rows(results: Results) -> list[Row]:
+    """Every target of the project, and what helps to read them."""
+    return [
+        *(row for kind in KINDS for row in _load(results, kind)),
+        *(row for kind in KINDS for row in _ladder(results, kind)),
+        *_memory(results),
+        *_rest(results),
+    ]
+
+
+def _load(results: Results, kind: str) -> list[Row]:
+    load, bare = results.load[kind], results.bare[kind]
+    ours = load[OURS]
+    ratios = {name: ours.rate / one.rate for name, one in load.items()}
+    of_bare, tail = ours.rate / bare.rate, ours.p99 / ours.p50
+    return [
+        Row(
+            f"{WHAT[kind]}, {results.effort.clients} clients",
+            f"{ours.rate:.1f}",
+            f"≥ {TIMES_PYTORCH[kind]} × PyTorch's",
+            ratios[PYTORCH] >= TIMES_PYTORCH[kind] if PYTORCH in ratios else None,
+            _others(load, lambda one: f"{one.rate:.2f} (ours: {ours.rate / one.rate:.1f} ×)"),
+        ),
+        _same(load, f"{kind}: p50 / p95 / p99, ms", lambda one: f"{one.p50:.0f} / {one.p95:.0f} / {one.p99:.0f}"),
+        Row(
+            f"{kind}: p99 ÷ p50",
+            f"{tail:.2f}",
+            f"≤ {TAIL}",
+            tail <= TAIL,
+            _others(load, lambda one: f"{one.p99 / one.p50:.2f}"),
+        ),
+        _same(load, f"{kind}: CPU a request, ms", lambda one: f"{one.cpu:.1f}"),
+        Row(
+            f"{kind}: server ÷ bare session calls",
+            f"{of_bare:.3f} ({bare.rate:.1f}/s and {bare.cpu:.1f} CPU ms a row without server; clients' own "
+            f"{ours.client_cpu:.1f})",
+            f"≥ {OF_BARE}",
+            of_bare >= OF_BARE,
+        ),
+        _same(results.agreement[kind], f"{kind}: cosine to our vector of the same input", lambda one: f"{one:.4f}"),
+    ]
+
+
+def _ladder(results: Results, kind: str) -> list[Row]:
+    levels = results.levels[kind]
+    first, *more = levels.values()
+    kept = min(one.rate for one in more) / first.rate
+    refusing = [one for one in levels.values() if one.refused_p99 is not None]
+    slowest = max((one.refused_p99 or 0.0 for one in refusing), default=0.0)
+    return [
+        Row(
+            f"{kind}/s with {' / '.join(map(str, levels))} clients",
+            " / ".join(f"{one.rate:.1f}" for one in levels.values()),
+            f"falls by < {LOSS:.0%}",
+            kept > 1 - LOSS,
+        ),
+        Row(
+            f"{kind}: 429 to the rest after, ms p50 / p99",
+            " and ".join(f"{one.refused_p50:.0f} / {one.refused_p99:.0f} ({one.refused} times)" for one in refusing)
+            or "none",
+            "at once",
+            slowest <= AT_ONCE_MS if refusing else None,
+        ),
+    ]
+
+
+def _memory(results: Results) -> list[Row]:
+    both = {name: one for name, one in results.memory.items() if name not in {TEXT_ONLY, TWO_WORKERS}}
+    ours, text = results.memory[OURS], results.memory[TEXT_ONLY].total("pss")
+    workers = [process.private for process in results.memory[TWO_WORKERS].processes[1:]]
+
+    def sums(what: str) -> Callable[[Footprint], str]:
+        return lambda one: f"{one.total(what):.0f}"
+
+    def bounded(figure: str, what: str, limit: int) -> Row:
+        total = ours.total(what)
+        return Row(figure, f"{total:.0f}", f"≤ {limit}", total <= limit, _others(both, sums(what)))
+
+    return [
+        bounded(f"memory after {ours.requests} requests, MB: Pss, all processes", "pss", RESIDENT_MB),
+        bounded("… private, all processes", "private", PRIVATE_MB),
+        _same(both, "… private that is files', until another worker maps them", sums("private_clean")),
+        _same(both, "… anonymous", sums("anonymous")),
+        _same(both, "… Rss of each process", lambda one: " + ".join(f"{p.resident:.0f}" for p in one.processes)),
+        Row("… text only: Pss, all processes", f"{text:.0f}", f"≤ {TEXT_ONLY_MB}", text <= TEXT_ONLY_MB),
+        Row(
+            "… private, each of 2 workers",
+            " and ".join(f"{one:.0f}" for one in workers),
+            f"≤ {WORKER_MB}",
+            max(workers) <= WORKER_MB,
+        ),
+    ]
+
+
+def _rest(results: Results) -> list[Row]:
+    starts = {name: statistics.median(seconds) for name, seconds in results.starts_s.items()}
+    jpeg = results.large_jpeg
+    assert jpeg is not None
+    return [
+        Row(
+            "start to first embedding, s",
+            f"{starts[OURS]:.2f}",
+            f"≤ {START_S}",
+            starts[OURS] <= START_S,
+            _others(starts, lambda one: f"{one:.1f}"),
+        ),
+        Row("idle, % of a core", f"{100 * results.idle_cpu:.2f}", f"≤ {IDLE:.1%}", results.idle_cpu <= IDLE),
+        Row("model directory, MB", f"{results.disk_mb:.0f}", f"≤ {DISK_MB}", results.disk_mb <= DISK_MB),
+        Row(
+            f"12-megapixel JPEG ({jpeg.size_mb:.1f} MB) to a row, ms",
+            f"{jpeg.wall:.0f} (CPU {jpeg.cpu:.0f}; decoded in full {jpeg.full_cpu:.0f})",
+            f"≤ {JPEG_MS}",
+            jpeg.wall <= JPEG_MS,
+        ),
+        Row(
+            "… worst cosine to decoding it in full",
+            f"{jpeg.cosine:.5f}",
+            f"≥ {JPEG_COSINE}",
+            jpeg.cosine >= JPEG_COSINE,
+        ),
+    ]
+
+
+def _same(measured: Mapping[str, T], figure: str, show: Callable[[T], str]) -> Row:
+    """A figure of every server that has no target."""
+    return Row(figure, show(measured[OURS]), others=_others(measured, show))
+
+
+def _others(measured: Mapping[str, T], show: Callable[[T], str]) -> dict[str, str]:
+    return {name: show(one) for name, one in measured.items() if name != OURS}

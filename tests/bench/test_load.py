@@ -1,0 +1,110 @@
+"""The load generator: what it sends, what it counts, and what it does when it is refused."""
+
+import base64
+import http.server
+import io
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+
+from bench.bodies import body_of
+from bench.load import Load, Work, run_for, run_until
+from bench.servers import ServerFailed
+
+
+class FakeServer:
+    """Answers with the statuses it is given, one after the other and round again, and keeps every body."""
+
+    def __init__(self, *statuses: int) -> None:
+        bodies: list[bytes] = []
+        given = itertools.cycle(statuses)
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(next(given))
+                self.send_header("Content-Length", "2")
+                self.send_header("Retry-After", "0")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *args: object) -> None:
+                """Nothing on the test's terminal."""
+
+        self.bodies = bodies
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.http.serve_forever)
+        self.thread.start()
+
+    def work(self, kind: str = "texts") -> Work:
+        return Work(self.http.server_address[1], kind, None, first=100)
+
+    def stop(self) -> None:
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+
+@pytest.fixture
+def answering() -> Iterator:
+    """`answering(200, 429)` -> a FakeServer, stopped at the end."""
+    servers: list[FakeServer] = []
+
+    def start(*statuses: int) -> FakeServer:
+        servers.append(FakeServer(*statuses))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def test_no_input_is_sent_twice(answering):
+    """Texts and images alike: nothing can be answered from a cache, or computed once for two."""
+    server = answering(200)
+    load = run_until(server.work("mixed"), clients=4, requests=40, seconds=60)
+    inputs = {json.loads(body)["input"] for body in server.bodies}
+    assert len(load.answered) == len(server.bodies) == len(inputs) == 40
+
+
+def test_a_request_counts_by_its_part_inside_the_window():
+    """One inside, one half inside, one outside: 1.5 requests in two seconds."""
+    load = Load(answered=[(10.2, 10.7), (11.5, 12.5), (12.0, 13.0)], began=10.0, ended=12.0)
+    assert load.rate == pytest.approx(1.5 / 2)
+    assert load.latencies == pytest.approx([0.5, 1.0])
+
+
+def test_the_load_lasts_until_everything_counted_is_answered(answering):
+    """A client that has nothing more to count keeps the others company."""
+    load = run_for(answering(200).work(), clients=3, seconds=0.2, warm_up_s=0.05)
+    assert max(end for _, end in load.answered) >= load.ended
+    assert min(start for start, _ in load.answered) < load.began
+    assert 0 < len(load.latencies) < len(load.answered)
+
+
+def test_a_refusal_is_no_answer(answering):
+    """429s are counted apart, and the client asks again."""
+    load = run_for(answering(200, 429).work(), clients=1, seconds=0.1, warm_up_s=0)
+    assert len(load.refused) > 0 < len(load.answered)
+    assert abs(len(load.refused) - len(load.answered)) <= 1
+
+
+def test_any_other_answer_ends_the_run(answering):
+    """A figure made of errors would be a fast one."""
+    with pytest.raises(ServerFailed, match="500"):
+        run_for(answering(200, 500).work(), clients=2, seconds=60, warm_up_s=0)
+
+
+def test_made_up_pictures_are_jpegs(answering):
+    body = json.loads(body_of("images", None)(12_345))
+    kind, _, encoded = body["input"].partition(";base64,")
+    assert kind == "data:image/jpeg"
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as image:
+        image.load()
+        assert (image.format, image.size) == ("JPEG", (640, 480))

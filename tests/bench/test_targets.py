@@ -1,0 +1,112 @@
+"""The table: every target of the project, judged."""
+
+from dataclasses import replace
+
+import pytest
+
+from bench.order import Effort
+from bench.processes import ProcessMemory
+from bench.report import as_markdown, as_text
+from bench.results import (
+    INFINITY,
+    KINDS,
+    OURS,
+    PYTORCH,
+    TEXT_ONLY,
+    TWO_WORKERS,
+    Bare,
+    Footprint,
+    LargeJpeg,
+    Results,
+    Throughput,
+)
+from bench.targets import rows
+
+PARENT = ProcessMemory(30, 15, 20, 1, 9, 8)
+WORKER = ProcessMemory(200, 190, 20, 90, 60, 55)
+
+
+def served(rate: float, **figures) -> Throughput:
+    return replace(Throughput([rate], p50=100, p95=120, p99=140, requests=99, cpu=50, client_cpu=1), **figures)
+
+
+def perfect() -> Results:
+    """A run that meets every target."""
+    alone = Footprint(1.0, 500, [PARENT, WORKER])
+    return Results(
+        effort=Effort(),
+        about={"model": "m", "plan": "int8", "cpu": "c", "machine": "2 cores", "onnxruntime": "1"},
+        disk_mb=400,
+        starts_s={OURS: [0.8, 0.9, 3.0], PYTORCH: [6.0], INFINITY: [60.0]},
+        memory={
+            OURS: Footprint(0.9, 500, [PARENT, replace(WORKER, private_clean=60)]),
+            TEXT_ONLY: Footprint(0.9, 500, [PARENT, replace(WORKER, pss=100)]),
+            TWO_WORKERS: Footprint(0.9, 500, [PARENT, *[replace(WORKER, private_clean=1)] * 2]),
+            PYTORCH: alone,
+            INFINITY: alone,
+        },
+        idle_cpu=0.001,
+        agreement={kind: {OURS: 1.0, PYTORCH: 0.999, INFINITY: 0.2} for kind in KINDS},
+        load={kind: {OURS: served(20), PYTORCH: served(5), INFINITY: served(1)} for kind in KINDS},
+        bare={kind: Bare([20.5], 48) for kind in KINDS},
+        levels={
+            kind: {8: served(20), 256: served(19.5, refused=7, refused_p50=2.0, refused_p99=9.0)} for kind in KINDS
+        },
+        large_jpeg=LargeJpeg(4.0, 33, 32, 230, 0.9995),
+    )
+
+
+def verdicts(results: Results) -> dict[str, bool | None]:
+    return {row.figure: row.met for row in rows(results) if row.target}
+
+
+def test_a_perfect_run_meets_every_target():
+    """Twelve targets: those of a kind of input count twice."""
+    found = verdicts(perfect())
+    assert set(found.values()) == {True}
+    assert len(found) == 2 * 5 + 9
+
+
+@pytest.mark.parametrize(
+    ("figure", "worse"),
+    [
+        ("images/s, JPEG photographs, 8 clients", lambda run: run.load["images"].update({PYTORCH: served(8.1)})),
+        ("texts/s, none cached, 8 clients", lambda run: run.load["texts"].update({PYTORCH: served(5.8)})),
+        ("texts: p99 ÷ p50", lambda run: run.load["texts"].update({OURS: served(20, p99=151)})),
+        ("images: server ÷ bare session calls", lambda run: run.bare.update(images=Bare([22], 48))),
+        ("images/s with 8 / 256 clients", lambda run: run.levels["images"].update({256: served(18.9)})),
+        (
+            "texts: 429 to the rest after, ms p50 / p99",
+            lambda run: run.levels["texts"].update({256: served(20, refused=1, refused_p50=1.0, refused_p99=900.0)}),
+        ),
+        (
+            "… private, each of 2 workers",
+            lambda run: run.memory.update({TWO_WORKERS: Footprint(1, 500, [PARENT, PARENT, WORKER])}),
+        ),
+        ("start to first embedding, s", lambda run: run.starts_s.update({OURS: [0.9, 1.1, 1.2]})),
+    ],
+)
+def test_what_is_worse_is_missed_by_name(figure, worse):
+    """Only that row changes its verdict."""
+    run = perfect()
+    worse(run)
+    assert [name for name, met in verdicts(run).items() if met is False] == [figure]
+
+
+def test_without_another_server_there_is_no_ratio():
+    """The row is there with our own figure; it is neither met nor missed, and no empty column is printed."""
+    run = perfect()
+    for found in (*run.load.values(), *run.agreement.values(), run.memory, run.starts_s):
+        for name in (PYTORCH, INFINITY):
+            found.pop(name)
+    judged = verdicts(run)
+    assert judged["images/s, JPEG photographs, 8 clients"] is None
+    assert len(judged) == len(verdicts(perfect()))
+    assert PYTORCH not in as_text(run)
+
+
+def test_markdown_has_every_server_and_every_row():
+    lines = as_markdown(perfect()).splitlines()
+    assert lines[2] == f"|  | {OURS} | target |  | {PYTORCH} | {INFINITY} |"
+    assert len([line for line in lines if line.startswith("|")]) == len(rows(perfect())) + 2
+    assert {line.count("|") for line in lines[2:]} == {7}
