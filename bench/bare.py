@@ -17,8 +17,8 @@ from runtime.cpu import read_cpu_budget
 from runtime.loading import load_first_right
 from runtime.manifest import Manifest, Tower
 from runtime.model import Row, SiglipModel
-from runtime.providers import plans
 from runtime.session import available_providers
+from runtime.tuning import tuned_plans
 from server import images
 from server.capacity import rows_per_batch, served_towers, wishes
 from server.images import ImageLimits
@@ -111,8 +111,9 @@ def _settings(directory: Path) -> Settings:
 def _opened(directory: Path) -> SiglipModel:
     """As a worker of the server would load it, from the same cache."""
     settings, cpu, manifest = _settings(directory), read_cpu_budget(), Manifest.load(directory)
-    candidates = plans(available_providers(), cpu, manifest, wishes(settings, cpu))
-    return load_first_right(directory, candidates, towers=served_towers(settings), cache=settings.model_cache)
+    cache, towers, wished = settings.model_cache, served_towers(settings), wishes(settings, cpu)
+    candidates = tuned_plans(cache, available_providers(), cpu, manifest, wished, towers=towers)
+    return load_first_right(directory, candidates, towers=towers, cache=cache)
 
 
 @cache
