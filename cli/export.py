@@ -30,6 +30,13 @@ from runtime.manifest import Precision
     type=click.Path(path_type=Path),
     help="UTF-8 file, a text a line.  [default: calibration/texts.txt beside a local SOURCE, else a shipped set]",
 )
+@click.option(
+    "--ranges",
+    type=click.Choice(["searched", "min-max"]),
+    default="searched",
+    show_default=True,
+    help="How INT8 takes its ranges. min-max: without the search, to see what it is worth.",
+)
 @click.option("--zero-shot-template", default="This is a photo of {}.", show_default=True, help="For /v1/classify.")
 @click.option("--report/--no-report", default=True, help="Measure the result into report.html and report.json.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model directory, once the new one is whole.")
@@ -40,6 +47,7 @@ def command(  # noqa: PLR0917 - click passes by name
     precision: str,
     calibration_images: Path | None,
     calibration_texts: Path | None,
+    ranges: str,
     zero_shot_template: str,
     report: bool,
     overwrite: bool,
@@ -56,6 +64,7 @@ def command(  # noqa: PLR0917 - click passes by name
         precisions=_precisions(precision),
         calibration_images=calibration_images,
         calibration_texts=calibration_texts,
+        ranges=ranges,
         zero_shot_template=zero_shot_template,
         report=report,
         overwrite=overwrite,

@@ -16,8 +16,8 @@ from exporter.calibration import Progress, Row, observe
 from exporter.checkpoint import Checkpoint
 from exporter.half import to_half
 from exporter.ledger import Ledger
-from exporter.quantize import linear_nodes
-from exporter.search import search
+from exporter.quantize import linear_nodes, product_nodes
+from exporter.search import min_max, search
 from exporter.trial import Trial, serving_plan
 from runtime.manifest import Artifact, Precision, Tower, VocabularySpec, record_file
 from runtime.scoring import l2_normalize
@@ -28,6 +28,8 @@ Floats = NDArray[np.float32]
 VOCABULARY_DTYPE = {Precision.FP32: "float32", Precision.FP16: "float16", Precision.INT8: "int8"}
 HELD_BACK = 4
 """Every fourth calibration row is held back: fidelity is measured on rows that no range was taken from."""
+SEARCHED, MIN_MAX = "searched", "min-max"
+"""How INT8 takes its ranges: by the search, or by what most quantizers do, to see the difference."""
 _TRACE_ROWS = 16
 _SEARCH_ROWS = 8
 """Of those that calibrate, on which variants are compared; a tower's rows lose within a third of each other."""
@@ -44,6 +46,7 @@ class TowerExport:
     directory: Path
     ledger: Ledger
     progress: Progress
+    ranges: str = SEARCHED
 
     @property
     def calibrating(self) -> Sequence[int]:
@@ -132,7 +135,8 @@ def _converted(
 
 def _searched(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> tuple[onnx.ModelProto, dict[str, Any]]:
     shown = work.progress([work.calibration[index] for index in work.calibrating], f"{work.tower}: calibrate")
-    tensors = sorted({node.input[0] for node in linear_nodes(model.graph)})
+    linear = (node.input[0] for node in linear_nodes(model.graph))
+    tensors = sorted({*linear, *(tensor for node in product_nodes(model.graph) for tensor in node.input)})
     inputs = _inputs(shown, work.exact_vocabulary)
     seen = observe(model, tensors, inputs, len(work.calibrating), work.directory)
     compared = work.calibrating[:: -(-len(work.calibrating) // _SEARCH_ROWS)]
@@ -144,7 +148,14 @@ def _searched(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> t
         rows=list(_inputs([work.calibration[index] for index in compared], work.exact_vocabulary)),
         reference=l2_normalize(reference[compared]),
     )
-    found = search(model, trial, seen, work.ledger, lambda items, what: work.progress(items, f"{work.tower}: {what}"))
+
+    def progress(items: Iterable[Any], what: str) -> Iterable[Any]:
+        return work.progress(items, f"{work.tower}: {what}")
+
+    if work.ranges == SEARCHED:
+        found = search(model, trial, seen, work.ledger, progress)
+    else:
+        found = min_max(model, trial, seen, progress)
     quantized = graphs.whole(found.model, work.directory)
     weights.unlink(missing_ok=True)  # a small tower has no large weights
     return quantized, found.details

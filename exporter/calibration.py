@@ -76,18 +76,25 @@ def text_rows(file: Path, tokenize: Callable[[str], list[int]], spec: TextSpec) 
 
 
 class Observation:
-    """One activation over the calibration rows: every channel's extremes, and a sample of positions."""
+    """One activation over the calibration rows: every channel's extremes, their means, and a sample of positions."""
 
     def __init__(self, positions: int) -> None:
         self._positions = positions  # of every row that is added
         self._sample: list[Floats] = []
         self._rng = np.random.default_rng(0)
-        self.low, self.high = np.float32(np.inf), np.float32(-np.inf)  # (k,) once a row was added
+        self._rows = 0
+        # Scalars until a row is added, then (k,).
+        self.low, self.high = np.asarray(np.inf, np.float32), np.asarray(-np.inf, np.float32)
+        self.mean_low = self.mean_high = np.asarray(0, np.float32)  # of every row's extremes
 
     def add(self, values: Floats) -> None:
         """(..., k): k channels."""
         flat = values.reshape(-1, values.shape[-1])
-        self.low, self.high = np.minimum(self.low, flat.min(axis=0)), np.maximum(self.high, flat.max(axis=0))
+        low, high = flat.min(axis=0), flat.max(axis=0)
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        self._rows += 1
+        self.mean_low = self.mean_low + (low - self.mean_low) / self._rows
+        self.mean_high = self.mean_high + (high - self.mean_high) / self._rows
         chosen = self._rng.permutation(len(flat))[: self._positions]
         self._sample.append(flat[chosen])
 

@@ -21,7 +21,7 @@ from onnxruntime import __version__ as ORT_VERSION  # noqa: N812 - its wheel has
 from PIL import Image
 
 from exporter import golden
-from exporter.artifacts import HELD_BACK, TowerExport, TowerResult, export_tower
+from exporter.artifacts import HELD_BACK, SEARCHED, TowerExport, TowerResult, export_tower
 from exporter.calibration import Progress, Row, image_files, image_rows, text_rows
 from exporter.checkpoint import Checkpoint, load_checkpoint
 from exporter.errors import ExportError
@@ -66,6 +66,7 @@ class Order:
     output: Path
     name: str | None = None
     precisions: Collection[Precision] = (Precision.INT8, Precision.FP16)
+    ranges: str = SEARCHED
     calibration_images: Path | None = None
     calibration_texts: Path | None = None
     zero_shot_template: str = DEFAULT_TEMPLATE
@@ -101,6 +102,7 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
                     directory=directory,
                     ledger=ledger,
                     progress=progress,
+                    ranges=order.ranges,
                 ),
                 order.precisions,
             )

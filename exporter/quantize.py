@@ -1,21 +1,23 @@
-"""FP32 graph -> static INT8 in QDQ form. Linear layers only; everything else stays in float.
+"""FP32 graph -> static INT8 in QDQ form. Linear layers; everything else stays in float.
 
-Why so (DESIGN.md §2, measured): products of two activations lose more than they gain and trip an onnxruntime fusion
-in attention pooling; Softmax and LayerNorm in float cost 2 % of the time. Static, because a dynamic scale spans the
-whole batch, so that neighbours would change an answer.
+Why so, measured: products of two activations lose more than they gain (every export measures it, `exporter.variants`),
+and in attention pooling as transformers has it they trip an onnxruntime fusion; Softmax and LayerNorm in float cost 6 %
+of the time (`bench.operators`). Static, because a dynamic scale spans the whole batch, so that neighbours would change
+an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from exporter.ranges import affine
-from exporter.recipes import Recipe
+from exporter.formats import U8U8, Format
+from exporter.ranges import Range, affine
+from exporter.recipes import Product, Recipe, Recipes
 from exporter.smoothing import divide
 
 SMALLEST = 4096
@@ -33,40 +35,58 @@ def linear_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     ]
 
 
-def quantize(model: onnx.ModelProto, recipes: Mapping[str, Recipe]) -> onnx.ModelProto:
-    """A copy in QDQ form: the linear nodes that `recipes` names are computed in INT8, all others as they were.
+def product_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Products of two activations: attention's queries by keys, and probabilities by values."""
+    constants = {tensor.name for tensor in graph.initializer}
+    return [node for node in graph.node if node.op_type == "MatMul" and not constants.intersection(node.input)]
+
+
+def quantize(model: onnx.ModelProto, recipes: Recipes) -> onnx.ModelProto:
+    """A copy in QDQ form: the nodes that `recipes` names are computed in INT8, all others as they were.
 
     The weights of `model` are not read, so they may be anywhere (`graphs.bare`).
     """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
     graph, nodes = quantized.graph, list(quantized.graph.node)
-    for node in linear_nodes(graph):
-        if node.name in recipes:
+    for node in list(nodes):
+        if recipe := recipes.get(node.name):
             at = nodes.index(node)
-            nodes[at:at] = _in_codes(graph, node, recipes[node.name])
+            nodes[at:at] = _in_codes(graph, node, recipe)
     _replace_nodes(graph, nodes)
     drop_unused(graph)
     return quantized
 
 
-def _in_codes(graph: onnx.GraphProto, node: onnx.NodeProto, recipe: Recipe) -> list[onnx.NodeProto]:
-    """Give `node` inputs that went through uint8 and int8. -> the nodes that make them."""
+def _in_codes(graph: onnx.GraphProto, node: onnx.NodeProto, recipe: Recipe | Product) -> list[onnx.NodeProto]:
+    """Give `node` inputs that went through codes. -> the nodes that make them."""
+    if isinstance(recipe, Product):
+        names = [f"{node.name}/{side}" for side in ("left", "right")]
+        left, right = (_activation(graph, *of, U8U8) for of in zip(names, node.input, recipe.spans, strict=True))
+        node.input[:] = [f"{name}_dq" for name in names]
+        return [*left, *right]
     activation, before = divide(graph, node, recipe.smoothing) if recipe.smoothing is not None else (node.input[0], [])
-    scale, zero = affine(recipe.span)
-    own = f"{node.name}/activation"
-    parameters = _constants(graph, own, np.asarray(scale), np.asarray(zero))
-    codes = f"{node.name}/weight_codes"
-    graph.initializer.append(numpy_helper.from_array(recipe.weight, codes))
-    weight = _constants(graph, f"{node.name}/weight", recipe.scale, np.zeros(len(recipe.scale), np.int8))
+    own, codes = f"{node.name}/activation", f"{node.name}/weight_codes"
+    graph.initializer.append(numpy_helper.from_array(recipe.format.weight_codes(recipe.weight), codes))
+    zeros = recipe.format.weight_zeros(len(recipe.scale))
+    weight = _constants(graph, f"{node.name}/weight", recipe.scale, zeros)
     node.input[:] = [f"{own}_dq", f"{node.name}/weight_dq"]
     return [
         *before,
-        helper.make_node("QuantizeLinear", [activation, *parameters], [f"{own}_codes"], f"{own}/Quantize"),
-        helper.make_node("DequantizeLinear", [f"{own}_codes", *parameters], [f"{own}_dq"], f"{own}/Dequantize"),
+        *_activation(graph, own, activation, recipe.span, recipe.format),
         helper.make_node(
             "DequantizeLinear", [codes, *weight], [f"{node.name}/weight_dq"], f"{node.name}/weight/Dequantize", axis=1
         ),
+    ]
+
+
+def _activation(graph: onnx.GraphProto, own: str, tensor: str, span: Range, form: Format) -> list[onnx.NodeProto]:
+    """The nodes that take `tensor` to codes and back, as `<own>_dq`."""
+    scale, zero = affine(span)
+    parameters = _constants(graph, own, np.asarray(scale), form.activation_zero(zero))
+    return [
+        helper.make_node("QuantizeLinear", [tensor, *parameters], [f"{own}_codes"], f"{own}/Quantize"),
+        helper.make_node("DequantizeLinear", [f"{own}_codes", *parameters], [f"{own}_dq"], f"{own}/Dequantize"),
     ]
 
 

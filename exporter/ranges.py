@@ -29,12 +29,15 @@ class Histogram:
     low: float
     high: float
     counts: NDArray[np.int64]
+    usual: Range
+    """Means of every row's extremes; [low, high] where rows are not known."""
 
     @classmethod
-    def of(cls, values: NDArray[np.float32], low: float, high: float) -> Histogram:
+    def of(cls, values: NDArray[np.float32], low: float, high: float, usual: Range | None = None) -> Histogram:
         """`low` and `high` are the extremes of everything seen, of which `values` may be a sample."""
         low, high = min(low, 0.0), max(high, 0.0, min(low, 0.0) + 1e-12)
-        return cls(low, high, np.histogram(values, _BINS, (low, high))[0])
+        usual = (min(usual[0], 0.0), max(usual[1], 0.0)) if usual else (low, high)
+        return cls(low, high, np.histogram(values, _BINS, (low, high))[0], usual)
 
     @property
     def centres(self) -> NDArray[np.float64]:
@@ -59,6 +62,11 @@ def rounded(values: NDArray[np.float32], span: Range) -> NDArray[np.float32]:
 def min_max(histogram: Histogram) -> Range:
     """Everything seen; nothing is clipped."""
     return histogram.low, histogram.high
+
+
+def moving_average(histogram: Histogram) -> Range:
+    """Every channel's extremes averaged over the rows: what a rare row adds is clipped."""
+    return histogram.usual
 
 
 def percentile(histogram: Histogram, kept: float = 0.9999) -> Range:
@@ -127,6 +135,7 @@ def _shares(end: float) -> Iterator[float]:
 
 METHODS: dict[str, Callable[[Histogram], Range]] = {
     "min-max": min_max,
+    "moving-average": moving_average,
     "percentile": percentile,
     "least-square": least_square,
     "entropy": entropy,

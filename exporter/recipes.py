@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from exporter import ranges
 from exporter.calibration import Observation
+from exporter.formats import CANONICAL, Format
 from exporter.ranges import Histogram, Range
 from exporter.smoothing import smoothing
 
@@ -40,6 +41,23 @@ class Recipe:
     error: float
     """Squared error of the output over its square, on the calibration sample."""
     method: str
+    format: Format = CANONICAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """One product of two activations in INT8, both uint8: right on every CPU."""
+
+    spans: tuple[Range, Range]
+
+
+Recipes = Mapping[str, Recipe | Product]
+"""By the name of the node."""
+
+
+def product(left: Observation, right: Observation) -> Product:
+    """Ranges of least squared error. The extremes are all there is to clip: no weights."""
+    return Product(spans=(ranges.least_square(_histogram(left)), ranges.least_square(_histogram(right))))
 
 
 def plain(seen: Observation, weight: Floats) -> Recipe:
@@ -59,7 +77,7 @@ def _recipes(seen: Observation, weight: Floats, divisors: Floats | None) -> Iter
     divide = divisors if divisors is not None else np.float32(1)
     codes, scale = quantize_weight(weight * np.reshape(divide, (-1, 1)))
     sample, exact, approximate = seen.sample / divide, seen.sample @ weight, codes * scale
-    histogram = Histogram.of(sample, float((seen.low / divide).min()), float((seen.high / divide).max()))
+    histogram = _histogram(seen, divide)
     for name, method in ranges.METHODS.items():
         span = method(histogram)
         off = ranges.rounded(sample, span) @ approximate - exact
@@ -74,9 +92,28 @@ def _recipes(seen: Observation, weight: Floats, divisors: Floats | None) -> Iter
         )
 
 
-def quantize_weight(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """(k, n) -> int8 codes (k, n) and scales (n,), one an output channel, such that PAIR_LIMIT holds."""
-    even = np.pad(weight, ((0, len(weight) % 2), (0, 0))).reshape(-1, 2, weight.shape[1])
-    sums = np.maximum(np.maximum(even, 0).sum(axis=1), np.maximum(-even, 0).sum(axis=1))
-    scale = np.maximum(sums.max(axis=0) / PAIR_LIMIT, np.finfo(np.float32).tiny).astype(np.float32)
+def in_format(recipe: Recipe, weight: Floats, wanted: Format) -> Recipe:
+    """The same ranges and smoothing, the float `weight` (k, n) in another format."""
+    divide = recipe.smoothing if recipe.smoothing is not None else np.float32(1)
+    codes, scale = quantize_weight(weight * np.reshape(divide, (-1, 1)), limited=wanted.limited)
+    return replace(recipe, weight=codes, scale=scale, format=wanted)
+
+
+def quantize_weight(weight: Floats, *, limited: bool = True) -> tuple[NDArray[np.int8], Floats]:
+    """(k, n) -> int8 codes (k, n) and scales (n,), one an output channel; `limited`: such that PAIR_LIMIT holds."""
+    reach = _pair_sums(weight) if limited else np.abs(weight)
+    scale = np.maximum(reach.max(axis=0) / PAIR_LIMIT, np.finfo(np.float32).tiny).astype(np.float32)
     return np.clip(np.rint(weight / scale), -PAIR_LIMIT, PAIR_LIMIT).astype(np.int8), scale
+
+
+def _pair_sums(weight: Floats) -> Floats:
+    """(k, n) -> (k / 2, n): the larger of what two neighbours' positive and negative parts sum to."""
+    even = np.pad(weight, ((0, len(weight) % 2), (0, 0))).reshape(-1, 2, weight.shape[1])
+    return np.asarray(np.maximum(np.maximum(even, 0).sum(axis=1), np.maximum(-even, 0).sum(axis=1)))
+
+
+def _histogram(seen: Observation, divide: Floats | np.float32 = np.float32(1)) -> Histogram:  # noqa: B008 - a constant
+    def reach(low: Floats, high: Floats) -> Range:
+        return float((low / divide).min()), float((high / divide).max())
+
+    return Histogram.of(seen.sample / divide, *reach(seen.low, seen.high), reach(seen.mean_low, seen.mean_high))

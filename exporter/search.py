@@ -2,27 +2,32 @@
 
 First every layer gets the recipe with the least error in its own output (`recipes`); then each is put into INT8 alone
 and the whole tower is run, which gives its cost in fidelity and its gain in time; then, if all of them together lose
-more than the budget, those that cost most for what they gain go back to float, as few as will do.
+more than the budget, those that cost most for what they gain go back to float, as few as will do. Last, what is left
+is compared whole in other number formats, and with attention's products in INT8 too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from exporter import recipes as recipe_of
+from exporter import variants
 from exporter.calibration import Observation, Progress
 from exporter.ledger import Ledger
 from exporter.quantize import linear_nodes, quantize
 from exporter.recipes import Recipe
 from exporter.trial import Trial
+from exporter.variants import Variant
 
-Recipes = Mapping[str, Recipe]
+Floats = NDArray[np.float32]
 
 BUDGET = 0.002
 """Loss (1 - mean cosine) that INT8 may cost a tower: of two neighbours in ten thousand, hardly any change places."""
@@ -59,16 +64,32 @@ def search(
     model: onnx.ModelProto, trial: Trial, seen: Mapping[str, Observation], ledger: Ledger, progress: Progress
 ) -> Found:
     """Quantize `trial.model`. `model`: the same with its weights; `seen`: every linear node's input activation."""
-    plain, best = _recipes(model, seen, progress)
+    plain = _recipes(model, seen, recipe_of.plain, progress)
+    best = _recipes(model, seen, recipe_of.best, progress)
     losses = {"min-max": trial.loss(plain), "searched": trial.loss(best)}
     recipes = min((best, plain), key=lambda them: losses["searched" if them is best else "min-max"])
     layers = _measured(trial, recipes, ledger, progress)
     in_float = kept_in_float(layers, lambda names: trial.loss(_without(recipes, names)))
-    chosen = _without(recipes, in_float)
-    losses["chosen"] = trial.loss(chosen) if in_float else min(losses.values())
+    candidates = variants.candidates(model, _without(recipes, in_float), seen)
+    compared = variants.compare(trial, candidates, progress)
+    chosen = variants.fastest(compared, BUDGET)
+    losses["chosen"] = chosen.loss
     return Found(
-        model=quantize(trial.model, chosen), details=_details(losses, layers, recipes, in_float, len(trial.rows))
+        model=quantize(trial.model, candidates[chosen.name]),
+        details={
+            "reason": _reason(chosen, compared, kept=len(layers) - len(in_float), of=len(layers), rows=len(trial.rows)),
+            "format": f"QDQ, weights per channel; {chosen.name}",
+            "formats": [asdict(one) | {"loss": round(one.loss, 7), "ms": round(one.ms, 3)} for one in compared],
+            "loss": {name: round(loss, 7) for name, loss in losses.items()},
+            "layers": [_shown(layer, recipes[layer.name], in_float) for layer in layers],
+        },
     )
+
+
+def min_max(model: onnx.ModelProto, trial: Trial, seen: Mapping[str, Observation], progress: Progress) -> Found:
+    """Every linear layer in INT8 with what most quantizers do: to compare with."""
+    plain = _recipes(model, seen, recipe_of.plain, progress)
+    return Found(model=quantize(trial.model, plain), details={"reason": "min-max ranges alone, as asked; no search"})
 
 
 def kept_in_float(layers: Sequence[Layer], loss_without: Callable[[Collection[str]], float]) -> list[str]:
@@ -95,19 +116,20 @@ def fewest_apart(costliest: Sequence[str], most_share: float, enough: Callable[[
 
 
 def _recipes(
-    model: onnx.ModelProto, seen: Mapping[str, Observation], progress: Progress
-) -> tuple[dict[str, Recipe], dict[str, Recipe]]:
-    """Every linear node's recipe: min-max without smoothing, and the best found."""
+    model: onnx.ModelProto,
+    seen: Mapping[str, Observation],
+    make: Callable[[Observation, Floats], Recipe],
+    progress: Progress,
+) -> dict[str, Recipe]:
+    """Every linear node's, by name."""
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    plain, best = {}, {}
-    for node in progress(linear_nodes(model.graph), "choose ranges"):
-        activation, weight = node.input[0], numpy_helper.to_array(weights[node.input[1]])
-        plain[node.name] = recipe_of.plain(seen[activation], weight)
-        best[node.name] = recipe_of.best(seen[activation], weight)
-    return plain, best
+    return {
+        node.name: make(seen[node.input[0]], numpy_helper.to_array(weights[node.input[1]]))
+        for node in progress(linear_nodes(model.graph), "choose ranges")
+    }
 
 
-def _measured(trial: Trial, recipes: Recipes, ledger: Ledger, progress: Progress) -> list[Layer]:
+def _measured(trial: Trial, recipes: Mapping[str, Recipe], ledger: Ledger, progress: Progress) -> list[Layer]:
     fp32, int8 = trial.milliseconds({}), trial.milliseconds(recipes)
     return [
         Layer(
@@ -120,31 +142,27 @@ def _measured(trial: Trial, recipes: Recipes, ledger: Ledger, progress: Progress
     ]
 
 
-def _without(recipes: Recipes, names: Collection[str]) -> dict[str, Recipe]:
+def _without(recipes: Mapping[str, Recipe], names: Collection[str]) -> dict[str, Recipe]:
     return {name: recipe for name, recipe in recipes.items() if name not in names}
 
 
-def _details(
-    losses: Mapping[str, float], layers: Sequence[Layer], recipes: Recipes, in_float: Collection[str], rows: int
-) -> dict[str, Any]:
-    """For the manifest: what was chosen, over what, and why."""
-    kept = f"{len(layers) - len(in_float)} of {len(layers)} linear layers in INT8"
-    verdict = "within" if losses["chosen"] <= BUDGET else "above"
+def _reason(chosen: Variant, compared: Sequence[Variant], *, kept: int, of: int, rows: int) -> str:
+    verdict = "within" if chosen.loss <= BUDGET else "above"
+    others = ", ".join(f"{one.name} {one.ms:.1f} ms" for one in compared if one is not chosen)
+    return (
+        f"{kept} of {of} linear layers in INT8: loss {chosen.loss:.1e} on {rows} calibration rows, {verdict} the "
+        f"budget of {BUDGET}. Of what is right on every CPU, {chosen.name}: {chosen.ms:.1f} ms a forward ({others})"
+    )
+
+
+def _shown(layer: Layer, recipe: Recipe, in_float: Collection[str]) -> dict[str, Any]:
     return {
-        "reason": f"{kept}: loss {losses['chosen']:.1e} on {rows} calibration rows, {verdict} the budget of {BUDGET}",
-        "format": "QDQ; uint8 activations, int8 weights per channel, neighbours of one sign sum to 128 at most",
-        "loss": {name: round(loss, 7) for name, loss in losses.items()},
-        "layers": [
-            {
-                "name": layer.name,
-                "precision": "fp32" if layer.name in in_float else "int8",
-                "range": recipes[layer.name].method,
-                "smoothed": recipes[layer.name].smoothing is not None,
-                "output_error": round(recipes[layer.name].error, 7),
-                "loss": round(layer.loss, 7),
-                "fp32_ms": round(layer.fp32_ms, 3),
-                "int8_ms": round(layer.int8_ms, 3),
-            }
-            for layer in layers
-        ],
+        "name": layer.name,
+        "precision": "fp32" if layer.name in in_float else "int8",
+        "range": recipe.method,
+        "smoothed": recipe.smoothing is not None,
+        "output_error": round(recipe.error, 7),
+        "loss": round(layer.loss, 7),
+        "fp32_ms": round(layer.fp32_ms, 3),
+        "int8_ms": round(layer.int8_ms, 3),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from runtime.session import GraphSession
 Floats = NDArray[np.float32]
 
 _TIMED_RUNS = 5
+_TURNS = 9
 
 
 def serving_plan(precision: Precision, threads: int | None = None) -> ExecutionPlan:
@@ -53,12 +55,27 @@ class Trial:
     """(`model`, how each named linear node is computed) -> a variant."""
 
     def loss(self, recipes: Mapping[str, Any]) -> float:
-        """1 - mean cosine to FP32, with those linear nodes quantized. NaN counts as 1."""
+        """1 - mean cosine to FP32, with those nodes quantized. NaN counts as 1."""
         with self._written(recipes) as path:
             session = GraphSession(path, serving_plan(Precision.INT8))
             pooled = np.concatenate([session.run(row[None]) for row in self.rows])
         cosines = np.sum(l2_normalize(pooled) * self.reference, axis=1, dtype=np.float64)
         return float(1 - np.nan_to_num(cosines).mean())
+
+    def forward_ms(self, variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+        """Least CPU time of one row on one thread, a variant; they take turns, so that drift meets all of them."""
+        sessions = {name: self._session(recipes) for name, recipes in variants.items()}
+        taken: dict[str, list[float]] = {name: [] for name in variants}
+        for _ in range(_TURNS):
+            for name, session in sessions.items():
+                started = time.process_time()
+                session.run(self.rows[0][None])
+                taken[name].append(1000 * (time.process_time() - started))
+        return {name: min(times) for name, times in taken.items()}
+
+    def _session(self, recipes: Mapping[str, Any]) -> GraphSession:
+        with self._written(recipes) as path:
+            return GraphSession(path, serving_plan(Precision.INT8, threads=1))
 
     def milliseconds(self, recipes: Mapping[str, Any]) -> dict[str, float]:
         """Linear node -> its time on one thread, with what feeds it codes if it is quantized."""

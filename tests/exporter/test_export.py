@@ -14,6 +14,8 @@ from transformers import AutoTokenizer, SiglipImageProcessor, SiglipModel
 from exporter import graphs
 from exporter.errors import ExportError, FidelityError
 from exporter.export import Order, export
+from exporter.formats import CANONICAL, U8U8
+from exporter.variants import WITH_PRODUCTS
 from runtime import selftest
 from runtime.cpu import read_cpu_budget
 from runtime.errors import SelfTestFailed, UnsupportedInput
@@ -293,8 +295,22 @@ def test_the_manifest_says_how_int8_was_chosen(exported):
         assert all(
             layer["precision"] == "int8" and layer["fp32_ms"] > 0 < layer["int8_ms"] for layer in layers.values()
         )
-        assert details["loss"]["chosen"] <= min(details["loss"]["min-max"], details["loss"]["searched"])
+        compared = {one["name"]: one for one in details["formats"]}
+        (chosen,) = (one for one in compared.values() if details["format"].endswith(one["name"]))
+        assert chosen["safe_everywhere"]
+        assert chosen["loss"] == details["loss"]["chosen"]
+        assert {CANONICAL.name, U8U8.name, WITH_PRODUCTS} <= set(compared)
+        assert all(one["ms"] > 0 for one in compared.values())
         assert "linear layers in INT8" in details["reason"]
+
+
+def test_min_max_alone_is_a_choice_and_passes_the_same_gate(order, tmp_path):
+    """Without outlier channels it is good enough; nothing was searched."""
+    directory = export(dataclasses.replace(order, output=tmp_path, precisions=[Precision.INT8], ranges="min-max"))
+    for tower in Tower:
+        artifact = Manifest.load(directory).artifact(tower, Precision.INT8)
+        assert "layers" not in artifact.details
+        assert artifact.fidelity.mean_cosine > 0.995
 
 
 def test_an_interrupted_search_goes_on_where_it_stopped(fresh, monkeypatch):

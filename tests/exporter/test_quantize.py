@@ -8,9 +8,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter import ranges, recipes, search
 from exporter.calibration import Observation
-from exporter.quantize import quantize
+from exporter.formats import CANONICAL, EXACT_SUMS, FORMATS, U8U8, measurable
+from exporter.kernels import profile
+from exporter.quantize import product_nodes, quantize
 from exporter.ranges import METHODS, Histogram, affine, rounded
 from exporter.search import Layer, kept_in_float
+from exporter.trial import serving_plan
+from exporter.variants import Variant, fastest
+from runtime.cpu import read_cpu_budget
+from runtime.manifest import Precision
 
 RNG = np.random.default_rng(0)
 
@@ -59,6 +65,17 @@ def test_min_max_keeps_every_value():
     values = with_tail()
     low, high = ranges.min_max(histogram(values))
     assert (low, high) == (values.min(), values.max())
+
+
+def test_a_moving_average_gives_up_what_one_row_adds():
+    """Ten rows within ±1, one of them with a 60: the mean of every row's extremes."""
+    seen = Observation(positions=4)
+    for index in range(10):
+        seen.add(np.float32([[-1, 1], [1, 60 if index == 3 else 1]]))
+    usual = float(seen.mean_low.min()), float(seen.mean_high.max())
+    spread = Histogram.of(seen.sample, float(seen.low.min()), float(seen.high.max()), usual)
+    assert ranges.moving_average(spread) == pytest.approx((-1.0, 6.9))
+    assert ranges.min_max(spread) == (-1.0, 60.0)
 
 
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
@@ -165,6 +182,85 @@ def test_smoothing_is_folded_into_a_layer_norm_and_multiplied_elsewhere(before, 
     assert sum(node.op_type == "Mul" for node in quantized.graph.node) == multiplications
     exact, approximate = run(model, rows), run(quantized, rows)
     assert np.square(approximate - exact).mean() < 1e-3 * np.square(exact).mean()
+
+
+# --- formats ---
+
+
+def emulated(codes: np.ndarray, activation: np.ndarray) -> np.ndarray:
+    """(m, k) x (k, n) as AVX2 without VNNI adds: every two products in a saturating int16."""
+    pairs = (activation[:, :, None] * codes.astype(np.int64)).reshape(len(activation), -1, 2, codes.shape[1]).sum(2)
+    return np.clip(pairs, -(2**15), 2**15 - 1).sum(axis=1)
+
+
+@pytest.mark.parametrize("form", [form for form in FORMATS if form.signed_weight], ids=lambda form: form.name)
+def test_a_format_is_safe_everywhere_exactly_when_sixteen_bits_hold_its_sums(form):
+    codes, _ = recipes.quantize_weight(gaussian(256, 32), limited=form.limited)
+    activation = RNG.integers(0, 256, (32, 256))
+    right = np.array_equal(emulated(codes, activation), activation @ codes.astype(np.int64))
+    assert right == form.safe_everywhere
+
+
+def test_without_wide_sums_only_safe_formats_are_measured():
+    assert [form.name for form in measurable(["avx2", "avx512f"])] == [CANONICAL.name, U8U8.name]
+    assert measurable(["avx2", "avx_vnni"]) == list(FORMATS)
+
+
+@pytest.mark.skipif(
+    not EXACT_SUMS.intersection(read_cpu_budget().isa), reason="whole 8-bit weights saturate on this CPU"
+)
+@pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
+def test_every_format_is_fused_to_integer_products_and_right(form, tmp_path):
+    """The same codes mean the same values, and onnxruntime computes none of them in float, twice to the same bit."""
+    weight, rows = gaussian(64, 64), gaussian(512, 64)
+    model = graph_of(weight, "LayerNormalization")
+    probe = onnx.ModelProto.FromString(model.SerializeToString())
+    probe.graph.output.append(helper.make_tensor_value_info("a", TensorProto.FLOAT, None))
+    recipe = recipes.best(observed(run(probe, rows, "a")), weight)
+    quantized = quantize(model, {"linear": recipes.in_format(recipe, weight, form)})
+    exact, approximate = run(model, rows), run(quantized, rows)
+    assert np.square(approximate - exact).mean() < 1e-3 * np.square(exact).mean()
+    assert np.array_equal(approximate, run(quantized, rows))
+    onnx.save(quantized, tmp_path / "g.onnx")
+    kernels = profile(tmp_path / "g.onnx", serving_plan(Precision.INT8, threads=1), rows[0], runs=1)
+    assert "MatMulIntegerToFloat" in {kernel.operator for kernel in kernels}
+
+
+def test_products_of_two_activations_go_through_codes():
+    """x · xᵀ in INT8: found by the graph, close to the float product."""
+    graph = helper.make_graph(
+        [helper.make_node("Transpose", ["x"], ["t"], "t"), helper.make_node("MatMul", ["x", "t"], ["y"], "product")],
+        "x by itself",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("n", 32))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", "n"))],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    assert [node.name for node in product_nodes(model.graph)] == ["product"]
+    rows = gaussian(64, 32)
+    quantized = quantize(model, {"product": recipes.product(observed(rows), observed(rows.T))})
+    assert sum(node.op_type == "QuantizeLinear" for node in quantized.graph.node) == 2
+    exact, approximate = run(model, rows), run(quantized, rows)
+    assert 0 < np.square(approximate - exact).mean() < 1e-3 * np.square(exact).mean()
+
+
+def variant(name: str, loss: float, ms: float, *, safe: bool = True) -> Variant:
+    return Variant(name=name, loss=loss, ms=ms, safe_everywhere=safe)
+
+
+@pytest.mark.parametrize(
+    ("compared", "best"),
+    [
+        ([variant("slow", 1e-4, 9.0), variant("fast", 1e-3, 5.0)], "fast"),
+        ([variant("canonical", 1e-3, 5.0), variant("a little better", 9e-4, 4.9)], "canonical"),
+        ([variant("canonical", 1e-3, 5.0), variant("far better", 4e-4, 5.1)], "far better"),
+        ([variant("safe", 1e-3, 9.0), variant("here only", 1e-4, 5.0, safe=False)], "safe"),
+        ([variant("wrong", 1.0, 1.0), variant("right", 1e-3, 9.0)], "right"),
+        ([variant("bad", 1e-2, 1.0), variant("less bad", 9e-3, 9.0)], "less bad"),
+    ],
+)
+def test_the_fastest_right_variant_is_chosen(compared, best):
+    """Right everywhere and within the budget first, then time, then fidelity."""
+    assert fastest(compared, search.BUDGET).name == best
 
 
 def test_a_graph_without_recipes_is_unchanged():

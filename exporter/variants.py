@@ -1,0 +1,88 @@
+"""The whole tower in several number formats, and with attention's products in INT8 too: how right, how fast.
+
+Recorded in the manifest, chosen among by a rule. On a base-size tower and a CPU with VNNI the outcome is not close:
+U8U8 takes twice the time of U8S8; attention's products in INT8 save less than their operands cost to round, are
+3 % slower over the whole tower (text: the same) and double the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+from onnx import numpy_helper
+
+from exporter import recipes as recipe_of
+from exporter.calibration import Observation, Progress
+from exporter.formats import CANONICAL, FORMATS, Format, measurable
+from exporter.quantize import product_nodes
+from exporter.recipes import Recipe, Recipes
+from exporter.trial import Trial
+from runtime.cpu import read_cpu_budget
+
+WITH_PRODUCTS = "canonical, and attention's products in U8U8"
+
+SAME_TIME = 1.03
+"""Times whose ratio is less do not differ: the least of nine turns still varies by two in a hundred."""
+
+FAR_BETTER = 0.5
+"""Share of the loss below which another format is worth having for no time gained. What is as fast on this CPU may not
+be on the next: U8U8 is a third slower on AVX2, and three times on VNNI, in products that are large enough to matter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """Measured on the exporting machine."""
+
+    name: str
+    loss: float
+    """1 - mean cosine."""
+    ms: float
+    """CPU time of a forward, one thread."""
+    safe_everywhere: bool
+    """Right on every CPU that the artifact may meet, not only on this one."""
+
+
+def fastest(variants: Sequence[Variant], budget: float) -> Variant:
+    """Of those right on every CPU and within `budget`, the fastest; of equally fast ones, the first, or one far better.
+
+    Where none is within `budget`, the most faithful.
+    """
+    safe = [one for one in variants if one.safe_everywhere]
+    within = [one for one in safe if one.loss <= budget]
+    quick = [one for one in within if one.ms <= SAME_TIME * min(other.ms for other in within)]
+    best = min(quick or safe, key=lambda one: one.loss)
+    return quick[0] if quick and best.loss > FAR_BETTER * quick[0].loss else best
+
+
+def candidates(
+    model: onnx.ModelProto, chosen: Mapping[str, Recipe], seen: Mapping[str, Observation]
+) -> dict[str, Recipes]:
+    """Name -> the `chosen` layers in every format that this machine computes right, and attention's products too."""
+    products = {
+        node.name: recipe_of.product(*(seen[tensor] for tensor in node.input)) for node in product_nodes(model.graph)
+    }
+    others = [form for form in measurable(read_cpu_budget().isa) if form is not CANONICAL]
+    return {
+        CANONICAL.name: chosen,
+        **{form.name: _in_format(model, chosen, form) for form in others},
+        WITH_PRODUCTS: {**chosen, **products},
+    }
+
+
+def compare(trial: Trial, recipes: Mapping[str, Recipes], progress: Progress) -> list[Variant]:
+    """Loss of each, then times, in turns."""
+    safe = {form.name for form in FORMATS if form.safe_everywhere} | {WITH_PRODUCTS}
+    losses = {name: trial.loss(recipes[name]) for name in progress(list(recipes), "compare formats")}
+    times = trial.forward_ms(recipes)
+    return [Variant(name=name, loss=losses[name], ms=times[name], safe_everywhere=name in safe) for name in recipes]
+
+
+def _in_format(model: onnx.ModelProto, chosen: Mapping[str, Recipe], form: Format) -> Recipes:
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    return {
+        node.name: recipe_of.in_format(chosen[node.name], numpy_helper.to_array(weights[node.input[1]]), form)
+        for node in model.graph.node
+        if node.name in chosen
+    }
