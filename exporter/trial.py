@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ Floats = NDArray[np.float32]
 
 _TIMED_RUNS = 5
 _TURNS = 9
+_COMPARED_S = 2.0
+"""Variants take at least so many turns, and turns for so long: a small tower's forward is all noise."""
 
 
 def serving_plan(precision: Precision, threads: int | None = None) -> ExecutionPlan:
@@ -66,10 +69,11 @@ class Trial:
         """Least CPU time of one row on one thread, a variant; they take turns, so that drift meets all of them."""
         sessions = {name: self._session(recipes) for name, recipes in variants.items()}
         taken: dict[str, list[float]] = {name: [] for name in variants}
-        for _ in range(_TURNS):
-            for name, session in sessions.items():
+        ending = time.monotonic() + _COMPARED_S
+        while min(map(len, taken.values())) < _TURNS or time.monotonic() < ending:
+            for name in sorted(sessions, key=lambda _: random.random()):  # noqa: S311 - who ran before leaves a mark
                 started = time.process_time()
-                session.run(self.rows[0][None])
+                sessions[name].run(self.rows[0][None])
                 taken[name].append(1000 * (time.process_time() - started))
         return {name: min(times) for name, times in taken.items()}
 

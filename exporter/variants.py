@@ -23,8 +23,8 @@ from runtime.cpu import read_cpu_budget
 
 WITH_PRODUCTS = "canonical, and attention's products in U8U8"
 
-SAME_TIME = 1.03
-"""Times whose ratio is less do not differ: the least of nine turns still varies by two in a hundred."""
+SAME_TIME = 1.05
+"""Times whose ratio is less do not differ: the least of some turns still varies by a few in a hundred."""
 
 FAR_BETTER = 0.5
 """Share of the loss below which another format is worth having for no time gained. What is as fast on this CPU may not
