@@ -14,7 +14,7 @@ from PIL import Image
 
 from runtime import preprocess
 from runtime.errors import ArtifactMissing, UnsupportedInput
-from runtime.manifest import Artifact, Manifest, Tower, verify_file
+from runtime.manifest import Artifact, Manifest, Tower
 from runtime.providers import ExecutionPlan
 from runtime.rotation import Rotation
 from runtime.scoring import l2_normalize
@@ -87,8 +87,8 @@ class SiglipModel:
             plan,
             towers=on_demand,
             vocabulary=_load_vocabulary(directory, artifacts[Tower.TEXT], verified) if text else None,
-            tokenizer=load_tokenizer(directory, manifest.text) if text else None,
-            rotation=_load_rotation(directory, manifest),
+            tokenizer=load_tokenizer(directory, manifest.text, verified) if text else None,
+            rotation=_load_rotation(directory, manifest, verified),
         )
         if not lazily:
             with ThreadPoolExecutor(len(on_demand)) as pool:  # onnxruntime loads without the interpreter's lock
@@ -163,8 +163,8 @@ def _load_vocabulary(directory: Path, artifact: Artifact, verified: VerifiedFile
     return Vocabulary.load(directory, artifact.vocabulary)
 
 
-def _load_rotation(directory: Path, manifest: Manifest) -> Rotation | None:
+def _load_rotation(directory: Path, manifest: Manifest, verified: VerifiedFiles) -> Rotation | None:
     if manifest.rotation is None:
         return None
-    verify_file(directory, manifest.rotation.file)
+    verified.verify(directory, manifest.rotation.file)
     return Rotation.load(directory, manifest.rotation, manifest.dimensions)

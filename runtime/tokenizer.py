@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from runtime.manifest import TextSpec, verify_file
+from runtime.manifest import TextSpec
 from runtime.packed_tokenizer import PackedTokenizer, PackedVocabulary
+from runtime.verified import VerifiedFiles
 
 
 class Tokenizer(Protocol):
@@ -15,11 +16,12 @@ class Tokenizer(Protocol):
     def __call__(self, text: str) -> list[int]: ...
 
 
-def load_tokenizer(directory: Path, spec: TextSpec) -> Tokenizer:
+def load_tokenizer(directory: Path, spec: TextSpec, verified: VerifiedFiles | None = None) -> Tokenizer:
     """The packed form where there is one, else the reference. Raises ArtifactCorrupt."""
+    verified = verified or VerifiedFiles(None)
     if spec.packed is None:
-        return HuggingFaceTokenizer(verify_file(directory, spec.tokenizer))
-    vocabulary = PackedVocabulary.load(verify_file(directory, spec.packed.file))
+        return HuggingFaceTokenizer(verified.verify(directory, spec.tokenizer))
+    vocabulary = PackedVocabulary.load(verified.verify(directory, spec.packed.file))
     return PackedTokenizer(vocabulary, enough=spec.length)
 
 
