@@ -56,7 +56,7 @@ test-clients: $(SERVE)/.installed $(CLIENTS)/.installed  ## other people's clien
 	SIGLIP_EDGE=$(SERVE)/bin/siglip-edge $(CLIENTS)/bin/python -m pytest -p no:cacheprovider tests/clients
 
 test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO, in an environment of its own
-	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/cli/test_doctor.py
+	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/server tests/cli --ignore tests/runtime/test_preprocess.py
 
 bench: $(BENCH)/.installed $(INFINITY)/.installed  ## a base-size model against PyTorch behind FastAPI and infinity, side by side
 	test -d $(BASE)/checkpoint || $(BENCH)/bin/python -m bench.checkpoint $(BASE)/checkpoint

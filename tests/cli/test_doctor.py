@@ -30,7 +30,7 @@ def doctor(*arguments: object):
 
 
 def test_a_model_that_answers_rightly_is_told_so(directory):
-    result = doctor(directory)
+    result = doctor(directory, "--device", "cpu")
     assert result.exit_code == 0
     assert "right: worst cosine to FP32" in result.output
     assert "int8 on CPUExecutionProvider" in result.output
@@ -58,7 +58,7 @@ def test_a_model_that_answers_wrongly_is_refused(directory):
 def test_what_is_refused_is_told_with_what_serves_instead(directory):
     """INT8 collapsed, FP32 right: it may be served, and the sentence about INT8 is there."""
     collapse(add_precision(directory, Precision.FP32), Precision.INT8)
-    result = doctor(directory)
+    result = doctor(directory, "--device", "cpu")
     assert result.exit_code == 0
     assert "fp32 on CPUExecutionProvider" in result.output
     assert "refused   int8 on CPUExecutionProvider: tiny: the text tower" in result.output

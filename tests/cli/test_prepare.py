@@ -10,7 +10,7 @@ from tests.tiny_model import write_model
 @pytest.fixture
 def environ(tmp_path, monkeypatch) -> dict[str, str]:
     monkeypatch.chdir(tmp_path)
-    return {"MODEL": str(write_model(tmp_path / "tiny")), "CACHE_DIR": str(tmp_path / "cache")}
+    return {"MODEL": str(write_model(tmp_path / "tiny")), "CACHE_DIR": str(tmp_path / "cache"), "DEVICE": "cpu"}
 
 
 def test_the_next_start_finds_everything_done(environ, tmp_path):

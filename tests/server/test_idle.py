@@ -112,7 +112,7 @@ def test_a_server_prepares_its_model_at_the_first_start_and_only_then(start, tin
     """Two workers, two starts: one preparation a tower, the same vectors as unprepared."""
     answers, logs = [], []
     for environ in ({"PREPARE": "false"}, {"PREPARE": "true"}, {"PREPARE": "true"}):
-        server = start(MODEL=str(tiny_dir), WORKERS="2", CACHE_DIR=str(tmp_path), **environ)
+        server = start(MODEL=str(tiny_dir), DEVICE="cpu", WORKERS="2", CACHE_DIR=str(tmp_path), **environ)
         body = json.dumps({"input": ["a text", PICTURE]}).encode()
         request = urllib.request.Request(f"{server.url}/v1/embeddings", body, {"Content-Type": "application/json"})
         wait_until(lambda server=server: all(server.is_ready() for _ in range(20)))  # both workers

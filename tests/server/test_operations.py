@@ -234,7 +234,8 @@ class TestReadiness:
         directory = add_precision(write_model(tmp_path / "half-wrong"), Precision.FP32)
         collapse(directory, Precision.INT8)
         with caplog.at_level(logging.INFO, "siglip_edge"):
-            app = create_app(Settings.from_env({"MODEL": str(directory), "PREPARE": "false"}), load_wait_s=60)
+            environ = {"MODEL": str(directory), "PREPARE": "false", "DEVICE": "cpu"}
+            app = create_app(Settings.from_env(environ), load_wait_s=60)
         client = falcon.testing.TestClient(app)
         assert ask(client).status_code == 200
         (health,) = client.simulate_get("/health").json["models"]
@@ -251,7 +252,7 @@ class TestReadiness:
         """PRECISION=int8 is int8 or nothing: the server stops with the sentence, though FP32 is right."""
         directory = add_precision(write_model(tmp_path / "half-wrong"), Precision.FP32)
         collapse(directory, Precision.INT8)
-        environ = {"MODEL": str(directory), "PREPARE": "false", "PRECISION": "int8"}
+        environ = {"MODEL": str(directory), "PREPARE": "false", "DEVICE": "cpu", "PRECISION": "int8"}
         told: list[str] = []
         create_app(Settings.from_env(environ), load_wait_s=60, on_load_failure=told.append)
         assert "the text tower (int8, CPUExecutionProvider) is wrong" in told[0]
