@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from runtime.errors import ModelError, ProviderUnavailable
@@ -12,7 +13,7 @@ from runtime.manifest import Manifest, Tower
 from runtime.memory import give_back
 from runtime.model import SiglipModel
 from runtime.providers import ExecutionPlan
-from runtime.selftest import GoldenRow, check_once, load_golden
+from runtime.selftest import GoldenRow, check, check_once, load_golden, one_each
 
 logger = logging.getLogger("siglip_edge")
 
@@ -23,18 +24,20 @@ def load_first_right(
     *,
     towers: Collection[Tower] = tuple(Tower),
     cache: Path | None = None,
+    at_first_use: bool = False,
 ) -> SiglipModel:
     """The model by the first of `candidates`, best first, that loads and passes its self-test here.
 
     Its `plan.refused` tells what was wrong with those before it; so does the log, at level ERROR.
-    `cache`: as `SiglipModel.load`, and it remembers which self-tests passed. Raises the first one's ModelError or
-    ProviderUnavailable when none is right.
+    `cache`: as `SiglipModel.load`, and it remembers which self-tests passed. `at_first_use`: no tower is in memory yet;
+    one is loaded here only where no earlier start has tested this model. Every later load is tested by a golden row.
+    Raises the first one's ModelError or ProviderUnavailable when none is right.
     """
     rows = load_golden(directory, Manifest.load(directory))
     failures: list[Exception] = []
     for candidate in candidates:
         try:
-            model = _load(directory, candidate, rows, towers, cache)
+            model = _load(directory, candidate, rows, towers=towers, cache=cache, at_first_use=at_first_use)
         except (ModelError, ProviderUnavailable) as error:
             # Made anew: a traceback holds the frames, and with them the model that failed.
             failures.append(type(error)(str(error)))
@@ -48,8 +51,23 @@ def load_first_right(
 
 
 def _load(
-    directory: Path, plan: ExecutionPlan, rows: list[GoldenRow], towers: Collection[Tower], cache: Path | None
+    directory: Path,
+    plan: ExecutionPlan,
+    rows: list[GoldenRow],
+    *,
+    towers: Collection[Tower],
+    cache: Path | None,
+    at_first_use: bool,
 ) -> SiglipModel:
-    model = SiglipModel.load(directory, plan, towers=towers, cache=cache)
-    check_once(model, rows, cache and cache / "passed")
+    model = SiglipModel.load(directory, plan, towers=towers, cache=cache, lazily=at_first_use)
+    check_once(model, rows, cache and cache / "passed", again=[] if at_first_use else None)
+    if at_first_use:
+        for tower in model.loaded():
+            model.unload(tower)
+    model.test_loads(partial(_test, model, one_each(rows)))
     return model
+
+
+def _test(model: SiglipModel, rows: Sequence[GoldenRow], tower: Tower) -> None:
+    check(model, [row for row in rows if row.tower is tower])
+    logger.info("%s tower loaded and tested", tower)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -103,6 +103,14 @@ class SiglipModel:
     def loaded(self) -> tuple[Tower, ...]:
         """Those whose weights are in memory."""
         return tuple(tower for tower, on_demand in self._towers.items() if on_demand.is_loaded)
+
+    def test_loads(self, test: Callable[[Tower], object]) -> None:
+        """From here on `test(tower)` is called after each load of a tower, before anyone else's rows are run.
+
+        What it raises, the run that needed the tower raises; the next run tries again.
+        """
+        for tower, on_demand in self._towers.items():
+            on_demand.test = partial(test, tower)
 
     def unload(self, tower: Tower) -> None:
         """Give a tower's memory back to the system; its next run loads it again."""

@@ -44,9 +44,11 @@ class TowerOnDemand:
     """Runs rows through a session that is loaded by the first run and, after `unload`, by the next one again."""
 
     def __init__(self, load: Callable[[], GraphSession]) -> None:
+        self.test: Callable[[], object] = lambda: None
+        """Called after each load, before any other run; what it raises the load raises, and nothing stays loaded."""
         self._load = load
         self._session: GraphSession | None = None
-        self._loading = threading.Lock()
+        self._loading = threading.RLock()  # the test runs rows through this tower
 
     @property
     def is_loaded(self) -> bool:
@@ -56,7 +58,8 @@ class TowerOnDemand:
         """Load unless loaded; threads that come meanwhile wait. Raises like `open_session`."""
         with self._loading:
             if self._session is None:
-                self._session = self._load()
+                self._load_and_test()
+            assert self._session is not None
             return self._session
 
     def unload(self) -> None:
@@ -68,3 +71,11 @@ class TowerOnDemand:
     def run(self, rows: NDArray[np.generic]) -> Floats:
         """(n, ...) -> (n, d) float32, n >= 1."""
         return self.load().run(rows)
+
+    def _load_and_test(self) -> None:
+        self._session = self._load()
+        try:
+            self.test()
+        except BaseException:
+            self._session = None
+            raise

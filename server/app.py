@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import falcon
 from falcon.inspect import inspect_app
 
 from runtime.cpu import CpuBudget, read_cpu_budget
+from runtime.errors import ModelError, NotReady, ProviderUnavailable
 from runtime.manifest import Tower
 from runtime.model import Floats, Row
 from server import errors, images
@@ -37,6 +39,8 @@ from server.resources.rank import Rank
 from server.service import Service
 from server.settings import Settings
 from server.warmup import warm_up
+
+logger = logging.getLogger("siglip_edge")
 
 _OPEN_PATHS = ("/health", "/docs", "/openapi.json")
 """Answered without a key: probes have none, and the documentation holds no secret."""
@@ -178,8 +182,14 @@ class _Parts:
         return ServedModel(opening.name, opening.manifest, opening.candidates[0], load)
 
     def _is_warm(self, model: Model) -> bool:
-        """Whether the self-test, which ran every tower, did all that was asked for."""
-        return model.manifest.golden is not None and self.settings.warmup_steps == self.settings.warmup_batch_size == 1
+        """Whether the self-test, which ran every tower, did all that was asked for.
+
+        A tower that is loaded at its first use is warmed up by the test of that load.
+        """
+        tested = (
+            model.manifest.golden is not None and self.settings.warmup_steps == self.settings.warmup_batch_size == 1
+        )
+        return tested or self.settings.load_towers == "first-use"
 
     def _embedder(self, name: str, model: Model) -> Embedder:
         decode = partial(images.decode, limits=self.limits, target=model.manifest.image.size)
@@ -198,9 +208,13 @@ class _Parts:
 
         def lane(tower: Tower, gives_way_to: Lane | None = None) -> Lane:
             def run(rows: list[Row]) -> list[Floats]:
-                with turn:
-                    # Copied: a kept vector must not keep its whole batch in memory.
-                    return [vector.copy() for vector in model.run(tower, rows)]
+                try:
+                    with turn:
+                        # Copied: a kept vector must not keep its whole batch in memory.
+                        return [vector.copy() for vector in model.run(tower, rows)]
+                except (ModelError, ProviderUnavailable) as error:  # of a load at first use, or after idling
+                    logger.error("%s", error)  # noqa: TRY400 - the sentence says it all
+                    raise NotReady(f"the {tower} tower could not be loaded; the server's log says why") from None
 
             return Lane(
                 run,

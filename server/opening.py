@@ -41,7 +41,8 @@ class Opening:
 
     def _open(self) -> SiglipModel:
         towers, cache = served_towers(self.settings), self.settings.model_cache
-        return load_first_right(self.directory, self.candidates, towers=towers, cache=cache)
+        at_first_use = self.settings.load_towers == "first-use"
+        return load_first_right(self.directory, self.candidates, towers=towers, cache=cache, at_first_use=at_first_use)
 
 
 def plan_openings(settings: Settings, cpu: CpuBudget) -> list[Opening]:

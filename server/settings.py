@@ -54,6 +54,12 @@ class Settings:
         parsing.choice("text", "vision", "both"),
         default="both",
     )
+    load_towers: str = variable(
+        "LOAD_TOWERS",
+        "start or first-use: when a tower takes its memory; it is tested before it answers either way",
+        parsing.choice("start", "first-use"),
+        default="start",
+    )
     idle_unload_s: float = variable(
         "IDLE_UNLOAD_S",
         "seconds without work until a tower's memory is given back, and loaded again when asked for; 0: never",

@@ -7,13 +7,15 @@ import weakref
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from runtime import model as module
 from runtime.errors import ArtifactCorrupt, ProviderUnavailable, SelfTestFailed
 from runtime.loading import load_first_right
 from runtime.manifest import Precision, Tower
 from runtime.model import SiglipModel
 from runtime.providers import CPU, CUDA, ExecutionPlan
-from runtime.session import available_providers
+from runtime.session import GraphSession, available_providers
 from tests.tiny_model import add_precision, collapse, rewrite, write_model
 
 INT8 = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=1, rows_per_run=1, reason="first")
@@ -125,3 +127,48 @@ def test_each_plan_remembers_its_own_self_test(directory, tmp_path, caplog):
         caplog.clear()
         assert load_first_right(directory, [INT8, FP32], cache=tmp_path / "cache").plan.refused
         assert "the text tower" in caplog.text
+
+
+@pytest.fixture
+def loads(monkeypatch) -> list[str]:
+    """Graphs that are loaded, from here on."""
+    names, open_session = [], module.open_session
+    monkeypatch.setattr(
+        module, "open_session", lambda *given: (names.append(given[1].graph.path), open_session(*given))[1]
+    )
+    return names
+
+
+def test_at_first_use_the_first_start_tests_what_no_start_has_tested(directory, tmp_path, loads):
+    """Later starts load nothing; the tiny model has golden rows for one tower, and an image loads the other."""
+    for expected in (["text_int8.onnx"], []):
+        loads.clear()
+        model = load_first_right(directory, [INT8], cache=tmp_path / "cache", at_first_use=True)
+        assert (loads, model.loaded()) == (expected, ())
+    model.embed_texts(["a"])
+    assert loads == ["text_int8.onnx"]
+    model.embed_images([Image.new("RGB", (4, 4))])
+    assert loads == ["text_int8.onnx", "vision_int8.onnx"]
+
+
+def test_at_first_use_what_answers_wrongly_is_refused_at_the_start(directory):
+    rewrite(directory, "text_int8.onnx", np.zeros_like)
+    model = load_first_right(directory, [INT8, FP32], at_first_use=True)
+    assert (model.plan.precision, model.loaded()) == (Precision.FP32, ())
+
+
+@pytest.mark.parametrize("at_first_use", [True, False])
+def test_a_tower_is_tested_by_every_later_load_before_it_answers(directory, monkeypatch, at_first_use, caplog):
+    """What is loaded then answers wrongly once: that request gets the error, the next one the right vector."""
+    model = load_first_right(directory, [INT8], at_first_use=at_first_use)
+    right = load_first_right(directory, [FP32]).embed_texts(["a text"])
+    model.unload(Tower.TEXT)
+    run, wrong = GraphSession.run, [True]
+    monkeypatch.setattr(GraphSession, "run", lambda self, rows: -run(self, rows) if wrong else run(self, rows))
+    with pytest.raises(SelfTestFailed, match="the text tower"):
+        model.embed_texts(["a text"])
+    assert Tower.TEXT not in model.loaded()
+    wrong.clear()
+    with caplog.at_level(logging.INFO, "siglip_edge"):
+        assert np.array_equal(model.embed_texts(["a text"]), right)
+    assert "text tower loaded and tested" in caplog.text

@@ -106,3 +106,46 @@ def test_a_failed_load_fails_its_run_and_the_next_run_tries_again():
     with pytest.raises(OSError, match="no memory"):
         tower.run(np.zeros(1))
     assert tower.run(np.ones(1)) == [1]
+
+
+def test_a_tower_that_fails_its_test_does_not_stay_loaded_and_is_tried_again():
+    tower, failures = TowerOnDemand(Session), iter([ValueError("wrong"), None])
+
+    def test() -> None:
+        assert tower.run(np.ones(1)) == [1]  # the test runs rows through the tower that is being loaded
+        if failure := next(failures):
+            raise failure
+
+    tower.test = test
+    with pytest.raises(ValueError, match="wrong"):
+        tower.run(np.zeros(1))
+    assert not tower.is_loaded
+    assert tower.run(np.zeros(1)) == [0]
+
+
+def test_nobody_is_answered_before_the_test_has_passed():
+    """Of four threads that need the tower one loads and tests it; the others wait for both."""
+    testing, release, answered, tests = threading.Event(), threading.Event(), [], []
+    tower = TowerOnDemand(Session)
+    tower.test = lambda: (tests.append(testing.set()), release.wait())
+    threads = [threading.Thread(target=lambda: answered.append(tower.run(np.zeros(1)))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    testing.wait()
+    assert not answered
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert (len(answered), len(tests)) == (4, 1)
+
+
+def test_every_load_is_tested_from_then_on(directory, planned):
+    """The first one and the one after an unload; a run in between is not."""
+    tested = []
+    model = SiglipModel.load(directory, planned, lazily=True)
+    model.test_loads(tested.append)
+    for _ in range(2):
+        model.embed_texts(["a"])
+    model.unload(Tower.TEXT)
+    model.embed_texts(["a"])
+    assert tested == [Tower.TEXT, Tower.TEXT]

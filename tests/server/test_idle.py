@@ -108,6 +108,35 @@ def test_the_server_unloads_idle_towers_and_answers_as_before(tiny_dir, caplog):
     assert ask(client, ["a", PICTURE]).json["data"] == before
 
 
+def test_a_tower_can_wait_for_its_first_use(tiny_dir, caplog):
+    """Ready at once; a text loads the text tower only, an image the other; the answers are those of a loaded server."""
+    before = ask(app_of(tiny_dir), ["a", PICTURE]).json["data"]
+    with caplog.at_level(logging.INFO, "siglip_edge"):
+        client = app_of(tiny_dir, LOAD_TOWERS="first-use")
+        caplog.clear()
+        text = ask(client, ["a"]).json["data"]
+        assert "text tower loaded and tested" in caplog.text
+        assert "vision tower loaded and tested" not in caplog.text
+        image = ask(client, [PICTURE]).json["data"]
+        assert "vision tower loaded and tested" in caplog.text
+    assert [text[0]["embedding"], image[0]["embedding"]] == [one["embedding"] for one in before]
+
+
+def test_a_tower_that_cannot_be_loaded_at_its_first_use_is_503_until_it_can(tmp_path, caplog):
+    """The other tower serves on; the log says why; the next request tries again."""
+    directory = write_model(tmp_path / "tiny")
+    client = app_of(directory, LOAD_TOWERS="first-use", EMBEDDING_CACHE_SIZE="0")
+    graph = (directory / "vision_int8.onnx").read_bytes()
+    (directory / "vision_int8.onnx").write_bytes(b"damaged")
+    answer = ask(client, [PICTURE])
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    assert "the vision tower could not be loaded; the server's log says why" in answer.json["error"]["message"]
+    assert "run the export again" in caplog.text
+    assert ask(client, ["a"]).status_code == 200
+    (directory / "vision_int8.onnx").write_bytes(graph)
+    assert ask(client, [PICTURE]).status_code == 200
+
+
 def test_a_server_prepares_its_model_at_the_first_start_and_only_then(start, tiny_dir, tmp_path):
     """Two workers, two starts: one preparation a tower, the same vectors as unprepared."""
     answers, logs = [], []

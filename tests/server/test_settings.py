@@ -51,6 +51,7 @@ def test_the_predecessors_names_are_aliases(alias, name):
         ("REQUEST_TIMEOUT", "nan", "a number from 0.1 to 3600"),
         ("ENABLE_METRICS", "maybe", "true or false"),
         ("TOWERS", "audio", "text, vision, both"),
+        ("LOAD_TOWERS", "later", "start, first-use"),
         ("IDLE_UNLOAD_S", "-1", "a number from 0 to 604800"),
         ("PRECISION", "int4", "auto, int8, fp16, fp32"),
         ("DEVICE", "tpu", "auto, cpu, cuda, cuda:N, openvino or openvino:GPU"),
