@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.cpu import CpuBudget, read_cpu_budget
+from tests.real_cgroup import cgroup
 
 
 def machine(root: Path, cgroup: str, files: dict[str, str]) -> Path:
@@ -89,9 +90,33 @@ def test_cores_respect_quota_mask_and_hyper_threads(facts, cores):
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux's affinity masks")
 def test_a_real_affinity_mask_is_seen():
     """A process pinned to one CPU plans for one."""
-    program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nfrom runtime.cpu import read_cpu_budget\nprint(read_cpu_budget().usable)"
+    program = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n" + BUDGET
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "1"
+    assert done.stdout.split()[0] == "1"
+
+
+BUDGET = "from runtime.cpu import read_cpu_budget as read\nprint(read().usable, read().cores, read().quota)"
+
+
+def budget_in(inside: list[str]) -> list[str]:
+    """-> usable CPUs, cores and quota as a program sees them there."""
+    done = subprocess.run([*inside, sys.executable, "-c", BUDGET], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(("microseconds", "cores", "quota"), [(100_000, "1", "1.0"), (50_000, "1", "0.5")])
+def test_a_real_quota_is_seen(microseconds, cores, quota):
+    """The kernel's own file of a group that was just made, v1 or v2."""
+    v1 = {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": str(microseconds)}
+    with cgroup("cpu", v1=v1, v2={"cpu.max": f"{microseconds} 100000"}) as inside:
+        assert budget_in(inside)[1:] == [cores, quota]
+
+
+def test_a_real_cpuset_is_seen():
+    """A cpuset narrows the affinity mask, so nothing else needs to be read."""
+    one = str(min(os.sched_getaffinity(0)))
+    with cgroup("cpuset", v1={"cpuset.cpus": one, "cpuset.mems": "0"}, v2={"cpuset.cpus": one}) as inside:
+        assert budget_in(inside)[:2] == ["1", "1"]
 
 
 def test_instruction_sets_come_from_cpuinfo(tmp_path):

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import falcon.testing
@@ -73,16 +73,16 @@ def wait_until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
 
 
 class Server:
-    """`siglip-edge serve` as a user starts it, on a free port of 127.0.0.1."""
+    """`siglip-edge serve` as a user starts it, on a free port of 127.0.0.1. `inside`: words before the command."""
 
-    def __init__(self, log: Path, **environ: str) -> None:
+    def __init__(self, log: Path, *, inside: Sequence[str] = (), **environ: str) -> None:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PORT": str(self.port), "PREPARE": "false", **environ}
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "from cli.main import main; main()", "serve"],
+                [*inside, sys.executable, "-c", "from cli.main import main; main()", "serve"],
                 cwd=log.parent, env=env, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
@@ -106,8 +106,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
     """`start(MODEL=…)` -> a ready server, stopped at the end of the module."""
     servers: list[Server] = []
 
-    def start_server(**environ: str) -> Server:
-        servers.append(Server(tmp_path_factory.mktemp("server") / "log.txt", **environ))
+    def start_server(*, inside: Sequence[str] = (), **environ: str) -> Server:
+        servers.append(Server(tmp_path_factory.mktemp("server") / "log.txt", inside=inside, **environ))
         wait_until(servers[-1].is_ready)
         return servers[-1]
 
