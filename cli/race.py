@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from runtime.manifest import Precision, Tower
-from runtime.providers import CPU, ExecutionPlan
+from runtime.providers import CPU, CUDA, OPENVINO, ExecutionPlan
 
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 RowMs = dict[Tower, float]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BATCHES = (4, 8)
-"""Rows a run that are tried where a row's bits do not depend on the others: static INT8 on the CPU."""
+BATCHES = (1, 4, 8)
+"""Rows a run that are tried where a row's bits do not depend on the others."""
 
 NOISE = 1.03
 """Times this close count as equal: two combinations of one plan, raced here, differed by up to 2 %."""
@@ -83,20 +83,20 @@ class Entrant:
 
 def combinations(preferred: Sequence[ExecutionPlan]) -> list[ExecutionPlan]:
     """What is worth trying around `preferred`, the plans of `runtime.providers.plans`; the default stays first."""
-    one_by_one = [
+    unbatched = [
         replace(plan, intra_op_threads=threads, allow_spinning=spinning)
         for plan in preferred
         for threads in _thread_counts(plan)
         for spinning in ((False, True) if plan.provider == CPU and threads > 1 else (False,))
     ]
-    # The batches last: a slow machine has no time for them, and they promise least.
+    # Other batches last: a slow machine has no time for them, and they promise least.
     batched = [
         replace(plan, rows_per_run=rows)
         for rows in BATCHES
-        for plan in one_by_one
-        if plan.provider == CPU and plan.precision is Precision.INT8
+        for plan in unbatched
+        if _has_equal_bits(plan) and rows != plan.rows_per_run
     ]
-    return [*one_by_one, *batched]
+    return [*unbatched, *batched]
 
 
 def race(
@@ -139,7 +139,7 @@ def choose(track: Track, entrants: Sequence[Entrant]) -> Entrant | None:
         least = min(_cost(one, default) for one in ended)
         equal = [one for one in ended if _cost(one, default) <= NOISE * least]
         best = default if default in equal else min(equal, key=lambda one: (*_appetite(one.plan), _cost(one, default)))
-        if _rows(best.plan) > _rows(default.plan):
+        if best is not default and _rows(best.plan) > 1:
             best.attempt(track.check_bits, best.plan)
         if not best.refused:
             return best
@@ -157,9 +157,16 @@ def finishers(entrants: Iterable[Entrant]) -> list[Entrant]:
     return [one for one in running if 0 < len(one.laps) == most]
 
 
+def _has_equal_bits(plan: ExecutionPlan) -> bool:
+    """Whether a row gives the same bits in every batch; asked again of the one that wins."""
+    return plan.provider == OPENVINO or (plan.provider == CPU and plan.precision is Precision.INT8)
+
+
 def _thread_counts(plan: ExecutionPlan) -> list[int]:
-    """The plan's own, then powers of two below it."""
+    """The plan's own, then powers of two below it; a GPU does not ask for them."""
     most = plan.intra_op_threads
+    if plan.provider == CUDA:
+        return [most]
     return [most, *(1 << bit for bit in reversed(range((most - 1).bit_length())))]
 
 

@@ -7,7 +7,7 @@ import pytest
 from cli.race import BATCHES, FINAL_LAPS, choose, combinations, race
 from runtime.errors import ProviderUnavailable, SelfTestFailed
 from runtime.manifest import Precision, Tower
-from runtime.providers import CPU, OPENVINO, ExecutionPlan
+from runtime.providers import CPU, CUDA, OPENVINO, ExecutionPlan
 
 INT8 = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=2, rows_per_run=1, reason="default")
 FP32 = replace(INT8, precision=Precision.FP32)
@@ -165,23 +165,25 @@ def test_one_self_test_a_provider_and_precision():
 
 def test_what_is_tried_around_the_preferred_plans():
     """Threads down to one, spinning where threads wait for each other, batches where bits do not depend on them."""
-    tried = combinations([replace(INT8, intra_op_threads=6), FP32, replace(FP32, provider=OPENVINO, rows_per_run=None)])
+    openvino = replace(INT8, provider=OPENVINO, rows_per_run=8)
+    cuda = replace(FP32, provider=CUDA, rows_per_run=None)
+    tried = combinations([replace(INT8, intra_op_threads=6), FP32, openvino, cuda])
     assert tried[0] == replace(INT8, intra_op_threads=6)
     assert len(tried) == len({str(plan) for plan in tried})
-    on_cpu = {
-        precision: {
-            (plan.intra_op_threads, plan.allow_spinning, plan.rows_per_run)
-            for plan in tried
-            if (plan.provider, plan.precision) == (CPU, precision)
+    around = {
+        place: {
+            (plan.intra_op_threads, plan.allow_spinning, plan.rows_per_run) for plan in tried if plan.place == place
         }
-        for precision in (Precision.INT8, Precision.FP32)
+        for place in (plan.place for plan in tried)
     }
-    assert on_cpu[Precision.INT8] == {
-        (threads, spinning, rows)
-        for threads in (6, 4, 2, 1)
-        for spinning in ((False, True) if threads > 1 else (False,))
-        for rows in (1, *BATCHES)
+    assert around == {
+        INT8.place: {
+            (threads, spinning, rows)
+            for threads in (6, 4, 2, 1)
+            for spinning in ((False, True) if threads > 1 else (False,))
+            for rows in BATCHES
+        },
+        FP32.place: {(2, False, 1), (2, True, 1), (1, False, 1)},
+        openvino.place: {(threads, False, rows) for threads in (2, 1) for rows in BATCHES},
+        cuda.place: {(2, False, None)},
     }
-    assert on_cpu[Precision.FP32] == {(2, False, 1), (2, True, 1), (1, False, 1)}
-    openvino = [plan for plan in tried if plan.provider == OPENVINO]
-    assert [(plan.intra_op_threads, plan.rows_per_run) for plan in openvino] == [(2, None), (1, None)]

@@ -12,7 +12,6 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 
-from cli import race
 from cli.main import main
 from cli.race import Entrant
 from cli.track import ModelTrack
@@ -43,7 +42,7 @@ def directory(tmp_path) -> Path:
 @pytest.fixture
 def environ(directory, tmp_path, monkeypatch) -> dict[str, str]:
     monkeypatch.chdir(tmp_path)
-    return {"MODEL": str(directory), "CACHE_DIR": str(tmp_path / "cache")}
+    return {"MODEL": str(directory), "CACHE_DIR": str(tmp_path / "cache"), "DEVICE": "cpu"}
 
 
 def tune(environ, *arguments: str):
@@ -69,7 +68,8 @@ def served(environ) -> dict:
 def tuned(tmp_path_factory):
     """-> the cache after one run, and what the run printed."""
     root = tmp_path_factory.mktemp("tuned")
-    return root / "cache", tune({"MODEL": str(two_precisions(root / "tiny")), "CACHE_DIR": str(root / "cache")})
+    environ = {"MODEL": str(two_precisions(root / "tiny")), "CACHE_DIR": str(root / "cache"), "DEVICE": "cpu"}
+    return root / "cache", tune(environ)
 
 
 def test_every_combination_is_in_the_table_and_one_is_kept(tuned):
@@ -252,8 +252,3 @@ def test_a_refused_default_is_said_so():
 def replace_refused(one: Entrant, cause: str) -> Entrant:
     one.refused = cause
     return one
-
-
-def test_batches_are_only_tried_above_the_rows_that_serve_by_default():
-    """What BATCHES holds are gains to look for, never the default itself."""
-    assert all(rows > 1 for rows in race.BATCHES)
