@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,9 @@ class Trial:
     """(n, d) unit rows: FP32's embeddings of `rows`."""
     quantize: Callable[[onnx.ModelProto, Mapping[str, Any]], onnx.ModelProto] = quantize
     """(`model`, how each named linear node is computed) -> a variant."""
+
+    def on_every(self, step: int) -> Trial:
+        return replace(self, rows=self.rows[::step], reference=self.reference[::step])
 
     def loss(self, recipes: Mapping[str, Any]) -> float:
         """1 - mean cosine to FP32, with those nodes quantized. NaN counts as 1."""
