@@ -1,4 +1,4 @@
-"""Micro-batching: rows of many requests, one thread that runs them. Knows neither HTTP nor onnxruntime.
+"""Micro-batching: rows of many requests, and the threads that run them. Knows neither HTTP nor onnxruntime.
 
 A tower has one `MicroBatcher`, its lane. Requests take turns row by row inside a lane, so a request with one row
 does not wait for all of another's hundred.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from runtime.errors import DeadlineExceeded, NotReady, Overloaded
@@ -44,12 +45,14 @@ class Job(Generic[RowT, OutT]):
         self.submitted = now
         self.finished = now
         self.inference_s = 0.0
-        """Seconds of the runs it took part in; the rest of its time it queued."""
+        """Seconds in which runs that it took part in were under way; the rest of its time it queued."""
+        self._runs = 0
+        self._running_since = now
         self._deadline = deadline
         self._abandoned = abandoned
-        self._waiting = deque(rows)
-        self._rows = len(rows)
-        self._outputs: list[OutT] = []
+        self._waiting = deque(enumerate(rows))
+        self._outputs: dict[int, OutT] = {}
+        self._missing = len(rows)
 
     @property
     def waiting(self) -> int:
@@ -71,7 +74,8 @@ class Job(Generic[RowT, OutT]):
         """Nobody waits for the outputs any more: rows that have not run will not."""
         self.future.cancel()
 
-    def take(self) -> RowT:
+    def take(self) -> tuple[int, RowT]:
+        """The next row, and its place among the outputs."""
         return self._waiting.popleft()
 
     def is_dropped(self, now: float) -> bool:
@@ -80,24 +84,47 @@ class Job(Generic[RowT, OutT]):
             self.cancel()
         return self.future.done()
 
-    def accept(self, output: OutT) -> bool:
-        """Take one output; whether it was the last one."""
-        self._outputs.append(output)
-        return len(self._outputs) == self._rows
+    def enter(self, now: float) -> None:
+        """A run with rows of it begins. As `leave` and `accept`, not for two threads at once."""
+        if not self._runs:
+            self._running_since = now
+        self._runs += 1
+
+    def leave(self, now: float) -> None:
+        """That run has ended."""
+        self._runs -= 1
+        if not self._runs:
+            self.inference_s += now - self._running_since
+
+    def accept(self, place: int, output: OutT) -> bool:
+        """Take one output; whether none is missing now."""
+        self._outputs[place] = output
+        self._missing -= 1
+        return not self._missing
 
     def finish(self, now: float) -> None:
         self.finished = now
         if self.future.set_running_or_notify_cancel():
-            self.future.set_result(self._outputs)
+            self.future.set_result([output for _, output in sorted(self._outputs.items(), key=itemgetter(0))])
 
     def fail(self, error: BaseException) -> None:
         if not self.future.done() and self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
 
-class MicroBatcher(Generic[RowT, OutT]):
-    """`run(rows) -> outputs` of the same number and order, called by one thread with at most `max_batch` rows.
+@dataclass(frozen=True)
+class _Taken(Generic[RowT, OutT]):
+    """A row of a batch, whose it is, and its place there."""
 
+    job: Job[RowT, OutT]
+    place: int
+    row: RowT
+
+
+class MicroBatcher(Generic[RowT, OutT]):
+    """`run(rows) -> outputs` of the same number and order, called with at most `max_batch` rows.
+
+    One thread calls it, or as many as `runs_at_once`: a second run fills what the first leaves idle between its steps.
     `max_rows` bounds the rows waiting. `gives_way_to` is a lane that goes first: before each run this one waits for
     it to be idle, but no longer than its own runs take, so it keeps at least half of the machine.
     """
@@ -110,6 +137,7 @@ class MicroBatcher(Generic[RowT, OutT]):
         max_batch: int,
         max_rows: int,
         wait_s: float = 0.0,
+        runs_at_once: int = 1,
         gives_way_to: MicroBatcher[RowT, OutT] | None = None,
         observe: Callable[[BatchReport], None] = lambda report: None,  # noqa: ARG005
     ) -> None:
@@ -125,8 +153,12 @@ class MicroBatcher(Generic[RowT, OutT]):
         self._closed = False
         self._row_s = 0.0
         self._last_finished = time.monotonic()
-        self._thread = threading.Thread(target=self._serve, name=f"batch-{name}", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"batch-{name}-{number}", daemon=True)
+            for number in range(runs_at_once)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     # -- the callers' side -------------------------------------------------------------------------------------------
 
@@ -170,7 +202,7 @@ class MicroBatcher(Generic[RowT, OutT]):
     def backlog_s(self) -> float:
         """Estimated seconds until what waits now has run; 0 before the first run."""
         with self._changed:
-            return self._depth() * self._row_s
+            return self._backlog_s()
 
     @property
     def is_busy(self) -> bool:
@@ -196,7 +228,7 @@ class MicroBatcher(Generic[RowT, OutT]):
 
     @property
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
     def wait_idle(self, timeout: float) -> None:
         """Return when no row waits or runs, or after `timeout` seconds."""
@@ -204,16 +236,17 @@ class MicroBatcher(Generic[RowT, OutT]):
             self._changed.wait_for(lambda: not self._jobs and not self._running, timeout)
 
     def close(self) -> None:
-        """Refuse new work, finish what was admitted, end the thread."""
+        """Refuse new work, finish what was admitted, end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _check_room(self, rows: int, deadline: float) -> None:
         if self._closed:
             raise NotReady("the server is shutting down")
-        backlog_s = self._depth() * self._row_s
+        backlog_s = self._backlog_s()
         if not self._has_room(rows):
             raise Overloaded(
                 f"the queue is full: {self._depth()} rows wait, at most {self._max_rows} may", retry_after_s=backlog_s
@@ -228,18 +261,21 @@ class MicroBatcher(Generic[RowT, OutT]):
     def _depth(self) -> int:
         return sum(job.waiting for job in self._jobs)
 
-    # -- the batch thread's side -------------------------------------------------------------------------------------
+    def _backlog_s(self) -> float:
+        return self._depth() * self._row_s / len(self._threads)
+
+    # -- the batch threads' side ------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         while (batch := self._next_batch()) is not None:
             if batch:
                 self._run_batch(batch)
             with self._changed:
-                self._running = 0
+                self._running -= len(batch)
                 self._last_finished = time.monotonic()
                 self._changed.notify_all()
 
-    def _next_batch(self) -> list[tuple[Job[RowT, OutT], RowT]] | None:
+    def _next_batch(self) -> list[_Taken[RowT, OutT]] | None:
         """Wait for work and take up to `max_batch` rows; None when closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closed)
@@ -250,35 +286,39 @@ class MicroBatcher(Generic[RowT, OutT]):
         if self._gives_way_to is not None:
             self._gives_way_to.wait_idle(timeout=self._row_s * self._max_batch)
         with self._changed:
-            batch = self._take(time.monotonic())
-            self._running = len(batch)
+            now = time.monotonic()
+            batch = self._take(now)
+            for job in _jobs(batch):
+                job.enter(now)
+            self._running += len(batch)
             return batch
 
-    def _take(self, now: float) -> list[tuple[Job[RowT, OutT], RowT]]:
+    def _take(self, now: float) -> list[_Taken[RowT, OutT]]:
         """One row of each job in turn. A job whose last row is taken leaves the queue."""
-        batch: list[tuple[Job[RowT, OutT], RowT]] = []
+        batch: list[_Taken[RowT, OutT]] = []
         while self._jobs and len(batch) < self._max_batch:
             job = self._jobs.popleft()
             if job.is_dropped(now):
                 continue
-            batch.append((job, job.take()))
+            batch.append(_Taken(job, *job.take()))
             if job.waiting:
                 self._jobs.append(job)
         return batch
 
-    def _run_batch(self, batch: list[tuple[Job[RowT, OutT], RowT]]) -> None:
+    def _run_batch(self, batch: list[_Taken[RowT, OutT]]) -> None:
         started = time.monotonic()
-        outputs, failure = self._outputs([row for _, row in batch])
+        outputs, failure = self._outputs([taken.row for taken in batch])
         now = time.monotonic()
-        self._measure(len(batch), now - started)
-        for job in {id(job): job for job, _ in batch}.values():
-            job.inference_s += now - started
-        for (job, _), output in zip(batch, outputs, strict=False):  # no outputs after a failure
-            if job.accept(output):
-                job.finish(now)
-        if failure is not None:
-            for job, _ in batch:
-                job.fail(failure)  # its rows still waiting are dropped when their turn comes
+        with self._changed:  # rows of one request may be in two runs
+            self._measure(len(batch), now - started)
+            for job in _jobs(batch):
+                job.leave(now)
+            for taken, output in zip(batch, outputs, strict=False):  # no outputs after a failure
+                if taken.job.accept(taken.place, output):
+                    taken.job.finish(now)
+            if failure is not None:
+                for taken in batch:
+                    taken.job.fail(failure)  # its rows still waiting are dropped when their turn comes
         self._observe(BatchReport(len(batch), now - started, failure is not None, self.depth))
 
     def _outputs(self, rows: list[RowT]) -> tuple[Sequence[OutT], Exception | None]:
@@ -293,3 +333,8 @@ class MicroBatcher(Generic[RowT, OutT]):
     def _measure(self, rows: int, seconds: float) -> None:
         row_s = seconds / rows
         self._row_s = row_s if not self._row_s else (1 - _SMOOTHING) * self._row_s + _SMOOTHING * row_s
+
+
+def _jobs(batch: list[_Taken[RowT, OutT]]) -> list[Job[RowT, OutT]]:
+    """Each once."""
+    return list({id(taken.job): taken.job for taken in batch}.values())

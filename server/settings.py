@@ -103,7 +103,7 @@ class Settings:
     )
     max_concurrent_batches: int = variable(
         "MAX_CONCURRENT_BATCHES",
-        "1: the towers take turns; 2: they may run side by side",
+        "1: runs take turns; 2: both towers, or two texts, may run side by side",
         parsing.integer(1, 2),
         default=2,
     )

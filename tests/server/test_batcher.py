@@ -239,3 +239,59 @@ def test_a_hundred_threads_get_their_own_answers(held):
     lane.close()
     assert wrong == []
     assert sum(map(len, held.batches)) == 300
+
+
+class Doors:
+    """A run of one row that waits at the row's own door."""
+
+    def __init__(self, rows: int) -> None:
+        self.doors = [threading.Event() for _ in range(rows)]
+        self.entered = threading.Semaphore(0)
+        self.failing: set[int] = set()
+
+    def __call__(self, rows: list[int]) -> list[int]:
+        (row,) = rows
+        self.entered.release()
+        self.doors[row].wait(30)
+        if row in self.failing:
+            raise RuntimeError(f"row {row}")
+        return [row * 10]
+
+
+@pytest.fixture
+def side_by_side():
+    doors = Doors(3)
+    lane = MicroBatcher(doors, name="test", max_batch=1, max_rows=8, runs_at_once=2)
+    yield lane, doors
+    for door in doors.doors:
+        door.set()
+    lane.close()
+
+
+def test_rows_side_by_side_come_back_in_order(side_by_side):
+    """Two rows of one request run at once; the second is done first."""
+    lane, doors = side_by_side
+    job = lane.submit([0, 1], deadline=far())
+    assert doors.entered.acquire(timeout=30)
+    assert doors.entered.acquire(timeout=30)
+    doors.doors[1].set()
+    wait_until(lambda: 1 in job._outputs)
+    doors.doors[0].set()
+    assert job.result() == [0, 10]
+    assert 0 < job.inference_s <= job.finished - job.submitted
+
+
+def test_runs_side_by_side_fail_alone(side_by_side):
+    """Both rows of one request fail at once: one error, and the lane serves the next one with both its threads."""
+    lane, doors = side_by_side
+    doors.failing = {0, 1}
+    job = lane.submit([0, 1], deadline=far())
+    assert doors.entered.acquire(timeout=30)
+    assert doors.entered.acquire(timeout=30)
+    doors.doors[0].set()
+    doors.doors[1].set()
+    with pytest.raises(RuntimeError, match="row"):
+        job.result()
+    doors.doors[2].set()
+    assert lane.submit([2, 2], deadline=far()).result() == [20, 20]
+    assert lane.is_alive
