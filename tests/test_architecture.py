@@ -21,7 +21,7 @@ ONLY_IN = {
     "torch": _CHECKPOINTS,
     "transformers": _CHECKPOINTS,
     "optimum": "exporter",
-    "onnx": "exporter",
+    "onnx": ("exporter", "bench/fusions.py"),
     "psutil": "runtime/cpu.py",
     "falcon": "server",
     "prometheus_client": "server",
