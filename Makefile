@@ -14,7 +14,7 @@ BASE := bench/.checkpoints
 PHOTOS ?= ../shared/photos
 SOURCES := pyproject.toml constraints.txt deploy/install.sh
 
-.PHONY: serve test lint types pytest test-clients test-openvino format evaluate demo-model demo-export demo-evaluate bench clean
+.PHONY: serve test lint types pytest test-clients test-openvino openvino-figures format evaluate demo-model demo-export demo-evaluate bench clean
 
 serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
 	MODEL=$(MODEL) $(SERVE)/bin/siglip-edge serve
@@ -57,6 +57,9 @@ test-clients: $(SERVE)/.installed $(CLIENTS)/.installed  ## other people's clien
 
 test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO, in an environment of its own
 	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/server tests/cli --ignore tests/runtime/test_preprocess.py
+
+openvino-figures: $(OPENVINO)/.installed  ## fidelity, time and memory of MODEL on OpenVINO and on the CPU, in turns
+	$(OPENVINO)/bin/python -m bench.providers $(MODEL)
 
 bench: $(BENCH)/.installed $(INFINITY)/.installed  ## a base-size model against PyTorch behind FastAPI and infinity, side by side
 	test -d $(BASE)/checkpoint || $(BENCH)/bin/python -m bench.checkpoint $(BASE)/checkpoint

@@ -146,7 +146,7 @@ def _targets(available: Collection[str], device: str) -> list[_Target]:
 
 
 def _targets_there(available: Collection[str]) -> list[_Target]:
-    """The CPU is always there, and last."""
+    """The CPU is always there, and last: of the same INT8 towers OpenVINO takes a fifth less CPU time (README)."""
     special = [
         _Target(CUDA, {"device_id": "0"}, "CUDA is here"),
         _Target(OPENVINO, {"device_type": "CPU"}, "OpenVINO is here"),

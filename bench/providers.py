@@ -1,0 +1,122 @@
+"""Every provider and precision that one environment offers: fidelity, CPU and wall time a row, memory; in turns.
+
+    python -m bench.providers MODEL [--threads 1] [--forwards 20] [--rows 1,8]
+
+In an environment with onnxruntime-openvino (`make openvino-figures`) this compares OpenVINO with the CPU provider.
+Cosines are the least of the golden rows to FP32; times are medians over all threads, without decoding and tokenization;
+memory is what the loaded model keeps for itself after its self-test, its weights unprepared. `siglip-edge tune` decides
+by wall time, which takes a machine at rest; CPU time on one thread can be compared on a busy one too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from runtime.cpu import read_cpu_budget
+from runtime.errors import SiglipEdgeError
+from runtime.manifest import Manifest, Tower
+from runtime.memory import give_back, read_memory
+from runtime.model import Row, SiglipModel
+from runtime.providers import ExecutionPlan, Wishes, plans
+from runtime.selftest import check, load_golden
+from runtime.session import available_providers
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A loaded model that passed its self-test."""
+
+    model: SiglipModel
+    cosines: dict[Tower, float]
+    load_s: float
+    private_mb: float
+
+    @property
+    def place(self) -> str:
+        return self.model.plan.place.replace("ExecutionProvider", "")
+
+
+def planned(directory: Path, threads: int) -> list[ExecutionPlan]:
+    """Every provider and precision there is, with no limit to the rows of a run."""
+    wishes = Wishes(intra_op_threads=threads)
+    found = plans(available_providers(), read_cpu_budget(), Manifest.load(directory), wishes)
+    return [replace(plan, rows_per_run=None) for plan in found]
+
+
+def load(directory: Path, plan: ExecutionPlan) -> Runner:
+    """Raises SiglipEdgeError for what cannot be had or answers wrongly."""
+    give_back()
+    before, started = read_memory().private, time.perf_counter()
+    model = SiglipModel.load(directory, plan)
+    load_s = time.perf_counter() - started
+    cosines = check(model, load_golden(directory, model.manifest))
+    give_back()
+    return Runner(model, cosines, load_s, (read_memory().private - before) / 1e6)
+
+
+def batch(model: SiglipModel, tower: Tower, rows: int) -> list[Row]:
+    if tower is Tower.TEXT:
+        return [model.prepare_text(f"text number {number}").ids for number in range(rows)]
+    size, rng = model.manifest.image.size, np.random.default_rng(0)
+    noise = rng.integers(0, 256, (rows, size, size, 3), np.uint8)
+    return [model.prepare_image(Image.fromarray(picture)) for picture in noise]
+
+
+def take_turns(runners: list[Runner], tower: Tower, rows: int, forwards: int) -> dict[str, tuple[float, float]]:
+    """Median (CPU, wall) milliseconds a row. The machine's drift meets everyone alike."""
+    inputs = batch(runners[0].model, tower, rows)
+    taken: dict[str, list[tuple[float, float]]] = {runner.place: [] for runner in runners}
+    for forward in range(forwards + 1):
+        for runner in runners:
+            cpu, wall = time.process_time(), time.perf_counter()
+            runner.model.run(tower, inputs)
+            times = (1000 * (time.process_time() - cpu) / rows, 1000 * (time.perf_counter() - wall) / rows)
+            if forward:  # the first one allocates
+                taken[runner.place].append(times)
+    return {
+        place: (statistics.median(cpu for cpu, _ in times), statistics.median(wall for _, wall in times))
+        for place, times in taken.items()
+    }
+
+
+def table(runners: list[Runner], rows: list[int], forwards: int) -> str:
+    """Markdown."""
+    columns = [(tower, count) for tower in Tower for count in rows]
+    measured = {(tower, count): take_turns(runners, tower, count, forwards) for tower, count in columns}
+    heads = [f"{tower} ms a row, {count} a run: CPU (wall)" for tower, count in columns]
+    lines = [["", "vision cosine", "text cosine", *heads, "load s", "private MB"]]
+    lines.append(["---"] * len(lines[0]))
+    for runner in runners:
+        times = ["{:.2f} ({:.2f})".format(*measured[column][runner.place]) for column in columns]
+        cosines = [f"{runner.cosines[tower]:.5f}" if tower in runner.cosines else "untested" for tower in Tower]
+        lines.append([runner.place, *cosines, *times, f"{runner.load_s:.2f}", f"{runner.private_mb:.0f}"])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, metavar="MODEL")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--forwards", type=int, default=20)
+    parser.add_argument("--rows", default="1,8", help="rows of a run, comma-separated")
+    arguments = parser.parse_args()
+    runners = []
+    for plan in planned(arguments.model, arguments.threads):
+        try:
+            runners.append(load(arguments.model, plan))
+        except SiglipEdgeError as error:
+            print(f"refused: {plan.place}: {error}")
+    print(f"{arguments.model}, {arguments.threads} threads, {arguments.forwards} forwards each, in turns; ", end="")
+    print(f"CPU: {' '.join(read_cpu_budget().isa)}\n")
+    print(table(runners, [int(count) for count in arguments.rows.split(",")], arguments.forwards))
+
+
+if __name__ == "__main__":
+    main()
