@@ -21,7 +21,7 @@ BATCHES = (1, 4, 8)
 """Rows a run that are tried where a row's bits do not depend on the others."""
 
 NOISE = 1.03
-"""Times this close count as equal: two combinations of one plan, raced here, differed by up to 2 %."""
+"""Times this close count as equal: another race might turn them round, and the default needs no reason."""
 
 SPINNING_GAIN = 1.10
 """Between two runs a spinning thread takes its core from decoding, from tokenization and from the other tower, none of
@@ -139,7 +139,7 @@ def choose(track: Track, entrants: Sequence[Entrant]) -> Entrant | None:
         least = min(_cost(one, default) for one in ended)
         equal = [one for one in ended if _cost(one, default) <= NOISE * least]
         best = default if default in equal else min(equal, key=lambda one: (*_appetite(one.plan), _cost(one, default)))
-        if best is not default and _rows(best.plan) > 1:
+        if best is not entrants[0] and _rows(best.plan) > 1:
             best.attempt(track.check_bits, best.plan)
         if not best.refused:
             return best

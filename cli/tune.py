@@ -66,7 +66,7 @@ def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
     _say_if_busy(cpu)
     wished = wishes(settings, cpu)
     candidates = combinations(plans(available_providers(), cpu, manifest, wished))
-    golden = _golden(directory, manifest)
+    golden = _golden(directory, manifest, towers)
     with _scratch(settings.model_cache) as (cache, scratch):
         track = ModelTrack(directory, towers, golden, scratch)
         entrants = race(track, candidates, budget_s, progress)
@@ -175,12 +175,11 @@ def _say_if_busy(cpu: CpuBudget) -> None:
         click.echo(f"This machine is busy (load {load:.1f}): what is found may not hold when it is not.", err=True)
 
 
-def _golden(directory: Path, manifest: Manifest) -> list[GoldenRow]:
+def _golden(directory: Path, manifest: Manifest, towers: Sequence[Tower]) -> list[GoldenRow]:
     rows = selftest.load_golden(directory, manifest)
-    if not rows:
-        raise SelfTestFailed(
-            f"{manifest.name} holds no golden rows: what is fastest could be wrong; run the export again"
-        )
+    if untested := set(towers) - {row.tower for row in rows}:
+        message = f"{manifest.name} holds no golden rows of its {' and '.join(sorted(untested))} tower"
+        raise SelfTestFailed(f"{message}: what is fastest could be wrong; run the export again")
     return rows
 
 

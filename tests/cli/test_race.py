@@ -117,6 +117,11 @@ def test_a_batch_that_changes_a_rows_bits_never_wins():
     assert entrants["batched"].refused == "other bits"
 
 
+def test_a_batch_is_asked_for_its_bits_even_when_the_default_is_out():
+    winner, _, _ = run({"int8": 3.0, "batched": 1.0, "fp32": 2.0}, broken=["int8"], other_bits=["batched"])
+    assert winner == "fp32"
+
+
 @pytest.mark.parametrize("slow", range(FINAL_LAPS))
 def test_a_machine_that_is_slow_for_a_while_decides_nothing(slow):
     """Another job slows one whole round of the final down by five: by lap beside lap it cancels."""

@@ -1,5 +1,6 @@
 """`siglip-edge tune`: what is fastest and right on this machine, kept where the server looks."""
 
+import io
 import json
 from dataclasses import replace
 from datetime import date
@@ -11,15 +12,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from filelock import FileLock
+from PIL import Image
 
 from cli.main import main
 from cli.race import Entrant
 from cli.track import ModelTrack
 from cli.tune import conclude, render
 from runtime.errors import SelfTestFailed
-from runtime.manifest import Manifest, Precision, Tower
+from runtime.manifest import Manifest, Precision, Tower, record_file
+from runtime.model import SiglipModel
 from runtime.providers import CPU, ExecutionPlan
-from runtime.selftest import load_golden
+from runtime.selftest import GoldenRow, load_golden, save_golden
 from runtime.tuning import Tuning
 from server.app import create_app
 from server.settings import Settings
@@ -30,8 +33,15 @@ PLAN = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=2,
 
 
 def two_precisions(directory: Path) -> Path:
-    """A model of two precisions, both right."""
-    return add_precision(write_model(directory), Precision.FP32)
+    """A model of two precisions, both right, with golden rows of both towers."""
+    add_precision(write_model(directory), Precision.FP32)
+    manifest, buffer = Manifest.load(directory), io.BytesIO()
+    Image.linear_gradient("L").save(buffer, "PNG")
+    embedding = SiglipModel.load(directory, PLAN).embed_images([Image.open(buffer)])[0]
+    golden = [*load_golden(directory, manifest), GoldenRow(png=buffer.getvalue(), embedding=embedding.tobytes())]
+    save_golden(directory / "golden.bin", golden)
+    msgspec.structs.replace(manifest, golden=record_file(directory, directory / "golden.bin")).save(directory)
+    return directory
 
 
 @pytest.fixture
@@ -160,9 +170,12 @@ def test_what_is_wrong_is_said_in_one_sentence(environ, variables, sentence, tmp
     assert "Traceback" not in result.output
 
 
-def test_a_model_without_golden_rows_is_not_tuned(environ, directory):
+def test_a_tower_without_golden_rows_is_not_tuned(environ, directory):
+    """What is fastest could be wrong, and nobody would notice."""
+    write_model(directory)
+    assert "holds no golden rows of its vision tower" in tune(environ).output
     msgspec.structs.replace(Manifest.load(directory), golden=None).save(directory)
-    assert "holds no golden rows" in tune(environ).output
+    assert "holds no golden rows of its text and vision tower" in tune(environ).output
 
 
 @pytest.mark.parametrize(("load", "busy"), [(0.1, False), (64.0, True)])
@@ -187,8 +200,6 @@ def track(directory, tmp_path) -> ModelTrack:
 
 def test_a_batch_with_other_bits_is_noticed(track, monkeypatch):
     """The tiny model's rows do not depend on their batch; a model that adds a batch's size to them does."""
-    from runtime.model import SiglipModel
-
     batched, run = replace(PLAN, rows_per_run=4), SiglipModel.run
     track.check_bits(batched)
     monkeypatch.setattr(
