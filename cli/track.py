@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from runtime.providers import ExecutionPlan
 from runtime.selftest import GoldenRow
 
 RUNS = 50
-"""At most so many a tower and lap: a small model has told its speed by then."""
+"""At most so many a thread, tower and lap: a small model has told its speed by then."""
 
 ROWS_QUEUED = 8
 """Rows in a run where the plan sets no number: as many as eight clients have waiting."""
@@ -35,6 +36,8 @@ class ModelTrack:
     golden: list[GoldenRow]
     cache: Path
     """For prepared graphs: those of the slower ones are of no further use."""
+    runs_at_once: Callable[[ExecutionPlan, Tower], int]
+    """How many runs of a tower the server keeps under way."""
 
     def cosines(self, plan: ExecutionPlan) -> dict[Tower, float]:
         with self._loaded(plan) as model:
@@ -43,7 +46,13 @@ class ModelTrack:
     def lap(self, plan: ExecutionPlan, seconds: float) -> dict[Tower, float]:
         with self._loaded(plan) as model:
             return {
-                tower: _row_ms(model, tower, plan.rows_per_run or ROWS_QUEUED, seconds / len(model.towers))
+                tower: _row_ms(
+                    model,
+                    tower,
+                    noise(model, tower, plan.rows_per_run or ROWS_QUEUED),
+                    self.runs_at_once(plan, tower),
+                    seconds / len(model.towers),
+                )
                 for tower in model.towers
             }
 
@@ -72,14 +81,21 @@ def noise(model: SiglipModel, tower: Tower, count: int) -> list[Row]:
     return [model.prepare_text(f"text number {number}").ids for number in range(count)]
 
 
-def _row_ms(model: SiglipModel, tower: Tower, rows_per_run: int, seconds: float) -> float:
-    """Median wall time of a row, in milliseconds: one run at a time, as a lane's batch thread does it."""
-    rows = noise(model, tower, rows_per_run)
-    model.run(tower, rows[:1])  # first touches of memory
-    taken: list[float] = []
+def _row_ms(model: SiglipModel, tower: Tower, rows: Sequence[Row], side_by_side: int, seconds: float) -> float:
+    """Median wall time of a row, in milliseconds: from as many threads as a lane has, each with one run at a time."""
+    model.run(tower, [rows[0]])  # first touches of memory
     end = time.perf_counter() + seconds
+    with ThreadPoolExecutor(side_by_side) as threads:
+        runs = [threads.submit(_run_seconds, model, tower, rows, end) for _ in range(side_by_side)]
+        taken = [one for run in runs for one in run.result()]
+    return 1000 * statistics.median(taken) / (len(rows) * side_by_side)
+
+
+def _run_seconds(model: SiglipModel, tower: Tower, rows: Sequence[Row], end: float) -> list[float]:
+    """One run after the other, one at least."""
+    taken: list[float] = []
     while not taken or (len(taken) < RUNS and time.perf_counter() < end):
         started = time.perf_counter()
-        model.run(tower, rows)
-        taken.append(1000 * (time.perf_counter() - started) / rows_per_run)
-    return statistics.median(taken)
+        model.run(tower, [*rows])
+        taken.append(time.perf_counter() - started)
+    return taken

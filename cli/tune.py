@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -29,7 +30,7 @@ from runtime.selftest import GoldenRow
 from runtime.session import available_providers
 from runtime.tuning import Measured, Tuning, save_tuning, tuning_facts
 from server import logs
-from server.capacity import served_towers, wishes
+from server.capacity import runs_at_once, served_towers, wishes
 from server.settings import Settings, SettingsInvalid, read_environment
 
 
@@ -68,7 +69,7 @@ def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
     candidates = combinations(plans(available_providers(), cpu, manifest, wished))
     golden = _golden(directory, manifest, towers)
     with _scratch(settings.model_cache) as (cache, scratch):
-        track = ModelTrack(directory, towers, golden, scratch)
+        track = ModelTrack(directory, towers, golden, scratch, partial(runs_at_once, settings))
         entrants = race(track, candidates, budget_s, progress)
         winner = choose(track, entrants)
         if winner is None:

@@ -24,13 +24,13 @@ logger = logging.getLogger("siglip_edge")
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """One combination, timed as the server runs it: one run at a time, both towers weighing the same."""
+    """One combination, timed as the server runs it, a tower at a time, both weighing the same."""
 
     plan: ExecutionPlan
     relative: float | None = None
     """Time a row by the default's: the geometric mean over the towers, the median of interleaved laps."""
     row_ms: dict[Tower, float] = {}
-    """Median wall time of a row, without decoding and tokenization."""
+    """Median wall time a row, without decoding and tokenization; half a run's where two runs are under way."""
     cosine: dict[Tower, float] = {}
     """Least cosine of the golden rows to FP32."""
     laps: int = 0

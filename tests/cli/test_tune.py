@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -195,7 +196,8 @@ def test_two_races_at_once_would_measure_each_other(environ, tmp_path):
 
 @pytest.fixture
 def track(directory, tmp_path) -> ModelTrack:
-    return ModelTrack(directory, tuple(Tower), load_golden(directory, Manifest.load(directory)), tmp_path / "scratch")
+    golden = load_golden(directory, Manifest.load(directory))
+    return ModelTrack(directory, tuple(Tower), golden, tmp_path / "scratch", lambda plan, tower: 1)
 
 
 def test_a_batch_with_other_bits_is_noticed(track, monkeypatch):
@@ -214,6 +216,24 @@ def test_a_lap_times_each_served_tower(track):
     assert set(taken) == set(Tower)
     assert all(ms > 0 for ms in taken.values())
     assert set(replace(track, towers=[Tower.TEXT]).lap(PLAN, 0.0)) == {Tower.TEXT}
+
+
+def test_texts_are_timed_side_by_side_where_the_server_runs_them_so(track, monkeypatch):
+    """Two runs that wait for each other can only end when both are under way."""
+    together, run = threading.Barrier(2, timeout=30), SiglipModel.run
+    warm = []
+
+    def meet(self, tower, rows):
+        if warm:
+            together.wait()
+        warm.append(tower)
+        return run(self, tower, rows)
+
+    monkeypatch.setattr(SiglipModel, "run", meet)
+    monkeypatch.setattr("cli.track.RUNS", 1)
+    side_by_side = replace(track, towers=[Tower.TEXT], runs_at_once=lambda plan, tower: 2)
+    assert side_by_side.lap(PLAN, 0.0)[Tower.TEXT] > 0
+    assert len(warm) == 3
 
 
 def entrant(ms: float, **changes) -> Entrant:
