@@ -139,7 +139,7 @@ def choose(track: Track, entrants: Sequence[Entrant]) -> Entrant | None:
         least = min(_cost(one, default) for one in ended)
         equal = [one for one in ended if _cost(one, default) <= NOISE * least]
         best = default if default in equal else min(equal, key=lambda one: (*_appetite(one.plan), _cost(one, default)))
-        if best is not entrants[0] and _rows(best.plan) > 1:
+        if _rows(best.plan) > 1:
             best.attempt(track.check_bits, best.plan)
         if not best.refused:
             return best

@@ -117,6 +117,12 @@ def test_a_batch_that_changes_a_rows_bits_never_wins():
     assert entrants["batched"].refused == "other bits"
 
 
+def test_a_default_that_batches_is_asked_for_its_bits():
+    """OpenVINO's plan takes eight rows a run, because they had equal bits where that was measured."""
+    assert run({"batched": 1.0, "int8": 3.0})[0] == "batched"
+    assert run({"batched": 1.0, "int8": 3.0}, other_bits=["batched"])[0] == "int8"
+
+
 def test_a_batch_is_asked_for_its_bits_even_when_the_default_is_out():
     winner, _, _ = run({"int8": 3.0, "batched": 1.0, "fp32": 2.0}, broken=["int8"], other_bits=["batched"])
     assert winner == "fp32"
