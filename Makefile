@@ -61,9 +61,9 @@ test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO, in an 
 openvino-figures: $(OPENVINO)/.installed  ## fidelity, time and memory of MODEL on OpenVINO and on the CPU, in turns
 	$(OPENVINO)/bin/python -m bench.providers $(MODEL)
 
-bench: $(BENCH)/.installed $(INFINITY)/.installed  ## a base-size model against PyTorch behind FastAPI and infinity, side by side
-	test -d $(BASE)/checkpoint || $(BENCH)/bin/python -m bench.checkpoint $(BASE)/checkpoint
-	test -d $(BASE)/models/base || $(BENCH)/bin/siglip-edge export $(BASE)/checkpoint -o $(BASE)/models --name base \
+bench: $(BENCH)/.installed $(INFINITY)/.installed  ## every target at real size, beside PyTorch and infinity (PHOTOS=folder)
+	test -f $(BASE)/checkpoint/model.safetensors || $(BENCH)/bin/python -m bench.checkpoint $(BASE)/checkpoint
+	test -f $(BASE)/models/base/manifest.json || $(BENCH)/bin/siglip-edge export $(BASE)/checkpoint -o $(BASE)/models --name base \
 		--precision int8 --calibration-images $(PHOTOS)
 	mkdir -p bench/out
 	$(BENCH)/bin/siglip-edge bench $(BASE)/models/base --photos $(PHOTOS) --against $(BASE)/checkpoint \

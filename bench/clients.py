@@ -45,6 +45,7 @@ class Tally:
             refused=len(refused),
             refused_p50=1000 * percentile(refused, 50) if refused else None,
             refused_p99=1000 * percentile(refused, 99) if refused else None,
+            timed_out=sum(load.timed_out for load in self.loads),
         )
 
 

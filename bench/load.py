@@ -21,6 +21,7 @@ from bench.servers import PATH, ServerFailed
 
 _TIMEOUT_S = 300.0
 _RETRY_S = 1.0  # where a refusal does not say
+_ASK_AGAIN = {http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE}  # the second: another worker is loading
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Load:
     answered: list[tuple[float, float]] = field(default_factory=list)
     """Start and end of every request that got its embedding, warm-up and drain included."""
     refused: list[float] = field(default_factory=list)
-    """How long each 429 took."""
+    """How long each 429 took, or 503 while a second worker loads."""
+    timed_out: int = 0
+    """504s: admitted, and then the server's own time was up."""
     began: float = 0.0
     ended: float = 0.0
     """The window in which is counted; the clients were busy before it and remain so until all it contains is done."""
@@ -83,7 +86,7 @@ class _Clients:
         self._threads = [threading.Thread(target=self._guarded) for _ in range(clients)]
 
     def run(self, seconds: float, warm_up_s: float) -> Load:
-        """Raises ServerFailed when an answer is neither 200 nor 429."""
+        """Raises ServerFailed when an answer is neither 200, 504 nor one to ask again after."""
         self._load.began = time.monotonic() + warm_up_s
         self._load.ended = self._load.began + seconds
         before = time.process_time()
@@ -115,6 +118,8 @@ class _Clients:
             ended = time.monotonic()
             if status == http.client.OK:
                 self._load.answered.append((started, ended))
+            elif status == http.client.GATEWAY_TIMEOUT:
+                self._load.timed_out += 1
             else:
                 self._load.refused.append(ended - started)
                 connection.close()  # the server does not read bodies it refuses, and closes behind its answer
@@ -132,6 +137,6 @@ class _Clients:
         connection.request("POST", PATH, self._body(number), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         text = answer.read()
-        if answer.status not in {http.client.OK, http.client.TOO_MANY_REQUESTS}:
+        if answer.status not in {http.client.OK, http.client.GATEWAY_TIMEOUT, *_ASK_AGAIN}:
             raise ServerFailed(f"{answer.status}: {text[:300]!r}")
         return answer.status, float(answer.getheader("Retry-After", _RETRY_S))

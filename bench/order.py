@@ -19,6 +19,8 @@ class Effort:
     level_seconds: float = 5.0
     starts: int = 5
     other_starts: int = 3
+    infinity_warm_up: bool = True
+    """Whether its own, a minute of two cores, belongs to its start."""
     requests: int = 500
     """Texts and images in turn before memory is read."""
     request_seconds: float = 20.0
@@ -38,6 +40,7 @@ QUICK = Effort(
     level_seconds=0.3,
     starts=1,
     other_starts=1,
+    infinity_warm_up=False,
     requests=20,
     request_seconds=1.0,
     idle_s=0.2,

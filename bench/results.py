@@ -34,6 +34,8 @@ class Throughput:
     """How often a client got 429."""
     refused_p50: float | None = None
     refused_p99: float | None = None
+    timed_out: int = 0
+    """How often it was admitted and then got 504."""
 
     @property
     def rate(self) -> float:

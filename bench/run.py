@@ -62,7 +62,7 @@ def _take_footprints(order: Order, results: Results, say: Say) -> None:
     results.memory[OURS] = take_footprint(ours, order)
     results.memory[TEXT_ONLY] = take_footprint(_ours(order, TOWERS="text"), order, kind="texts")
     results.memory[TWO_WORKERS] = take_footprint(_ours(order, WORKERS="2"), order)
-    for name, start in _others(order).items():
+    for name, start in _others(order, warm_up=effort.infinity_warm_up).items():
         say(f"{name}: start, then memory after what it answers in {effort.request_seconds:.0f} s")
         more = time_starts(start, effort.other_starts - 1) if name == PYTORCH else []
         results.memory[name] = take_footprint(start, order, seconds=effort.request_seconds)
@@ -95,8 +95,8 @@ def _ours(order: Order, **settings: str) -> Start:
     return partial(serving, order.model, **{"TOWERS": "both", "WORKERS": "1", **settings})
 
 
-def _others(order: Order, *, warm_up: bool = True) -> dict[str, Start]:
-    """`warm_up`: infinity's own, which takes a minute."""
+def _others(order: Order, *, warm_up: bool) -> dict[str, Start]:
+    """`warm_up`: infinity's own."""
     others: dict[str, Start] = {}
     if order.checkpoint and order.pytorch:
         others[PYTORCH] = partial(pytorch, order.checkpoint, order.pytorch)

@@ -83,14 +83,15 @@ def _ladder(results: Results, kind: str) -> list[Row]:
     levels = results.levels[kind]
     first, *more = levels.values()
     kept = min(one.rate for one in more) / first.rate
+    late = sum(one.timed_out for one in levels.values())
     refusing = [one for one in levels.values() if one.refused_p99 is not None]
     slowest = max((one.refused_p99 or 0.0 for one in refusing), default=0.0)
     return [
         Row(
             f"{kind}/s with {' / '.join(map(str, levels))} clients",
-            " / ".join(f"{one.rate:.1f}" for one in levels.values()),
-            f"falls by < {LOSS:.0%}",
-            kept > 1 - LOSS,
+            " / ".join(f"{one.rate:.1f}" for one in levels.values()) + (f"; {late} got 504" if late else ""),
+            f"falls by < {LOSS:.0%}, no 504",
+            kept > 1 - LOSS and not late,
         ),
         Row(
             f"{kind}: 429 to the rest after, ms p50 / p99",

@@ -88,11 +88,18 @@ def test_the_load_lasts_until_everything_counted_is_answered(answering):
     assert 0 < len(load.latencies) < len(load.answered)
 
 
-def test_a_refusal_is_no_answer(answering):
-    """429s are counted apart, and the client asks again."""
-    load = run_for(answering(200, 429).work(), clients=1, seconds=0.1, warm_up_s=0)
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_refusal_is_no_answer(answering, status):
+    """It is counted apart, and the client asks again."""
+    load = run_for(answering(200, status).work(), clients=1, seconds=0.1, warm_up_s=0)
     assert len(load.refused) > 0 < len(load.answered)
     assert abs(len(load.refused) - len(load.answered)) <= 1
+
+
+def test_a_timeout_of_the_server_is_neither_answer_nor_refusal(answering):
+    load = run_for(answering(200, 504).work(), clients=1, seconds=0.1, warm_up_s=0)
+    assert load.timed_out > 0 == len(load.refused)
+    assert abs(load.timed_out - len(load.answered)) <= 1
 
 
 def test_any_other_answer_ends_the_run(answering):

@@ -75,6 +75,7 @@ def test_a_perfect_run_meets_every_target():
         ("texts: p99 ÷ p50", lambda run: run.load["texts"].update({OURS: served(20, p99=151)})),
         ("images: server ÷ bare session calls", lambda run: run.bare.update(images=Bare([22], 48))),
         ("images/s with 8 / 256 clients", lambda run: run.levels["images"].update({256: served(18.9)})),
+        ("texts/s with 8 / 256 clients", lambda run: run.levels["texts"].update({256: served(20, timed_out=1)})),
         (
             "texts: 429 to the rest after, ms p50 / p99",
             lambda run: run.levels["texts"].update({256: served(20, refused=1, refused_p50=1.0, refused_p99=900.0)}),
