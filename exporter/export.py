@@ -67,6 +67,7 @@ class Order:
     name: str | None = None
     precisions: Collection[Precision] = (Precision.INT8, Precision.FP16)
     ranges: str = SEARCHED
+    """Or `MIN_MAX`: INT8 without the search."""
     calibration_images: Path | None = None
     calibration_texts: Path | None = None
     zero_shot_template: str = DEFAULT_TEMPLATE

@@ -58,7 +58,9 @@ def _layers(one: ArtifactReport) -> Iterator[str]:
     layers, losses = one.details["layers"], one.details["loss"]
     compared = ", ".join(f"{name} {loss:.1e}" for name, loss in losses.items())
     yield f"<h2>{one.tower} {one.precision}</h2><p>{html.escape(one.details['reason'])}. Loss: {compared}.</p>"
-    yield _table(list(layers[0]), [list(layer.values()) for layer in layers])
+    for measured in (one.details.get("formats"), layers):
+        if measured:
+            yield _table(list(measured[0]), [list(row.values()) for row in measured])
 
 
 def _line(one: ArtifactReport, zero_shot: float) -> list[object]:

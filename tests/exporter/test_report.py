@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from exporter.formats import U8U8
 from exporter.page import render
 from exporter.report import ArtifactReport, Report
 from runtime.manifest import Manifest, Precision, Tower
@@ -30,6 +31,7 @@ def test_the_page_stands_alone(exported):
     assert "<svg" in page
     assert not re.search(r"(src|href)=[\"'](?!#)", page.replace("xlink:href", "href"))
     assert page.count("/layers.0/mlp/down/MatMul</td>") == 2
+    assert page.count(f"<td>{U8U8.name}</td>") == 2
 
 
 def test_names_cannot_break_out_of_the_page():
