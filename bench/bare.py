@@ -1,11 +1,13 @@
-"""The model without a server, in a process of its own: the calls that a batch thread makes, on ready rows."""
+"""The model without a server, in a process of its own: the calls that the batch threads make, on ready rows."""
 
 from __future__ import annotations
 
 import io
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from runtime.model import Row, SiglipModel
 from runtime.session import available_providers
 from runtime.tuning import tuned_plans
 from server import images
-from server.capacity import rows_per_batch, served_towers, wishes
+from server.capacity import rows_per_batch, runs_at_once, served_towers, wishes
 from server.images import ImageLimits
 from server.settings import Settings, read_environment
 
@@ -29,6 +31,7 @@ _GRAIN = 6
 """Standard deviation of what is added to an enlarged photograph: enlarging leaves none of the detail that a camera's
 file of this size has, and that decoding it costs."""
 _ROWS = 32
+_TOWERS = {"texts": Tower.TEXT, "images": Tower.VISION}
 
 
 def describe(directory: Path) -> dict[str, object]:
@@ -54,16 +57,25 @@ def disk_mb(directory: Path) -> float:
 
 
 def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float) -> Bare:
-    """Runs of as many rows as the server's batches have, one after the other."""
-    model, tower = _opened(directory), {"texts": Tower.TEXT, "images": Tower.VISION}[kind]
-    rows, size = _rows(directory, tower, photos), rows_per_batch(_settings(directory), model.plan)
+    """As a lane of the server runs them: as many rows in a run, as many runs at once, without a pause."""
+    model, tower, settings = _opened(directory), _TOWERS[kind], _settings(directory)
+    rows, at_once = _rows(directory, tower, photos), runs_at_once(settings, model.plan, tower)
+    size = rows_per_batch(settings, model.plan)
     model.run(tower, rows[:size])
-    started, cpu, done = time.monotonic(), time.process_time(), 0
-    while (elapsed := time.monotonic() - started) < seconds:
-        batch = [rows[(done + at) % len(rows)] for at in range(size)]
-        model.run(tower, batch)
-        done += size
-    return Bare(rates=[done / elapsed], cpu=1000 * (time.process_time() - cpu) / done)
+    cpu, started = time.process_time(), time.monotonic()
+    with ThreadPoolExecutor(at_once) as threads:
+        loops = [threads.submit(_run_until, model, tower, rows, size, started + seconds) for _ in range(at_once)]
+        done = size * sum(loop.result() for loop in loops)
+    return Bare(rates=[done / (time.monotonic() - started)], cpu=1000 * (time.process_time() - cpu) / done)
+
+
+def _run_until(model: SiglipModel, tower: Tower, rows: list[Row], size: int, end: float) -> int:
+    """`size` rows a run, all in turn. -> how many runs."""
+    runs, turn = 0, cycle(rows)
+    while time.monotonic() < end:
+        model.run(tower, list(islice(turn, size)))
+        runs += 1
+    return runs
 
 
 def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -> LargeJpeg:
