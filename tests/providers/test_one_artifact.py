@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,7 +98,7 @@ def test_what_a_row_gives_depends_little_on_the_others_on_a_gpu_and_not_at_all_o
 
 
 @on_openvino
-@pytest.mark.parametrize("precision", Manifest.load(MODEL).precisions())
+@pytest.mark.parametrize("precision", LEAST_GOLDEN)
 @pytest.mark.parametrize("tower", Tower)
 def test_openvino_takes_the_whole_graph(tower, precision):
     """Nodes that a provider does not know run on the CPU provider in silence; here there is none."""
@@ -105,6 +107,18 @@ def test_openvino_takes_the_whole_graph(tower, precision):
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     session = GraphSession(MODEL / Manifest.load(MODEL).artifact(tower, precision).graph.path, wanted, options)
     assert session.run(session.noise()).shape == (1, Manifest.load(MODEL).dimensions)
+
+
+@on_openvino
+def test_openvinos_threads_go_wherever_there_is_room(pictures):
+    """Pinned, as OpenVINO does by itself, two towers or two workers would share one core and leave another idle."""
+    wanted = dataclasses.replace(planned(OPENVINO, Precision.INT8), intra_op_threads=2)
+    model = SiglipModel.load(MODEL, wanted)
+    allowed = set()
+    for picture in pictures:
+        model.embed_images([picture])
+        allowed |= {frozenset(os.sched_getaffinity(int(task.name))) for task in Path("/proc/self/task").iterdir()}
+    assert allowed == {frozenset(os.sched_getaffinity(0))}
 
 
 @on_openvino

@@ -110,6 +110,14 @@ def test_what_auto_leaves_open_is_tried_in_order(manifest, available, wishes, ex
     assert len({one.reason for one in made}) == len(made)
 
 
+@pytest.mark.parametrize("provider", [CPU, OPENVINO, CUDA])
+def test_every_precision_has_its_rank_on_every_provider(manifest, provider):
+    """A precision without one could not be asked for by name."""
+    for precision in Precision:
+        wishes = Wishes(precision=precision)
+        assert (provider, precision) in places(plans([provider, CPU], CPU_FACTS, manifest, wishes))
+
+
 def test_only_precisions_that_are_there_are_tried(int8_only):
     assert places(plans([CPU, OPENVINO], CPU_FACTS, int8_only, Wishes())) == [(OPENVINO, INT8), (CPU, INT8)]
 
