@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from cli.progress import progress
 from cli.race import Entrant, choose, combinations, finishers, race, right
 from cli.track import ModelTrack
 from runtime import selftest
-from runtime.cpu import CpuBudget, read_cpu_budget
+from runtime.cpu import read_cpu_budget, read_cpu_use
 from runtime.errors import SelfTestFailed, SiglipEdgeError
 from runtime.loading import load_first_right
 from runtime.manifest import Manifest, Tower
@@ -32,6 +31,9 @@ from runtime.tuning import Measured, Tuning, save_tuning, tuning_facts
 from server import logs
 from server.capacity import runs_at_once, served_towers, wishes
 from server.settings import Settings, SettingsInvalid, read_environment
+
+QUIET = 0.1
+"""Share of the CPUs. When others use more, the fewest threads look best, and the reason has to say so."""
 
 
 @click.command("tune")
@@ -64,32 +66,36 @@ def command(  # noqa: PLR0917 - click passes by name
 def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
     """Race what may be served, keep the result. Raises ModelError, ProviderUnavailable or click.ClickException."""
     cpu, manifest, towers = read_cpu_budget(), Manifest.load(directory), served_towers(settings)
-    _say_if_busy(cpu)
     wished = wishes(settings, cpu)
     candidates = combinations(plans(available_providers(), cpu, manifest, wished))
     golden = _golden(directory, manifest, towers)
     with _scratch(settings.model_cache) as (cache, scratch):
         track = ModelTrack(directory, towers, golden, scratch, partial(runs_at_once, settings))
+        before = read_cpu_use()
         entrants = race(track, candidates, budget_s, progress)
+        others = read_cpu_use().others_since(before, cpu.logical)
         winner = choose(track, entrants)
         if winner is None:
             raise SelfTestFailed(f"{manifest.name}: nothing passes the self-test here: {entrants[0].refused}")
         facts = tuning_facts(manifest, available_providers(), cpu, wished, towers)
-        tuning = conclude(entrants, winner, facts, datetime.now(UTC).date())
+        tuning = conclude(entrants, winner, facts, datetime.now(UTC).date(), others)
         # The very plan, as the server will load it: prepared, and tested by every golden row.
         load_first_right(directory, [tuning.best], towers=towers, cache=cache)
         save_tuning(cache, tuning)
     return tuning
 
 
-def conclude(entrants: Sequence[Entrant], winner: Entrant, facts: dict[str, str], today: date) -> Tuning:
-    """The record of a race."""
+def conclude(
+    entrants: Sequence[Entrant], winner: Entrant, facts: dict[str, str], today: date, others: float = 0.0
+) -> Tuning:
+    """The record of a race. `others`: share of the CPUs that other processes had meanwhile."""
     timed = [one for one in right(entrants) if one.laps]
     default = timed[0]
+    busy = f", while others used {others:.0%} of the CPUs" if others > QUIET else ""
     return Tuning(
         facts=facts,
         when=today.isoformat(),
-        best=replace(winner.plan, reason=f"tuned here on {today.isoformat()}: {_gain(winner, timed)}"),
+        best=replace(winner.plan, reason=f"tuned here on {today.isoformat()}: {_gain(winner, timed)}{busy}"),
         default_ratio=round(1 / min(one.relative(default) for one in finishers(entrants)), 3),
         measured=tuple(_measured(one, default) for one in entrants),
     )
@@ -168,12 +174,6 @@ def _same(plan: ExecutionPlan, other: ExecutionPlan) -> bool:
 
 def _place(plan: ExecutionPlan) -> str:
     return f"{plan.precision} on {plan.provider.removesuffix('ExecutionProvider')}"
-
-
-def _say_if_busy(cpu: CpuBudget) -> None:
-    load, *_ = os.getloadavg()
-    if load > cpu.cores / 2:
-        click.echo(f"This machine is busy (load {load:.1f}): what is found may not hold when it is not.", err=True)
 
 
 def _golden(directory: Path, manifest: Manifest, towers: Sequence[Tower]) -> list[GoldenRow]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,28 @@ def read_cpu_budget(root: Path = Path("/")) -> CpuBudget:
 def resident_bytes() -> int:
     """Resident memory of this process."""
     return int(psutil.Process().memory_info().rss)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CpuUse:
+    """Seconds so far, on clocks that only differences are taken of."""
+
+    wall: float
+    machine: float
+    """CPU time of everything on the machine; what a hypervisor gave to its other guests counts."""
+    own: float
+    """CPU time of this process and the children it has waited for."""
+
+    def others_since(self, before: CpuUse, logical: int) -> float:
+        """Share of the machine's CPUs that went to others meanwhile, from 0 to 1."""
+        others = (self.machine - before.machine) - (self.own - before.own)
+        return min(1.0, max(0.0, others / (logical * max(self.wall - before.wall, 1e-9))))
+
+
+def read_cpu_use() -> CpuUse:
+    machine, own = psutil.cpu_times()._asdict(), os.times()
+    at_work = sum(machine.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+    return CpuUse(wall=time.monotonic(), machine=at_work, own=sum(own[:4]))
 
 
 def _own_groups(root: Path) -> list[Path]:

@@ -179,13 +179,6 @@ def test_a_tower_without_golden_rows_is_not_tuned(environ, directory):
     assert "holds no golden rows of its text and vision tower" in tune(environ).output
 
 
-@pytest.mark.parametrize(("load", "busy"), [(0.1, False), (64.0, True)])
-def test_a_busy_machine_is_told_so(environ, directory, monkeypatch, load, busy):
-    monkeypatch.setattr("os.getloadavg", lambda: (load, load, load))
-    msgspec.structs.replace(Manifest.load(directory), golden=None).save(directory)
-    assert ("This machine is busy (load 64.0)" in tune(environ).stderr) is busy
-
-
 def test_two_races_at_once_would_measure_each_other(environ, tmp_path):
     (tmp_path / "cache").mkdir()
     with FileLock(tmp_path / "cache" / "tuning.lock"):
@@ -260,6 +253,14 @@ def entrant(ms: float, **changes) -> Entrant:
 def test_the_reason_says_what_it_gains(entrants, winner, sentence):
     tuning = conclude(entrants, entrants[winner], {}, date(2026, 11, 21))
     assert tuning.best.reason == f"tuned here on 2026-11-21: {sentence}"
+
+
+@pytest.mark.parametrize(("others", "said"), [(0.05, ""), (0.4, ", while others used 40% of the CPUs")])
+def test_a_busy_machine_is_in_the_reason(others, said):
+    """It is why a start may be slower than it could be, long after."""
+    one = entrant(1.0)
+    tuning = conclude([one], one, {}, date(2026, 11, 21), others)
+    assert tuning.best.reason == f"tuned here on 2026-11-21: int8 on CPU, 2 threads, as by default{said}"
 
 
 def test_the_table_says_how_far_the_default_is_from_the_fastest():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cpu import CpuBudget, read_cpu_budget
+from runtime.cpu import CpuBudget, CpuUse, read_cpu_budget, read_cpu_use
 from tests.real_cgroup import cgroup
 
 
@@ -123,3 +123,32 @@ def test_instruction_sets_come_from_cpuinfo(tmp_path):
     machine(tmp_path, "", {})
     (tmp_path / "proc/cpuinfo").write_text("processor: 0\nflags\t\t: fpu avx2 avx512_vnni sse\n")
     assert read_cpu_budget(tmp_path).isa == ("avx2", "avx512_vnni")
+
+
+def use(wall: float, machine: float, own: float) -> CpuUse:
+    return CpuUse(wall=wall, machine=machine, own=own)
+
+
+@pytest.mark.parametrize(
+    ("after", "others"),
+    [
+        (use(110.0, 70.0, 25.0), 0.0),  # twenty seconds of CPU in ten, all of them one's own
+        (use(110.0, 70.0, 15.0), 0.5),
+        (use(110.0, 50.0, 5.0), 0.0),  # nobody did anything
+        (use(110.0, 50.0, 5.1), 0.0),  # two clocks never agree to the tick
+        (use(110.0, 71.0, 5.0), 1.0),
+    ],
+)
+def test_the_share_of_others_is_what_is_left_of_the_machines_time(after, others):
+    """Two CPUs, over ten seconds."""
+    assert after.others_since(use(100.0, 50.0, 5.0), logical=2) == others
+
+
+def test_ones_own_work_is_not_others():
+    """A loop of this process moves its own clock and, to the kernel's tick, the machine's as much."""
+    before = after = read_cpu_use()
+    while after.own - before.own < 0.2:
+        sum(range(10_000))
+        after = read_cpu_use()
+    assert after.machine - before.machine > 0.1
+    assert after.wall > before.wall
