@@ -44,13 +44,15 @@ demo-model: $(DEMO)/.installed  ## data, training (about two hours on two cores)
 	$(DEMO)/bin/python -m demo.fixtures
 
 demo-export: $(TEST)/.installed  ## demo/checkpoint -> quantized_models/emoji-siglip
-	$(TEST)/bin/siglip-edge export demo/checkpoint -o quantized_models --name emoji-siglip --zero-shot-template "{}" --overwrite
+	$(TEST)/bin/siglip-edge export demo/checkpoint -o quantized_models --name emoji-siglip --precision int8,fp16,int4 \
+		--zero-shot-template "{}" --overwrite
 
 demo-evaluate: $(DEMO)/.installed  ## the model card's table: the checkpoint, then what is served, in each precision
 	test -f demo/.data/pictures.npy || $(DEMO)/bin/python -m demo.prepare
 	$(DEMO)/bin/python -m demo.evaluate
 	$(DEMO)/bin/python -m demo.evaluate --model quantized_models/emoji-siglip --precision fp16
 	$(DEMO)/bin/python -m demo.evaluate --model quantized_models/emoji-siglip --precision int8
+	$(DEMO)/bin/python -m demo.evaluate --model quantized_models/emoji-siglip --precision int4
 
 test-clients: $(SERVE)/.installed $(CLIENTS)/.installed  ## other people's clients against a real server
 	SIGLIP_EDGE=$(SERVE)/bin/siglip-edge $(CLIENTS)/bin/python -m pytest -p no:cacheprovider tests/clients

@@ -45,7 +45,7 @@ class Findings:
 @click.command("doctor")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, openvino, openvino:GPU.")
-@click.option("--precision", default="auto", show_default=True, help="auto, int8, fp16 or fp32.")
+@click.option("--precision", default="auto", show_default=True, help="auto, int8, int4, fp16 or fp32.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def command(model: Path, device: str, precision: str, as_json: bool) -> None:
     """Check MODEL, a model directory, on this machine; the exit status is 1 when it must not be served here."""
@@ -99,7 +99,7 @@ def advise(cpu: CpuBudget, manifest: Manifest, plan: ExecutionPlan) -> list[str]
         "export int8 too: on a CPU it takes a quarter of the memory and less than half the time": on_cpu
         and Precision.INT8 not in have,
         "set PRECISION=int8: it is here, and it is what fits a CPU": on_cpu
-        and plan.precision is not Precision.INT8
+        and plan.precision not in {Precision.INT8, Precision.INT4}
         and Precision.INT8 in have,
         "export fp16 too: tensor cores compute it, QDQ nodes run one by one": plan.provider.startswith("CUDA")
         and Precision.FP16 not in have,

@@ -19,7 +19,7 @@ from runtime.manifest import Precision
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to put the model directory in."
 )
 @click.option("--name", help="The model directory's name.  [default: the last part of SOURCE]")
-@click.option("--precision", default="int8,fp16", show_default=True, help="Comma-separated: int8, fp16, fp32.")
+@click.option("--precision", default="int8,fp16", show_default=True, help="Comma-separated: int8, int4, fp16, fp32.")
 @click.option(
     "--calibration-images",
     type=click.Path(path_type=Path),

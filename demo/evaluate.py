@@ -169,7 +169,9 @@ def main() -> None:
     parser.add_argument(
         "--model", type=Path, default=HERE / "checkpoint", help="checkpoint or exported model directory"
     )
-    parser.add_argument("--precision", choices=["fp32", "fp16", "int8"], help="which artifact of an exported model")
+    parser.add_argument(
+        "--precision", choices=["fp32", "fp16", "int8", "int4"], help="which artifact of an exported model"
+    )
     parser.add_argument("--template", default="{}", help="what each name is put into, as in 'a picture of {}'")
     arguments = parser.parse_args()
     embed_images, embed_texts = embedders(arguments.model, arguments.precision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import onnx
 from numpy.typing import NDArray
 
 from exporter import fidelity, graphs
-from exporter.calibration import Progress, Row, observe
+from exporter.calibration import SAMPLE, Observation, Progress, Row, observe
 from exporter.checkpoint import Checkpoint
 from exporter.half import to_half
 from exporter.ledger import Ledger
+from exporter.nbits import POSITIONS, quantize_weights, search_bits
 from exporter.quantize import linear_nodes, product_nodes
-from exporter.search import min_max, search
+from exporter.search import Found, min_max, search
 from exporter.trial import Trial, serving_plan
 from runtime.manifest import Artifact, Precision, Tower, VocabularySpec, record_file
 from runtime.scoring import l2_normalize
@@ -25,14 +26,19 @@ from runtime.session import GraphSession
 from runtime.vocabulary import Vocabulary, write_vocabulary
 
 Floats = NDArray[np.float32]
-VOCABULARY_DTYPE = {Precision.FP32: "float32", Precision.FP16: "float16", Precision.INT8: "int8"}
+TABLE = {
+    Precision.FP32: ("fp32", "float32"),
+    Precision.FP16: ("fp16", "float16"),
+    Precision.INT8: ("int8", "int8"),
+    Precision.INT4: ("int8", "int8"),
+}
+"""Name and type of the vocabulary. INT4 shares INT8's: only touched rows are ever in memory, whatever their size."""
 HELD_BACK = 4
 """Every fourth calibration row is held back: fidelity is measured on rows that no range was taken from."""
 SEARCHED, MIN_MAX = "searched", "min-max"
 """How INT8 takes its ranges: by the search, or by what most quantizers do, to see the difference."""
 _TRACE_ROWS = 16
 _SEARCH_ROWS = 8
-"""Of those that calibrate, on which variants are compared; a tower's rows lose within a third of each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,11 @@ class TowerExport:
     def calibrating(self) -> Sequence[int]:
         """Positions in `calibration` of the rows that ranges are taken from."""
         return [index for index in range(len(self.calibration)) if index % HELD_BACK]
+
+    @property
+    def compared(self) -> Sequence[int]:
+        """Those of them on which variants are compared; a tower's rows lose within a third of each other."""
+        return self.calibrating[:: -(-len(self.calibrating) // _SEARCH_ROWS)]
 
     @property
     def held_back(self) -> Sequence[Row]:
@@ -129,36 +140,62 @@ def _converted(
     if precision is Precision.FP16:
         return to_half(path), {}
     if precision is Precision.INT8:
-        return _searched(work, model, reference)
+        return _whole(work, _searched(work, model, reference))
+    if precision is Precision.INT4:
+        return _whole(work, _in_few_bits(work, model, reference))
     return model, {}
 
 
-def _searched(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    shown = work.progress([work.calibration[index] for index in work.calibrating], f"{work.tower}: calibrate")
+def _searched(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> Found:
     linear = (node.input[0] for node in linear_nodes(model.graph))
-    tensors = sorted({*linear, *(tensor for node in product_nodes(model.graph) for tensor in node.input)})
+    tensors = {*linear, *(tensor for node in product_nodes(model.graph) for tensor in node.input)}
+    seen = _observed(work, model, tensors, work.calibrating, SAMPLE)
+    trial = _trial(work, model, reference)
+    if work.ranges == MIN_MAX:
+        return min_max(model, trial, seen, _shown(work))
+    return search(model, trial, seen, work.ledger, _shown(work))
+
+
+def _in_few_bits(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> Found:
+    """Weights fit the rows they are rounded for; what they lose shows on others."""
+    rows = [index for index in work.calibrating if index not in work.compared]
+    seen = _observed(work, model, {node.input[0] for node in linear_nodes(model.graph)}, rows, POSITIONS)
+    trial = replace(_trial(work, model, reference), quantize=quantize_weights)
+    return search_bits(model, trial, seen, work.ledger, _shown(work))
+
+
+def _observed(
+    work: TowerExport, model: onnx.ModelProto, tensors: Collection[str], rows: Sequence[int], sample: int
+) -> dict[str, Observation]:
+    """Inner tensors over those calibration rows."""
+    shown = work.progress([work.calibration[index] for index in rows], f"{work.tower}: calibrate")
     inputs = _inputs(shown, work.exact_vocabulary)
-    seen = observe(model, tensors, inputs, len(work.calibrating), work.directory)
-    compared = work.calibrating[:: -(-len(work.calibrating) // _SEARCH_ROWS)]
-    weights = work.directory / f"{work.tower}_weights.bin"
-    trial = Trial(
+    return observe(model, sorted(tensors), inputs, len(rows), work.directory, sample=sample)
+
+
+def _trial(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> Trial:
+    compared = work.compared
+    return Trial(
         name=work.tower,
-        model=graphs.bare(model, weights),
+        model=graphs.bare(model, _weights_file(work)),
         directory=work.directory,
         rows=list(_inputs([work.calibration[index] for index in compared], work.exact_vocabulary)),
         reference=l2_normalize(reference[compared]),
     )
 
-    def progress(items: Iterable[Any], what: str) -> Iterable[Any]:
-        return work.progress(items, f"{work.tower}: {what}")
 
-    if work.ranges == SEARCHED:
-        found = search(model, trial, seen, work.ledger, progress)
-    else:
-        found = min_max(model, trial, seen, progress)
+def _whole(work: TowerExport, found: Found) -> tuple[onnx.ModelProto, dict[str, Any]]:
     quantized = graphs.whole(found.model, work.directory)
-    weights.unlink(missing_ok=True)  # a small tower has no large weights
+    _weights_file(work).unlink(missing_ok=True)  # a small tower has no large weights
     return quantized, found.details
+
+
+def _weights_file(work: TowerExport) -> Path:
+    return work.directory / f"{work.tower}_weights.bin"
+
+
+def _shown(work: TowerExport) -> Progress:
+    return lambda items, what: work.progress(items, f"{work.tower}: {what}")
 
 
 def _artifact(
@@ -200,8 +237,10 @@ def _write(work: TowerExport, model: onnx.ModelProto, what: str) -> list[Path]:
 
 
 def _write_table(work: TowerExport, precision: Precision) -> VocabularySpec:
-    path, dtype = work.directory / f"vocabulary_{precision}.bin", VOCABULARY_DTYPE[precision]
-    with path.open("wb") as file:
-        write_vocabulary(file, work.table, dtype)
+    name, dtype = TABLE[precision]
+    path = work.directory / f"vocabulary_{name}.bin"
+    if not path.exists():
+        with path.open("wb") as file:
+            write_vocabulary(file, work.table, dtype)
     rows, width = work.table.shape
     return VocabularySpec(file=record_file(work.directory, path), dtype=dtype, rows=rows, width=width)

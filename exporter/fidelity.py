@@ -16,6 +16,7 @@ FLOORS: dict[Precision, tuple[float, float]] = {
     Precision.FP32: (0.99999, 0.99999),  # a traced graph against transformers: rounding only
     Precision.FP16: (0.9999, 0.999),
     Precision.INT8: (0.995, 0.95),
+    Precision.INT4: (0.995, 0.95),
 }
 
 COLLAPSED = 0.01
@@ -42,11 +43,11 @@ def verify(reference: Floats, candidate: Floats, tower: Tower, precision: Precis
     raise FidelityError(
         f"{tower} {precision}: cosine to the reference is {fidelity.mean_cosine:.5f} on average and "
         f"{fidelity.min_cosine:.5f} at worst over {fidelity.rows} rows; at least {mean} and {worst} are required. "
-        f"Nothing was written; {_remedy(reference, candidate)}"
+        f"Nothing was written; {_remedy(reference, candidate, precision)}"
     )
 
 
-def _remedy(reference: Floats, candidate: Floats) -> str:
+def _remedy(reference: Floats, candidate: Floats, precision: Precision) -> str:
     if not np.isfinite(candidate).all():
         return "the graph gives numbers that are not finite: a scale or a sum overflows"
     shrunk = float(np.linalg.norm(candidate) / np.linalg.norm(reference))
@@ -55,7 +56,7 @@ def _remedy(reference: Floats, candidate: Floats) -> str:
             f"the pooled output has collapsed to {shrunk:.0e} of its size: onnxruntime fuses quantized products of two "
             "activations wrongly; quantize linear layers only"
         )
-    return "calibrate on more images and texts like those you will serve, or export fp16 only"
+    return f"calibrate on more images and texts like those you will serve, or leave {precision} out of --precision"
 
 
 def nearest_agreement(left: Floats, right: Floats) -> float:

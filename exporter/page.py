@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from exporter.report import ArtifactReport, Report
-from runtime.manifest import Tower
+from runtime.manifest import Precision, Tower
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{name}: export report</title>
@@ -81,11 +81,12 @@ def _plots(report: Report) -> str:
     from matplotlib.figure import Figure
 
     searched = [one for one in report.artifacts if "layers" in one.details]
-    figure = Figure(figsize=(11, 4 + 4 * bool(searched)), layout="constrained")
-    grid = figure.subplots(1 + bool(searched), 2, squeeze=False)
-    _draw_losses(grid[0][0], report.artifacts)
-    _draw_times(grid[0][1], report.artifacts)
-    for axes, one in zip(grid[-1], searched, strict=False):
+    lines = 1 + -(-len(searched) // 2)
+    figure = Figure(figsize=(11, 4 * lines), layout="constrained")
+    losses, times, *others = figure.subplots(lines, 2).flat
+    _draw_losses(losses, report.artifacts)
+    _draw_times(times, report.artifacts)
+    for axes, one in zip(others, searched, strict=False):
         _draw_layers(axes, one)
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg")
@@ -106,11 +107,15 @@ def _draw_times(axes: Any, artifacts: Sequence[ArtifactReport]) -> None:
 
 
 def _draw_layers(axes: Any, one: ArtifactReport) -> None:
+    """What a layer gains beside what it costs."""
     layers = one.details["layers"]
-    gained = [layer["fp32_ms"] - layer["int8_ms"] for layer in layers]
-    axes.scatter(gained, [max(layer["loss"], 1e-9) for layer in layers], s=14)
-    costliest = max(layers, key=lambda layer: layer["loss"])
-    axes.annotate(costliest["name"], (costliest["fp32_ms"] - costliest["int8_ms"], costliest["loss"]), fontsize=8)
-    axes.set(
-        yscale="log", xlabel="milliseconds gained", ylabel="loss alone", title=f"{one.tower} {one.precision}: layers"
-    )
+    if one.precision is Precision.INT4:
+        gain, gained = [layer["megabytes"] for layer in layers], "megabytes of weights"
+        cost, costs = [layer["output_error"] for layer in layers], "squared error of the output"
+    else:
+        gain, gained = [layer["fp32_ms"] - layer["int8_ms"] for layer in layers], "milliseconds gained"
+        cost, costs = [layer["loss"] for layer in layers], "loss alone"
+    axes.scatter(gain, np.maximum(cost, 1e-9), s=14)
+    costliest = int(np.argmax(cost))
+    axes.annotate(layers[costliest]["name"], (gain[costliest], cost[costliest]), fontsize=8)
+    axes.set(yscale="log", xlabel=gained, ylabel=costs, title=f"{one.tower} {one.precision}: layers")

@@ -26,6 +26,7 @@ class Precision(StrEnum):
     FP32 = "fp32"
     FP16 = "fp16"
     INT8 = "int8"
+    INT4 = "int4"
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ from runtime.providers import ExecutionPlan
 
 Floats = NDArray[np.float32]
 
-FLOOR = {Precision.FP32: 0.9999, Precision.FP16: 0.999, Precision.INT8: 0.95}
+FLOOR = {Precision.FP32: 0.9999, Precision.FP16: 0.999, Precision.INT8: 0.95, Precision.INT4: 0.95}
 """Least cosine of any golden row. A right session is far above, a collapsed or mis-fused one far below."""
 
 

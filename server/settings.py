@@ -46,7 +46,10 @@ class Settings:
     )
     device: str = variable("DEVICE", "auto, cpu, cuda[:n] or openvino[:GPU]", parsing.device, default="auto")
     precision: str = variable(
-        "PRECISION", "auto, int8, fp16 or fp32", parsing.choice("auto", "int8", "fp16", "fp32"), default="auto"
+        "PRECISION",
+        "auto, int8, int4, fp16 or fp32",
+        parsing.choice("auto", "int8", "int4", "fp16", "fp32"),
+        default="auto",
     )
     towers: str = variable(
         "TOWERS",
@@ -179,7 +182,9 @@ class Settings:
                 "allowed: at least as many, or the largest request could never be admitted"
             )
         if self.precision == "fp16" and self.device == "cpu":
-            message = "PRECISION=fp16 with DEVICE=cpu computes in fp32 with more memory; allowed there: int8, fp32"
+            message = (
+                "PRECISION=fp16 with DEVICE=cpu computes in fp32 with more memory; allowed there: int8, int4, fp32"
+            )
             raise SettingsInvalid(message)
 
     @property

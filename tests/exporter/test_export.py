@@ -134,7 +134,9 @@ def test_photographs_equal_transformers(exported, reference):
     )
 
 
-@pytest.mark.parametrize(("precision", "floor"), [(Precision.FP16, 0.9999), (Precision.INT8, 0.995)])
+@pytest.mark.parametrize(
+    ("precision", "floor"), [(Precision.FP16, 0.9999), (Precision.INT8, 0.995), (Precision.INT4, 0.99)]
+)
 def test_lower_precisions_agree_with_fp32(exported, precision, floor):
     """On inputs that no range was taken from."""
     exact, rounded = served(exported, Precision.FP32), served(exported, precision)
@@ -167,6 +169,17 @@ def test_int8_bits_do_not_depend_on_the_batch_even_in_one_run(exported):
         assert np.array_equal(model.embed_texts(TEXTS[:count]), single.embed_texts(TEXTS[:count]))
         images = [image.convert("RGB") for image in hard_images()[:count]]
         assert np.array_equal(model.embed_images(images), single.embed_images(images))
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4])
+def test_prepared_graphs_give_the_same_bits(exported, precision, tmp_path, caplog):
+    """Packed weights, mapped from disk, are the model's own."""
+    model = served(exported, precision)
+    prepared = ServedModel.load(exported, model.plan, cache=tmp_path)
+    assert not caplog.records  # nothing is "loaded unprepared"
+    assert len(list(tmp_path.glob("prepared/*/graph.onnx.bin"))) == len(Tower)
+    assert np.array_equal(prepared.embed_texts(TEXTS), model.embed_texts(TEXTS))
+    assert np.array_equal(prepared.embed_images(hard_images()), model.embed_images(hard_images()))
 
 
 def test_the_manifest_describes_the_directory(exported, reference):
@@ -313,6 +326,19 @@ def test_min_max_alone_is_a_choice_and_passes_the_same_gate(order, tmp_path):
         assert artifact.fidelity.mean_cosine > 0.995
 
 
+def test_the_manifest_says_how_int4_was_chosen(exported):
+    """Every linear layer with its bits and its error; graphs below INT8's size; one vocabulary for both."""
+    manifest = Manifest.load(exported)
+    for tower in Tower:
+        int8, int4 = (manifest.artifact(tower, precision) for precision in (Precision.INT8, Precision.INT4))
+        layers = {layer["name"]: layer for layer in int4.details["layers"]}
+        assert layers["/layers.0/attention/qkv/MatMul"]["bits"] in {4, 8}
+        assert all(layer["output_error"] > 0 for layer in layers.values())
+        assert "linear layers in 4 bits" in int4.details["reason"]
+        assert int4.graph.size < int8.graph.size
+        assert int4.vocabulary == int8.vocabulary
+
+
 def test_an_interrupted_search_goes_on_where_it_stopped(fresh, monkeypatch):
     """What was measured before Ctrl-C is not measured again; a finished export leaves no notes behind."""
     from exporter.trial import Trial
@@ -451,3 +477,9 @@ def test_a_tower_below_its_floor_is_never_written(fresh, monkeypatch):
     """The fidelity gate: a graph quantized wrongly is refused with figures and a remedy."""
     monkeypatch.setattr("exporter.recipes.PAIR_LIMIT", 1)  # two-bit weights
     refused(fresh, r"int8: cosine to the reference is .* at least 0\.995", FidelityError)
+
+
+def test_int4_below_its_floor_is_refused_though_int8_would_pass(fresh, monkeypatch):
+    """Asked for by name, had or an error: the sentence says which precision to leave out."""
+    monkeypatch.setattr("exporter.blocks._SHRINKING", [0.01])  # nearly every weight is clipped
+    refused(fresh, r"vision int4: cosine .* at least 0\.995 .* or leave int4 out of --precision", FidelityError)

@@ -78,10 +78,10 @@ def test_the_cpu_runs_one_row_at_a_time(manifest):
     assert plan([CUDA], CPU_FACTS, manifest, Wishes()).rows_per_run is None
 
 
-INT8, FP16, FP32 = Precision.INT8, Precision.FP16, Precision.FP32
-ON_CPU = [(CPU, INT8), (CPU, FP32), (CPU, FP16)]
-ON_OPENVINO = [(OPENVINO, INT8), (OPENVINO, FP16), (OPENVINO, FP32)]
-ON_CUDA = [(CUDA, FP16), (CUDA, FP32), (CUDA, INT8)]
+INT8, INT4, FP16, FP32 = Precision.INT8, Precision.INT4, Precision.FP16, Precision.FP32
+ON_CPU = [(CPU, INT8), (CPU, FP32), (CPU, FP16), (CPU, INT4)]
+ON_OPENVINO = [(OPENVINO, INT8), (OPENVINO, FP16), (OPENVINO, FP32), (OPENVINO, INT4)]
+ON_CUDA = [(CUDA, FP16), (CUDA, FP32), (CUDA, INT8), (CUDA, INT4)]
 
 
 def places(made: tuple[ExecutionPlan, ...]) -> list[tuple[str, Precision]]:

@@ -53,7 +53,7 @@ def test_the_predecessors_names_are_aliases(alias, name):
         ("TOWERS", "audio", "text, vision, both"),
         ("LOAD_TOWERS", "later", "start, first-use"),
         ("IDLE_UNLOAD_S", "-1", "a number from 0 to 604800"),
-        ("PRECISION", "int4", "auto, int8, fp16, fp32"),
+        ("PRECISION", "int2", "auto, int8, int4, fp16, fp32"),
         ("DEVICE", "tpu", "auto, cpu, cuda, cuda:N, openvino or openvino:GPU"),
         ("MAX_BODY_BYTES", "lots", "a whole number, also with k, M or G"),
         ("MODELS", "a=x,a=y", "name=path, comma-separated, no name twice"),

@@ -1,0 +1,107 @@
+"""Weights in blocks of 4 or 8 bits, each rounded so that it takes back what those before it did wrong.
+
+Frantar et al. 2022, "GPTQ", here as successive cancellation: with E the error of a matrix and G = X'X of its input, the
+error of the output is tr(E' G E). For the triangular factor R of G = R R' that is the sum over rows i of
+|R_ii e_i + sum_{j<i} R_ji e_j|², so row i is rounded towards what cancels the sum of the rows before it. Rounding every
+weight to its nearest code, with the best scales, leaves two to ten times the error (CHANGELOG.md has figures).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Codes = NDArray[np.uint8]
+
+BLOCK = 32
+"""Weights of a column that share a scale and a zero point: 5.1 bits a weight in all. With 64, the demo model's towers
+lose a third more, for 4.6 bits; with 16, a fifth less, for 6.1."""
+
+DAMPING = 0.05
+"""Share of the inputs' mean square that is added to each: rows that were not seen move in other directions, too. 0.01
+fits the calibration rows better, and other rows worse. More where there are fewer inputs than dimensions."""
+
+_SHRINKING = np.linspace(1.0, 0.7, 7, dtype=np.float32)
+"""Shares of a block's full range that are tried: a narrower one rounds all but the largest weights more finely."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """A matrix (k, n): value = scale · (code - zero point)."""
+
+    bits: int
+    codes: Codes
+    """(blocks · BLOCK, n); rows beyond k are zeros."""
+    scale: Floats
+    """(blocks, n)"""
+    zero: Codes
+    """(blocks, n)"""
+    error: float
+    """Squared error of the output over its square, on the calibration sample."""
+
+    @property
+    def values(self) -> Floats:
+        """(blocks · BLOCK, n)"""
+        offsets = self.codes.astype(np.float32) - np.repeat(self.zero, BLOCK, axis=0)
+        return offsets * np.repeat(self.scale, BLOCK, axis=0)
+
+
+def in_blocks(weight: Floats, sample: Floats, bits: int) -> Blocks:
+    """Round `weight` (k, n) for inputs like `sample` (m, k)."""
+    rows = -len(weight) % BLOCK
+    weight, sample = np.pad(weight, ((0, rows), (0, 0))), np.pad(sample, ((0, 0), (0, rows)))
+    codes, scale, zero = _cancelling(weight, _factor(sample), 2**bits - 1)
+    exact = sample @ weight
+    rounded = Blocks(bits=bits, codes=codes, scale=scale, zero=zero, error=0.0)
+    off = sample @ rounded.values - exact
+    error = float(np.square(off).mean() / max(float(np.square(exact).mean()), 1e-30))
+    return Blocks(bits=bits, codes=codes, scale=scale, zero=zero, error=error)
+
+
+def _factor(sample: Floats) -> Floats:
+    """(m, k) -> the upper triangular R, (k, k), of R R' = X'X / m + damping."""
+    gram = (sample.T @ sample).astype(np.float64) / len(sample)
+    share = DAMPING * max(1.0, len(gram) / len(sample))
+    gram[np.diag_indices_from(gram)] += max(share * gram.trace() / len(gram), 1e-30)
+    lower = np.linalg.cholesky(gram[::-1, ::-1])
+    return np.ascontiguousarray(lower[::-1, ::-1], np.float32)
+
+
+def _cancelling(weight: Floats, factor: Floats, top: int) -> tuple[Codes, Floats, Codes]:
+    """Codes 0 to `top`, scales and zero points, row by row, each block's scales chosen when its turn comes."""
+    diagonal = np.diag(factor).copy()
+    pull: Floats = factor / diagonal  # of an earlier row's error on a later row
+    error, codes, scales, zeros = np.zeros_like(weight), np.empty(weight.shape, np.uint8), [], []
+    for start in range(0, len(weight), BLOCK):
+        own = slice(start, start + BLOCK)
+        wanted = weight[own] + pull[:start, own].T @ error[:start]
+        scale, zero = _best_scale(wanted, np.square(diagonal[own]), top)
+        for row in range(start, start + BLOCK):
+            target = wanted[row - start] + pull[start:row, row] @ error[start:row]
+            codes[row] = code = np.clip(np.rint(target / scale) + zero, 0, top)
+            error[row] = weight[row] - scale * (code - zero)
+        scales.append(scale)
+        zeros.append(zero.astype(np.uint8))
+    return codes, np.stack(scales), np.stack(zeros)
+
+
+def _best_scale(values: Floats, importance: Floats, top: int) -> tuple[Floats, Floats]:
+    """Scales and zero points (n,) of one block (BLOCK, n) with the least error, rows weighted by `importance`."""
+    least = np.full(values.shape[1], np.inf, np.float32)
+    best_scale, best_zero = np.empty_like(least), np.empty_like(least)
+    weights = importance[:, None]
+    for share in _SHRINKING:
+        low, high = np.minimum(values.min(axis=0), 0) * share, np.maximum(values.max(axis=0), 0) * share
+        scale = np.maximum((high - low) / top, np.finfo(np.float32).tiny * top)
+        zero = np.rint(-low / scale)
+        steps = np.clip(np.rint(values / scale), -zero, top - zero)
+        squares = np.maximum((weights * steps**2).sum(axis=0), 1e-30)
+        fitted = np.where(steps.any(axis=0), (weights * steps * values).sum(axis=0) / squares, scale)
+        error = (weights * np.square(steps * fitted - values)).sum(axis=0)
+        better = error < least
+        least, best_scale = np.where(better, error, least), np.where(better, fitted, best_scale)
+        best_zero = np.where(better, zero, best_zero)
+    return best_scale, best_zero
