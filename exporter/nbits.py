@@ -28,8 +28,8 @@ DOMAIN = "com.microsoft"
 
 ACCURACY_LEVEL = {4: 1, 8: 4}
 """Bits -> 1: products and sums in float32; 4: activations in 8 bits, too, every 32 values of a row on a scale of their
-own. On AVX512-VNNI 4 bits are no faster with int8 products (base towers), and take a fifth more memory when packed; for
-8 bits there is no kernel with float32 products."""
+own. In 4 bits, int8 products are no faster, with VNNI or without (bench/older_cpu.c), and take a fifth more memory when
+packed; for 8 bits there is no kernel with float32 products. Neither saturates on AVX2."""
 
 POSITIONS = 2048
 """Positions of every activation that weights are rounded for. With 512, an eighth of the demo model's, its text tower
