@@ -87,7 +87,7 @@ class _Clients:
 
     def run(self, seconds: float, warm_up_s: float) -> Load:
         """Raises ServerFailed when an answer is neither 200, 504 nor one to ask again after."""
-        self._load.began = time.monotonic() + warm_up_s
+        self._load.began = time.monotonic() + warm_up_s  # now that the bodies are there
         self._load.ended = self._load.began + seconds
         before = time.process_time()
         for thread in self._threads:
@@ -123,7 +123,8 @@ class _Clients:
             else:
                 self._load.refused.append(ended - started)
                 connection.close()  # the server does not read bodies it refuses, and closes behind its answer
-                self._done.wait(retry_after)
+                left = self._load.ended - ended if counting else math.inf
+                self._done.wait(min(retry_after, max(0.0, left)))  # what is over is not waited out
 
     def _leave(self) -> None:
         """The last client that has nothing more to count ends the load for all."""

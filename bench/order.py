@@ -10,13 +10,13 @@ from pathlib import Path
 class Effort:
     clients: int = 8
     rounds: int = 3
-    seconds: float = 7.0
+    seconds: float = 6.0
     """That each server is counted in a round, after `warm_up_s`."""
     warm_up_s: float = 1.5
     levels: tuple[int, ...] = (8, 32, 64, 128, 256)
     """Clients of the ladder; every level is compared with the first."""
     level_rounds: int = 2
-    level_seconds: float = 5.0
+    level_seconds: float = 4.0
     starts: int = 5
     other_starts: int = 3
     infinity_warm_up: bool = True

@@ -29,6 +29,7 @@ def draw(results: Results, path: Path) -> None:
 
 def _bars(axes: Any, title: str, values: Mapping[str, float]) -> None:
     axes.bar_label(axes.bar(list(values), list(values.values())), fmt="%.2f")
+    axes.margins(y=0.15)  # room for the labels
     axes.set_title(title)
 
 
