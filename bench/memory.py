@@ -1,6 +1,6 @@
 """Memory and start-up of a model directory: towers, unprepared and prepared, in one process and in several at once.
 
-    python -m bench.memory MODEL_DIRECTORY [--processes 2] [--rows 40] [--cache DIRECTORY]
+    python -m bench.memory MODEL_DIRECTORY [--precision int4] [--processes 2] [--rows 40] [--cache DIRECTORY]
 
 Every line is a process of its own, measured by the kernel's account after `rows` texts and pictures, while all of them
 are alive: what they share is counted once in Pss, and in none of them as private.
@@ -21,26 +21,28 @@ from pathlib import Path
 TOWERS = (("text",), ("vision",), ("vision", "text"))
 
 
-def serve(directory: Path, towers: list[str], rows: int, cache: Path | None, started: float) -> None:
+def serve(arguments: argparse.Namespace) -> None:
     """Load, embed, say so, wait for the others, and tell what it took. Runs in a child."""
     from PIL import Image
 
     from runtime.cpu import read_cpu_budget
-    from runtime.manifest import Manifest, Tower
+    from runtime.manifest import Manifest, Precision, Tower
     from runtime.memory import read_memory
     from runtime.model import SiglipModel
     from runtime.providers import CPU, Wishes, plan
 
-    planned = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes())
+    directory, towers, started = arguments.directory, arguments.serve, arguments.started
+    wishes = Wishes(precision=Precision(arguments.precision) if arguments.precision else None)
+    planned = plan([CPU], read_cpu_budget(), Manifest.load(directory), wishes)
     imported, loading = time.time() - started, time.time()
-    model = SiglipModel.load(directory, planned, towers=[Tower(tower) for tower in towers], cache=cache)
+    model = SiglipModel.load(directory, planned, towers=[Tower(tower) for tower in towers], cache=arguments.cache)
     loaded = time.time() - loading
     picture = Image.effect_noise((640, 480), 80)
     runs = {"text": lambda: model.embed_texts(["a photo of a cat"]), "vision": lambda: model.embed_images([picture])}
     for tower in towers:
         runs[tower]()
     figures = {"import_s": imported, "load_s": loaded, "first_s": time.time() - started}
-    for _, tower in product(range(rows), towers):
+    for _, tower in product(range(arguments.rows), towers):
         runs[tower]()
     print("ready", flush=True)
     sys.stdin.readline()
@@ -54,6 +56,7 @@ def measure(
     """`count` processes at once."""
     command = [sys.executable, "-m", "bench.memory", str(arguments.directory), "--serve", *towers]
     command += ["--rows", str(arguments.rows), *(["--cache", str(cache)] if cache else [])]
+    command += ["--precision", arguments.precision] if arguments.precision else []
     pipe = subprocess.PIPE
     children = [
         subprocess.Popen([*command, "--started", str(time.time())], stdin=pipe, stdout=pipe, text=True)
@@ -77,6 +80,7 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--precision", help="which artifacts  [default: the preferred ones]")
     parser.add_argument("--processes", type=int, default=2, help="most processes at once")
     parser.add_argument("--rows", type=int, default=40, help="texts and pictures that each embeds, one by one")
     parser.add_argument("--cache", type=Path, help="for prepared graphs  [default: a new one]")
@@ -84,7 +88,7 @@ def main() -> None:
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.directory, arguments.serve, arguments.rows, arguments.cache, arguments.started)
+        serve(arguments)
         return
     with tempfile.TemporaryDirectory() as new:
         cache = arguments.cache or Path(new)
