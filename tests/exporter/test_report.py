@@ -26,11 +26,11 @@ def test_the_report_repeats_what_the_manifest_promises(exported):
 
 
 def test_the_page_stands_alone(exported):
-    """Plots are inside, nothing is fetched, every layer of both towers is listed."""
+    """Plots are inside, nothing is fetched, every layer of both towers is listed, in INT8 and in INT4."""
     page = (exported / "report.html").read_text(encoding="utf-8")
     assert "<svg" in page
     assert not re.search(r"(src|href)=[\"'](?!#)", page.replace("xlink:href", "href"))
-    assert page.count("/layers.0/mlp/down/MatMul</td>") == 2
+    assert page.count("/layers.0/mlp/down/MatMul</td>") == 4
     assert page.count(f"<td>{U8U8.name}</td>") == 2
 
 
