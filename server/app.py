@@ -179,7 +179,7 @@ class _Parts:
                 IdleUnloader(model, embedder.lanes, self.settings.idle_unload_s).start()
             return embedder
 
-        return ServedModel(opening.name, opening.manifest, opening.candidates[0], load)
+        return ServedModel(opening.name, opening.manifest, opening.candidates[0], load, since=opening.since)
 
     def _is_warm(self, model: Model) -> bool:
         """Whether the self-test, which ran every tower, did all that was asked for.

@@ -36,6 +36,8 @@ class ServedModel:
     """Load, warm up and self-test. Raises ModelError or ProviderUnavailable."""
     embedder: Embedder | None = None
     """None until loaded."""
+    since: float = field(default_factory=time.monotonic)
+    """When work on it began."""
     failure: str | None = None
     loading: threading.Lock = field(default_factory=threading.Lock)
 
@@ -139,7 +141,6 @@ class Models:
                     lane.close()
 
     def _load_default(self) -> None:
-        started = time.monotonic()
         model = self._default
         try:
             model.load()
@@ -148,7 +149,7 @@ class Models:
             logger.critical("%s", model.failure, exc_info=not isinstance(error, SiglipEdgeError))
             self._on_failure(model.failure)
         else:
-            seconds, plan = time.monotonic() - started, model.plan
+            seconds, plan = time.monotonic() - model.since, model.plan
             logger.info("model %s ready in %.2f s: %s: %s", model.name, seconds, plan.place, plan.reason)
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ class Opening:
     candidates: tuple[ExecutionPlan, ...]
     """What will be tried, best first."""
     settings: Settings
+    since: float = field(default_factory=time.monotonic, init=False)
+    """When it was planned, on time.monotonic()'s clock."""
     _begun: Future[SiglipModel] | None = field(default=None, init=False)
 
     def begin(self) -> None:

@@ -13,7 +13,8 @@ def test_precisions_take_turns_and_int8_runs_on_integer_kernels(monkeypatch, cap
     """One line a precision; the linear layers of INT8 are fused to integer products, which the table shows."""
     monkeypatch.setattr(sys, "argv", ["operators", str(MODEL), "--tower", "text", "--forwards", "2"])
     operators.main()
-    times, fp16, int8 = re.split(r"^\w+: ", capsys.readouterr().out, flags=re.MULTILINE)
-    assert [line.split()[0] for line in times.splitlines()[1:]] == ["fp16", "int8"]
+    times, fp16, int8, int4 = re.split(r"^\w+: ", capsys.readouterr().out, flags=re.MULTILINE)
+    assert [line.split()[0] for line in times.splitlines()[1:]] == ["fp16", "int8", "int4"]
     assert "MatMulIntegerToFloat" in int8
     assert "MatMulIntegerToFloat" not in fp16
+    assert "MatMulNBits" in int4

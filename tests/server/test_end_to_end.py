@@ -112,7 +112,8 @@ def test_a_broken_model_ends_the_start_with_one_sentence(tmp_path, tiny_dir):
     (broken / "text_int8.onnx").write_bytes(b"\0" * (tiny_dir / "text_int8.onnx").stat().st_size)
     run = subprocess.run(
         [sys.executable, "-c", "from cli.main import main; main()", "serve", str(broken), "--port", "0"],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, env={**os.environ, "CACHE_DIR": str(tmp_path / "cache")},
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert run.returncode != 0
     assert "sha256 differs from manifest.json; run the export again" in run.stderr
