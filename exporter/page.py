@@ -66,7 +66,12 @@ def _layers(one: ArtifactReport) -> Iterator[str]:
 def _line(one: ArtifactReport, zero_shot: float) -> list[object]:
     losses = (f"{one.mean_loss:.1e}", f"{max(one.losses):.1e}")
     shares = (f"{one.retrieval_agreement:.1%}", f"{zero_shot:.1%}" if one.tower is Tower.VISION else "")
-    return [f"{one.tower} {one.precision}", one.megabytes, one.row_ms, *losses, *shares]
+    times = ", ".join(f"{ms} {_short(provider)}" for provider, ms in one.row_ms.items())
+    return [f"{one.tower} {one.precision}", one.megabytes, times, *losses, *shares]
+
+
+def _short(provider: str) -> str:
+    return provider.removesuffix("ExecutionProvider")
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -102,7 +107,12 @@ def _draw_losses(axes: Any, artifacts: Sequence[ArtifactReport]) -> None:
 
 
 def _draw_times(axes: Any, artifacts: Sequence[ArtifactReport]) -> None:
-    axes.barh([f"{one.tower} {one.precision}" for one in artifacts], [one.row_ms for one in artifacts])
+    bars = [
+        (f"{one.tower} {one.precision}, {_short(provider)}", ms)
+        for one in artifacts
+        for provider, ms in one.row_ms.items()
+    ]
+    axes.barh([name for name, _ in bars], [ms for _, ms in bars])
     axes.set(xlabel="milliseconds a row", title="Latency")
 
 

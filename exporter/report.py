@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,20 @@ from numpy.typing import NDArray
 
 from exporter.calibration import Row
 from exporter.fidelity import nearest_agreement
-from runtime.cpu import read_cpu_budget
+from runtime.cpu import CpuBudget, read_cpu_budget
+from runtime.errors import ModelError, ProviderUnavailable
 from runtime.manifest import Artifact, Manifest, Precision, Tower
 from runtime.model import SiglipModel
-from runtime.providers import CPU, Wishes, plan
+from runtime.providers import CPU, CUDA, OPENVINO, Wishes, plan
+from runtime.session import available_providers
 
 Floats = NDArray[np.float32]
 
+Place = tuple[Precision, str]
+"""A precision on an execution provider."""
+
 _TIMED_ROWS = 8
+_DEVICES = {CPU: "cpu", OPENVINO: "openvino", CUDA: "cuda"}
 
 
 class ArtifactReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,8 +39,8 @@ class ArtifactReport(msgspec.Struct, frozen=True, kw_only=True):
     tower: Tower
     precision: Precision
     megabytes: float
-    row_ms: float
-    """Median of one row alone; precisions take turns."""
+    row_ms: dict[str, float]
+    """Execution provider -> median of one row alone; precisions and providers take turns."""
     losses: list[float]
     """1 - cosine, a row, ascending."""
     retrieval_agreement: float
@@ -61,13 +70,10 @@ def measure(
 ) -> Report:
     """`rows`: held back from calibration; `reference`: their FP32 embeddings, (n, d) unit rows."""
     cpu = read_cpu_budget()
-    models = {
-        precision: SiglipModel.load(directory, plan([CPU], cpu, manifest, Wishes(device="cpu", precision=precision)))
-        for precision in manifest.precisions()
-    }
+    models = _models(directory, manifest, cpu)
     embeddings = {
-        precision: {tower: model.run(tower, list(rows[tower])) for tower in Tower}
-        for precision, model in models.items()
+        precision: {tower: models[precision, CPU].run(tower, list(rows[tower])) for tower in Tower}
+        for precision in manifest.precisions()
     }
     chosen = _best_text(reference)
     return Report(
@@ -77,9 +83,12 @@ def measure(
         machine=f"{cpu.describe()}; {' '.join(cpu.isa)}",
         toolchain=manifest.toolchain,
         artifacts=[
-            _artifact(manifest.artifact(tower, precision), embeddings[precision][tower], reference[tower], row_ms)
+            _artifact(
+                manifest.artifact(tower, precision), embeddings[precision][tower], reference[tower], row_ms[precision]
+            )
             for tower in Tower
-            for precision, row_ms in _row_ms(models, tower, rows[tower]).items()
+            for row_ms in [_row_ms(models, tower, rows[tower])]
+            for precision in manifest.precisions()
         ],
         zero_shot_agreement={
             precision: round(float(np.mean(_best_text(both) == chosen)), 4) for precision, both in embeddings.items()
@@ -92,24 +101,39 @@ def _best_text(embeddings: Mapping[Tower, Floats]) -> NDArray[np.intp]:
     return np.asarray((embeddings[Tower.VISION] @ embeddings[Tower.TEXT].T).argmax(axis=1))
 
 
-def _artifact(artifact: Artifact, embeddings: Floats, reference: Floats, row_ms: float) -> ArtifactReport:
+def _models(directory: Path, manifest: Manifest, cpu: CpuBudget) -> dict[Place, SiglipModel]:
+    """The model in every precision on every provider of this environment; a provider that cannot run it is left out."""
+    models = {}
+    for precision, (provider, device) in product(manifest.precisions(), _DEVICES.items()):
+        with suppress(ModelError, ProviderUnavailable):
+            planned = plan(available_providers(), cpu, manifest, Wishes(device=device, precision=precision))
+            models[precision, provider] = SiglipModel.load(directory, planned)
+    return models
+
+
+def _artifact(artifact: Artifact, embeddings: Floats, reference: Floats, row_ms: Mapping[str, float]) -> ArtifactReport:
     losses = 1 - np.sum(embeddings * reference, axis=1, dtype=np.float64)
     return ArtifactReport(
         tower=artifact.tower,
         precision=artifact.precision,
         megabytes=round(sum(record.size for record in artifact.files) / 1e6, 2),
-        row_ms=round(row_ms, 3),
+        row_ms={provider: round(ms, 3) for provider, ms in row_ms.items()},
         losses=[round(float(loss), 8) for loss in np.sort(losses)],
         retrieval_agreement=round(nearest_agreement(reference, embeddings), 4),
         details=artifact.details,
     )
 
 
-def _row_ms(models: Mapping[Precision, SiglipModel], tower: Tower, rows: Sequence[Row]) -> dict[Precision, float]:
-    taken: dict[Precision, list[float]] = {precision: [] for precision in models}
+def _row_ms(
+    models: Mapping[Place, SiglipModel], tower: Tower, rows: Sequence[Row]
+) -> dict[Precision, dict[str, float]]:
+    taken: dict[Place, list[float]] = {place: [] for place in models}
     for row in rows[:_TIMED_ROWS]:
-        for precision, model in models.items():
+        for place, model in models.items():
             started = time.perf_counter()
             model.run(tower, [row])
-            taken[precision].append(1000 * (time.perf_counter() - started))
-    return {precision: statistics.median(times) for precision, times in taken.items()}
+            taken[place].append(1000 * (time.perf_counter() - started))
+    medians: dict[Precision, dict[str, float]] = defaultdict(dict)
+    for (precision, provider), times in taken.items():
+        medians[precision][provider] = statistics.median(times)
+    return medians

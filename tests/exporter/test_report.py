@@ -21,7 +21,7 @@ def test_the_report_repeats_what_the_manifest_promises(exported):
         assert 1 - np.mean(entry["losses"]) == pytest.approx(artifact.fidelity.mean_cosine, abs=1e-6)
         assert len(entry["losses"]) == artifact.fidelity.rows
         assert entry["retrieval_agreement"] == artifact.fidelity.retrieval_agreement
-        assert entry["row_ms"] > 0 < entry["megabytes"]
+        assert entry["row_ms"]["CPUExecutionProvider"] > 0 < entry["megabytes"]
     assert report["zero_shot_agreement"]["fp32"] == 1.0
 
 
@@ -48,7 +48,7 @@ def test_names_cannot_break_out_of_the_page():
                 tower=Tower.TEXT,
                 precision=Precision.FP16,
                 megabytes=1.0,
-                row_ms=1.0,
+                row_ms={"CPUExecutionProvider": 1.0},
                 losses=[0.0],
                 retrieval_agreement=1.0,
                 details={},
