@@ -25,12 +25,14 @@ def time_starts(start: Start, times: int) -> list[float]:
 
 
 def take_footprint(start: Start, order: Order, kind: str = "mixed", seconds: float = math.inf) -> Footprint:
-    """Memory after `order`'s number of requests, or what `seconds` allow; the clients are gone when it is read."""
+    """Memory after `order`'s number of requests, or what `seconds` allow: when the clients are gone, and at rest."""
     effort = order.effort
     with start() as server:
         with Clients(order.photos) as clients:
             answered = clients.send(server, kind, effort.clients, requests=effort.requests, seconds=seconds)
-        return Footprint(server.start_s, answered, server.memory())
+        at_once = server.memory()
+        time.sleep(effort.rest_s)
+        return Footprint(server.start_s, answered, at_once, server.memory())
 
 
 def idle_cpu(start: Start, effort: Effort) -> float:

@@ -25,6 +25,8 @@ class Effort:
     """Texts and images in turn before memory is read."""
     request_seconds: float = 20.0
     """The other servers get as many of them as they can answer in this time."""
+    rest_s: float = 3.0
+    """Without any, before memory is read a second time."""
     idle_s: float = 10.0
     large_jpegs: int = 5
     jpeg_repeats: int = 3
@@ -43,6 +45,7 @@ QUICK = Effort(
     infinity_warm_up=False,
     requests=20,
     request_seconds=1.0,
+    rest_s=0.0,
     idle_s=0.2,
     large_jpegs=1,
     jpeg_repeats=1,

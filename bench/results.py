@@ -60,11 +60,17 @@ class Footprint:
 
     start_s: float
     requests: int
-    processes: list[ProcessMemory]
-    """The first is the one that was started, the others are its workers."""
+    at_once: list[ProcessMemory]
+    """As the last answer left it. The first process is the one that was started, the others are its workers."""
+    at_rest: list[ProcessMemory]
+    """Some seconds later."""
 
     def total(self, what: str) -> float:
-        return math.fsum(getattr(process, what) for process in self.processes)
+        """Of all processes at rest."""
+        return _total(self.at_rest, what)
+
+    def total_at_once(self, what: str) -> float:
+        return _total(self.at_once, what)
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,10 @@ class Results:
     levels: dict[str, dict[int, Throughput]] = field(default_factory=dict)
     """Kind -> clients -> our server."""
     large_jpeg: LargeJpeg | None = None
+
+
+def _total(processes: Sequence[ProcessMemory], what: str) -> float:
+    return math.fsum(getattr(process, what) for process in processes)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -106,7 +106,7 @@ def _ladder(results: Results, kind: str) -> list[Row]:
 def _memory(results: Results) -> list[Row]:
     both = {name: one for name, one in results.memory.items() if name not in {TEXT_ONLY, TWO_WORKERS}}
     ours, text = results.memory[OURS], results.memory[TEXT_ONLY].total("pss")
-    workers = [process.private for process in results.memory[TWO_WORKERS].processes[1:]]
+    workers = [process.private for process in results.memory[TWO_WORKERS].at_rest[1:]]
 
     def sums(what: str) -> Callable[[Footprint], str]:
         return lambda one: f"{one.total(what):.0f}"
@@ -116,11 +116,12 @@ def _memory(results: Results) -> list[Row]:
         return Row(figure, f"{total:.0f}", f"≤ {limit}", total <= limit, _others(both, sums(what)))
 
     return [
-        bounded(f"memory after {ours.requests} requests, MB: Pss, all processes", "pss", RESIDENT_MB),
+        bounded(f"memory at rest after {ours.requests} requests, MB: Pss, all processes", "pss", RESIDENT_MB),
+        _same(both, "… as the last answer left it", lambda one: f"{one.total_at_once('pss'):.0f}"),
         bounded("… private, all processes", "private", PRIVATE_MB),
         _same(both, "… private that is files', until another worker maps them", sums("private_clean")),
         _same(both, "… anonymous", sums("anonymous")),
-        _same(both, "… Rss of each process", lambda one: " + ".join(f"{p.resident:.0f}" for p in one.processes)),
+        _same(both, "… Rss of each process", lambda one: " + ".join(f"{p.resident:.0f}" for p in one.at_rest)),
         Row("… text only: Pss, all processes", f"{text:.0f}", f"≤ {TEXT_ONLY_MB}", text <= TEXT_ONLY_MB),
         Row(
             "… private, each of 2 workers",

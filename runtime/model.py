@@ -112,9 +112,13 @@ class SiglipModel:
         for tower, on_demand in self._towers.items():
             on_demand.test = partial(test, tower)
 
-    def unload(self, tower: Tower) -> None:
-        """Give a tower's memory back to the system; its next run loads it again."""
-        self._tower(tower).unload()
+    def rest(self, tower: Tower) -> None:
+        """Give back to the system what a tower's runs keep for the next one; its weights stay."""
+        self._tower(tower).rest()
+
+    def unload(self, tower: Tower) -> bool:
+        """Give a tower's memory back to the system, if it has any; its next run loads it again. -> whether it had."""
+        return self._tower(tower).unload()
 
     def prepare_image(self, image: Image.Image) -> NDArray[np.uint8]:
         """Any Pillow image -> one vision row, uint8 (3, S, S). Raises UnsupportedInput."""

@@ -62,11 +62,20 @@ class TowerOnDemand:
             assert self._session is not None
             return self._session
 
-    def unload(self) -> None:
-        """Give the memory back to the system. A run that is under way keeps the session until it ends."""
+    def rest(self) -> None:
+        """Give back what runs keep for the next one; runs that are under way keep theirs."""
+        session = self._session
+        if session is not None:
+            session.shrink()
+            give_back()
+
+    def unload(self) -> bool:
+        """Give the memory back to the system. -> whether there was any. A run under way keeps it until it ends."""
         with self._loading:
-            self._session = None
-        give_back()
+            was_loaded, self._session = self.is_loaded, None
+        if was_loaded:
+            give_back()
+        return was_loaded
 
     def run(self, rows: NDArray[np.generic]) -> Floats:
         """(n, ...) -> (n, d) float32, n >= 1."""

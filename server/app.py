@@ -15,12 +15,13 @@ from falcon.inspect import inspect_app
 from runtime.cpu import CpuBudget, read_cpu_budget
 from runtime.errors import ModelError, NotReady, ProviderUnavailable
 from runtime.manifest import Tower
+from runtime.memory import forget_code
 from runtime.model import Floats, Row
 from server import errors, images
 from server.cache import EmbeddingCache
 from server.capacity import rows_per_batch, runs_at_once
 from server.embedding import Embedder, Lane
-from server.idle import IdleUnloader
+from server.idle import REST_S, IdleWatch, watch_for_unloading
 from server.images import ImageLimits
 from server.inputs import InputReader
 from server.metrics import Metrics
@@ -175,8 +176,10 @@ class _Parts:
                 warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
             embedder = self._embedder(opening.name, model)
             self.metrics.describe(opening.name, model)
+            IdleWatch(model.rest, embedder.lanes, REST_S).start()
             if self.settings.idle_unload_s:
-                IdleUnloader(model, embedder.lanes, self.settings.idle_unload_s).start()
+                watch_for_unloading(model, embedder.lanes, self.settings.idle_unload_s).start()
+            forget_code()
             return embedder
 
         return ServedModel(opening.name, opening.manifest, opening.candidates[0], load, since=opening.since)

@@ -221,10 +221,10 @@ class MicroBatcher(Generic[RowT, OutT]):
             return time.monotonic() - self._last_finished if self._jobs or self._running else 0.0
 
     @property
-    def idle_s(self) -> float:
-        """Seconds since the last run finished; 0 while there is work."""
+    def idle_since(self) -> float | None:
+        """When the last run finished, on time.monotonic()'s clock; None while there is work."""
         with self._changed:
-            return 0.0 if self._jobs or self._running else time.monotonic() - self._last_finished
+            return None if self._jobs or self._running else self._last_finished
 
     @property
     def is_alive(self) -> bool:

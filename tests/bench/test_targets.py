@@ -30,18 +30,23 @@ def served(rate: float, **figures) -> Throughput:
     return replace(Throughput([rate], p50=100, p95=120, p99=140, requests=99, cpu=50, client_cpu=1), **figures)
 
 
+def left(*processes: ProcessMemory) -> Footprint:
+    """At rest; what they held before has no target."""
+    return Footprint(0.9, 500, [PARENT], [*processes])
+
+
 def perfect() -> Results:
     """A run that meets every target."""
-    alone = Footprint(1.0, 500, [PARENT, WORKER])
+    alone = left(PARENT, WORKER)
     return Results(
         effort=Effort(),
         about={"model": "m", "plan": "int8", "cpu": "c", "machine": "2 cores", "onnxruntime": "1"},
         disk_mb=400,
         starts_s={OURS: [0.8, 0.9, 3.0], PYTORCH: [6.0], INFINITY: [60.0]},
         memory={
-            OURS: Footprint(0.9, 500, [PARENT, replace(WORKER, private_clean=60)]),
-            TEXT_ONLY: Footprint(0.9, 500, [PARENT, replace(WORKER, pss=100)]),
-            TWO_WORKERS: Footprint(0.9, 500, [PARENT, *[replace(WORKER, private_clean=1)] * 2]),
+            OURS: left(PARENT, replace(WORKER, private_clean=60)),
+            TEXT_ONLY: left(PARENT, replace(WORKER, pss=100)),
+            TWO_WORKERS: left(PARENT, *[replace(WORKER, private_clean=1)] * 2),
             PYTORCH: alone,
             INFINITY: alone,
         },
@@ -82,7 +87,7 @@ def test_a_perfect_run_meets_every_target():
         ),
         (
             "… private, each of 2 workers",
-            lambda run: run.memory.update({TWO_WORKERS: Footprint(1, 500, [PARENT, PARENT, WORKER])}),
+            lambda run: run.memory.update({TWO_WORKERS: left(PARENT, PARENT, WORKER)}),
         ),
         ("start to first embedding, s", lambda run: run.starts_s.update({OURS: [0.9, 1.1, 1.2]})),
     ],

@@ -16,7 +16,7 @@ from runtime.model import SiglipModel
 from runtime.providers import CPU, Wishes, plan
 from server.app import create_app
 from server.batcher import MicroBatcher
-from server.idle import IdleUnloader
+from server.idle import IdleWatch, watch_for_unloading
 from server.settings import Settings
 from tests.server.conftest import data_uri, png, wait_until
 from tests.tiny_model import write_model
@@ -76,27 +76,63 @@ def lanes(model):
 
 def test_an_idle_tower_is_unloaded_and_comes_back_when_asked(model, lanes):
     before = model.embed_texts(["a"])
-    unloader = IdleUnloader(model, lanes, idle_s=0.05)
-    unloader.start()
+    watch = watch_for_unloading(model, lanes, idle_s=0.05)
+    watch.start()
     for _ in range(3):
         wait_until(lambda: model.loaded() == ())
         row = model.prepare_text("a").ids
         (vector,) = lanes[Tower.TEXT].submit([row], deadline=time.monotonic() + 60).result()
         assert (vector == before[0]).all()
-    unloader.stop()
+    watch.stop()
 
 
 def test_a_tower_that_works_stays(model, lanes):
     """Only the one that has been idle for long enough goes."""
-    unloader = IdleUnloader(model, {**lanes, Tower.TEXT: Busy()}, idle_s=0.0)
-    unloader._unload_idle()
+    watch_for_unloading(model, {**lanes, Tower.TEXT: Busy()}, idle_s=0.0)._look()
     assert model.loaded() == (Tower.TEXT,)
+
+
+def test_each_stretch_of_idleness_counts_once():
+    """One call when it has lasted, none while it goes on, another one after work, however short."""
+    calls: list[Tower] = []
+    lane = Lane()
+    watch = IdleWatch(calls.append, {Tower.TEXT: lane}, idle_s=60)
+    now, counts = time.monotonic(), []
+    for lane.idle_since in (now, now - 70, now - 70, None, now - 1, now - 65):
+        watch._look()
+        counts.append(len(calls))
+    assert counts == [0, 1, 1, 1, 1, 2]
+
+
+class Lane:
+    """As the watch sees it."""
+
+    idle_since: float | None = None
 
 
 class Busy:
     """A lane with work."""
 
-    idle_s = -1.0
+    idle_since = None
+
+
+def test_a_resting_tower_answers_as_before(model):
+    """Its weights stay; an unloaded one stays unloaded."""
+    before = model.embed_texts(["a"])
+    model.rest(Tower.TEXT)
+    assert model.loaded() == tuple(Tower)
+    assert (model.embed_texts(["a"]) == before).all()
+    model.unload(Tower.TEXT)
+    model.rest(Tower.TEXT)
+    assert model.loaded() == (Tower.VISION,)
+
+
+def test_the_server_rests_when_it_has_no_work(tiny_dir, monkeypatch):
+    """Each tower, once its lane has been idle for a second."""
+    rested: list[Tower] = []
+    monkeypatch.setattr(SiglipModel, "rest", lambda self, tower: rested.append(tower))
+    app_of(tiny_dir)
+    wait_until(lambda: sorted(rested) == sorted(Tower))
 
 
 def test_the_server_unloads_idle_towers_and_answers_as_before(tiny_dir, caplog):
