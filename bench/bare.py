@@ -59,9 +59,9 @@ def disk_mb(directory: Path) -> float:
 def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float) -> Bare:
     """As a lane of the server runs them: as many rows in a run, as many runs at once, without a pause."""
     model, tower, settings = _opened(directory), _TOWERS[kind], _settings(directory)
-    rows, at_once = _rows(directory, tower, photos), runs_at_once(settings, model.plan, tower)
+    rows, at_once = _rows(directory, tower, photos), runs_at_once(settings, model.plan)
     size = rows_per_batch(settings, model.plan)
-    model.run(tower, rows[:size])
+    model.run(tower, rows[:size], crowded=True)
     cpu, started = time.process_time(), time.monotonic()
     with ThreadPoolExecutor(at_once) as threads:
         loops = [threads.submit(_run_until, model, tower, rows, size, started + seconds) for _ in range(at_once)]
@@ -73,7 +73,7 @@ def _run_until(model: SiglipModel, tower: Tower, rows: list[Row], size: int, end
     """`size` rows a run, all in turn. -> how many runs."""
     runs, turn = 0, cycle(rows)
     while time.monotonic() < end:
-        model.run(tower, list(islice(turn, size)))
+        model.run(tower, list(islice(turn, size)), crowded=True)
         runs += 1
     return runs
 

@@ -84,9 +84,10 @@ class Entrant:
 def combinations(preferred: Sequence[ExecutionPlan]) -> list[ExecutionPlan]:
     """What is worth trying around `preferred`, the plans of `runtime.providers.plans`; the default stays first."""
     unbatched = [
-        replace(plan, intra_op_threads=threads, allow_spinning=spinning)
+        replace(plan, intra_op_threads=threads, runs_at_once=runs, allow_spinning=spinning)
         for plan in preferred
         for threads in _thread_counts(plan)
+        for runs in _run_counts(plan, threads)
         for spinning in ((False, True) if plan.provider == CPU and threads > 1 else (False,))
     ]
     # Other batches last: a slow machine has no time for them, and they promise least.
@@ -170,6 +171,12 @@ def _thread_counts(plan: ExecutionPlan) -> list[int]:
     return [most, *(1 << bit for bit in reversed(range((most - 1).bit_length())))]
 
 
+def _run_counts(plan: ExecutionPlan, threads: int) -> list[int]:
+    """The plan's own, then one run after the other, where that would not leave cores without work."""
+    most = plan.runs_at_once
+    return [most, 1] if most > 1 and threads == plan.intra_op_threads else [most]
+
+
 def _test(track: Track, entrants: Sequence[Entrant], progress: Progress) -> None:
     """Threads, spinning and batches compute the same: one self-test a provider and precision."""
     kinds: dict[str, list[Entrant]] = {}
@@ -206,9 +213,9 @@ def _cost(one: Entrant, default: Entrant) -> float:
     return one.relative(default) * spinning * batching
 
 
-def _appetite(plan: ExecutionPlan) -> tuple[bool, int, int]:
+def _appetite(plan: ExecutionPlan) -> tuple[bool, int, int, int]:
     """What a plan takes of the machine beside the time."""
-    return plan.allow_spinning, plan.intra_op_threads, _rows(plan)
+    return plan.allow_spinning, plan.intra_op_threads, plan.runs_at_once, _rows(plan)
 
 
 def _rows(plan: ExecutionPlan) -> int:

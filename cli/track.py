@@ -36,7 +36,7 @@ class ModelTrack:
     golden: list[GoldenRow]
     cache: Path
     """For prepared graphs: those of the slower ones are of no further use."""
-    runs_at_once: Callable[[ExecutionPlan, Tower], int]
+    runs_at_once: Callable[[ExecutionPlan], int]
     """How many runs of a tower the server keeps under way."""
 
     def cosines(self, plan: ExecutionPlan) -> dict[Tower, float]:
@@ -50,7 +50,7 @@ class ModelTrack:
                     model,
                     tower,
                     noise(model, tower, plan.rows_per_run or ROWS_QUEUED),
-                    self.runs_at_once(plan, tower),
+                    self.runs_at_once(plan),
                     seconds / len(model.towers),
                 )
                 for tower in model.towers
@@ -83,7 +83,7 @@ def noise(model: SiglipModel, tower: Tower, count: int) -> list[Row]:
 
 def _row_ms(model: SiglipModel, tower: Tower, rows: Sequence[Row], side_by_side: int, seconds: float) -> float:
     """Median wall time of a row, in milliseconds: from as many threads as a lane has, each with one run at a time."""
-    model.run(tower, [rows[0]])  # first touches of memory
+    model.run(tower, [rows[0]], crowded=True)  # first touches of memory
     end = time.perf_counter() + seconds
     with ThreadPoolExecutor(side_by_side) as threads:
         runs = [threads.submit(_run_seconds, model, tower, rows, end) for _ in range(side_by_side)]
@@ -96,6 +96,6 @@ def _run_seconds(model: SiglipModel, tower: Tower, rows: Sequence[Row], end: flo
     taken: list[float] = []
     while not taken or (len(taken) < RUNS and time.perf_counter() < end):
         started = time.perf_counter()
-        model.run(tower, [*rows])
+        model.run(tower, [*rows], crowded=True)
         taken.append(time.perf_counter() - started)
     return taken

@@ -19,7 +19,7 @@ from runtime.providers import ExecutionPlan
 from runtime.rotation import Rotation
 from runtime.scoring import l2_normalize
 from runtime.tokenizer import Tokenizer, load_tokenizer
-from runtime.towers import TowerOnDemand, open_session
+from runtime.towers import TowerOnDemand, open_sessions
 from runtime.verified import VerifiedFiles
 from runtime.vocabulary import Vocabulary
 
@@ -78,7 +78,7 @@ class SiglipModel:
         prepared = cache / "prepared" if cache else None
         artifacts = {tower: manifest.artifact(tower, plan.precision) for tower in Tower if tower in towers}
         on_demand = {
-            tower: TowerOnDemand(partial(open_session, directory, artifact, plan, prepared, verified))
+            tower: TowerOnDemand(partial(open_sessions, directory, artifact, plan, prepared, verified))
             for tower, artifact in artifacts.items()
         }
         text = Tower.TEXT in artifacts
@@ -131,12 +131,15 @@ class SiglipModel:
         assert self._tokenizer is not None
         return TextRow(*preprocess.token_ids(text, self._tokenizer, self.manifest.text))
 
-    def run(self, tower: Tower, rows: list[Row]) -> Floats:
-        """Rows of one tower -> embeddings, (n, d) float32 of unit length. A row's bits do not depend on the others."""
+    def run(self, tower: Tower, rows: list[Row], *, crowded: bool = False) -> Floats:
+        """Rows of one tower -> embeddings, (n, d) float32 of unit length. A row's bits do not depend on the others.
+
+        `crowded`: as many runs as planned are under way, so this one takes its share of the threads only.
+        """
         batch = np.stack(rows)
         if tower is Tower.TEXT and self._vocabulary is not None:
             batch = self._vocabulary.lookup(batch.astype(np.int64, copy=False))
-        return l2_normalize(self._tower(tower).run(batch))
+        return l2_normalize(self._tower(tower).run(batch, crowded=crowded))
 
     def shorten(self, embeddings: Floats, dimensions: int) -> Floats:
         """(n, d) unit -> (n, dimensions) unit. The native length is returned as it is, bit for bit.

@@ -32,6 +32,10 @@ _ROWS_PER_RUN = {
 }
 
 
+_MOST_RUNS_AT_ONCE = 4
+"""Each holds buffers of its own: 12 MB for an image of a base model."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
     """What the operator asked for."""
@@ -57,6 +61,9 @@ class ExecutionPlan:
     provider_options: Mapping[str, str] = field(default_factory=dict)
     precision: Precision
     intra_op_threads: int
+    """Of a lone run; of `runs_at_once`, each has its share."""
+    runs_at_once: int = 1
+    """Of one tower, side by side."""
     rows_per_run: int | None
     """At most so many rows in one `session.run`; None: whatever is queued. 1 makes a float graph's bits
     independent of the batch, and costs nothing on CPU, where batching gains nothing."""
@@ -101,6 +108,7 @@ def plans(
             provider_options=target.options,
             precision=one,
             intra_op_threads=threads,
+            runs_at_once=_runs_at_once(threads) if target.provider == CPU else 1,
             rows_per_run=_ROWS_PER_RUN.get(target.provider),
             reason=f"{target.why}; {one} {'as asked' if precision else rank}; {because}",
         )
@@ -111,8 +119,18 @@ def plans(
     first = next((one for one in preferred if measured and _target(one) == _target(measured)), None)
     if measured is None or first is None:
         return tuple(preferred)
-    fitted = replace(measured, intra_op_threads=min(threads, measured.intra_op_threads))
+    fitted = replace(
+        measured,
+        intra_op_threads=min(threads, measured.intra_op_threads),
+        runs_at_once=min(threads, measured.runs_at_once),
+    )
     return (fitted, *(one for one in preferred if one is not first))
+
+
+def _runs_at_once(threads: int) -> int:
+    """So many that each has a thread or more, and all of them together every core."""
+    share = -(-threads // _MOST_RUNS_AT_ONCE)
+    return -(-threads // share)
 
 
 @dataclass(frozen=True)

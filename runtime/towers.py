@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from runtime.memory import give_back
 from runtime.prepare import PreparationFailed, prepare
 from runtime.providers import CPU, ExecutionPlan
 from runtime.session import GraphSession, packed_options
+from runtime.sharing import SharedCores
 from runtime.verified import VerifiedFiles
 
 Floats = NDArray[np.float32]
@@ -40,51 +42,62 @@ def open_session(
     return GraphSession(directory / artifact.graph.path, plan)
 
 
-class TowerOnDemand:
-    """Runs rows through a session that is loaded by the first run and, after `unload`, by the next one again."""
+def open_sessions(
+    directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, verified: VerifiedFiles
+) -> SharedCores:
+    """As `open_session`, for as many runs at once as planned."""
 
-    def __init__(self, load: Callable[[], GraphSession]) -> None:
+    def open_with(threads: int) -> GraphSession:
+        return open_session(directory, artifact, replace(plan, intra_op_threads=threads), cache, verified)
+
+    return SharedCores(open_with, threads=plan.intra_op_threads, runs_at_once=plan.runs_at_once)
+
+
+class TowerOnDemand:
+    """Runs rows through sessions that are loaded by the first run and, after `unload`, by the next one again."""
+
+    def __init__(self, load: Callable[[], SharedCores]) -> None:
         self.test: Callable[[], object] = lambda: None
         """Called after each load, before any other run; what it raises the load raises, and nothing stays loaded."""
         self._load = load
-        self._session: GraphSession | None = None
+        self._sessions: SharedCores | None = None
         self._loading = threading.RLock()  # the test runs rows through this tower
 
     @property
     def is_loaded(self) -> bool:
-        return self._session is not None
+        return self._sessions is not None
 
-    def load(self) -> GraphSession:
+    def load(self) -> SharedCores:
         """Load unless loaded; threads that come meanwhile wait. Raises like `open_session`."""
         with self._loading:
-            if self._session is None:
+            if self._sessions is None:
                 self._load_and_test()
-            assert self._session is not None
-            return self._session
+            assert self._sessions is not None
+            return self._sessions
 
     def rest(self) -> None:
         """Give back what runs keep for the next one; runs that are under way keep theirs."""
-        session = self._session
-        if session is not None:
-            session.shrink()
+        sessions = self._sessions
+        if sessions is not None:
+            sessions.shrink()
             give_back()
 
     def unload(self) -> bool:
         """Give the memory back to the system. -> whether there was any. A run under way keeps it until it ends."""
         with self._loading:
-            was_loaded, self._session = self.is_loaded, None
+            was_loaded, self._sessions = self.is_loaded, None
         if was_loaded:
             give_back()
         return was_loaded
 
-    def run(self, rows: NDArray[np.generic]) -> Floats:
-        """(n, ...) -> (n, d) float32, n >= 1."""
-        return self.load().run(rows)
+    def run(self, rows: NDArray[np.generic], *, crowded: bool = False) -> Floats:
+        """(n, ...) -> (n, d) float32, n >= 1. `crowded`: as many runs as planned are under way."""
+        return self.load().run(rows, crowded=crowded)
 
     def _load_and_test(self) -> None:
-        self._session = self._load()
+        self._sessions = self._load()
         try:
             self.test()
         except BaseException:
-            self._session = None
+            self._sessions = None
             raise

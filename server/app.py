@@ -19,7 +19,7 @@ from runtime.memory import forget_code
 from runtime.model import Floats, Row
 from server import errors, images
 from server.cache import EmbeddingCache
-from server.capacity import rows_per_batch, runs_at_once
+from server.capacity import concurrent_batches, rows_per_batch, runs_at_once
 from server.embedding import Embedder, Lane
 from server.idle import REST_S, IdleWatch, watch_for_unloading
 from server.images import ImageLimits
@@ -207,14 +207,14 @@ class _Parts:
 
     def _lanes(self, model: Model) -> dict[Tower, Lane]:
         """A lane a tower; the text lane goes first, because a pile of images would make a search box wait."""
-        turn = threading.BoundedSemaphore(self.settings.max_concurrent_batches)
+        turn = threading.BoundedSemaphore(concurrent_batches(self.settings, model.plan))
 
         def lane(tower: Tower, gives_way_to: Lane | None = None) -> Lane:
-            def run(rows: list[Row]) -> list[Floats]:
+            def run(rows: list[Row], *, crowded: bool = False) -> list[Floats]:
                 try:
                     with turn:
                         # Copied: a kept vector must not keep its whole batch in memory.
-                        return [vector.copy() for vector in model.run(tower, rows)]
+                        return [vector.copy() for vector in model.run(tower, rows, crowded=crowded)]
                 except (ModelError, ProviderUnavailable) as error:  # of a load at first use, or after idling
                     logger.error("%s", error)  # noqa: TRY400 - the sentence says it all
                     raise NotReady(f"the {tower} tower could not be loaded; the server's log says why") from None
@@ -225,7 +225,8 @@ class _Parts:
                 max_batch=rows_per_batch(self.settings, model.plan),
                 max_rows=self.settings.max_queue_size,
                 wait_s=self.settings.batch_wait_time_ms / 1000,
-                runs_at_once=runs_at_once(self.settings, model.plan, tower),
+                runs_at_once=runs_at_once(self.settings, model.plan),
+                crowded_run=partial(run, crowded=True),
                 gives_way_to=gives_way_to,
                 observe=partial(self.metrics.observe_batch, tower),
             )

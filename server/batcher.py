@@ -124,7 +124,7 @@ class _Taken(Generic[RowT, OutT]):
 class MicroBatcher(Generic[RowT, OutT]):
     """`run(rows) -> outputs` of the same number and order, called with at most `max_batch` rows.
 
-    One thread calls it, or as many as `runs_at_once`: a second run fills what the first leaves idle between its steps.
+    One thread calls it, or as many as `runs_at_once`, and `crowded_run` instead where there is work for all of them.
     `max_rows` bounds the rows waiting. `gives_way_to` is a lane that goes first: before each run this one waits for
     it to be idle, but no longer than its own runs take, so it keeps at least half of the machine.
     """
@@ -138,10 +138,12 @@ class MicroBatcher(Generic[RowT, OutT]):
         max_rows: int,
         wait_s: float = 0.0,
         runs_at_once: int = 1,
+        crowded_run: Callable[[list[RowT]], Sequence[OutT]] | None = None,
         gives_way_to: MicroBatcher[RowT, OutT] | None = None,
         observe: Callable[[BatchReport], None] = lambda report: None,  # noqa: ARG005
     ) -> None:
         self._run = run
+        self._crowded_run = crowded_run or run
         self._max_batch = max_batch
         self._max_rows = max_rows
         self._wait_s = wait_s
@@ -150,6 +152,7 @@ class MicroBatcher(Generic[RowT, OutT]):
         self._changed = threading.Condition()
         self._jobs: deque[Job[RowT, OutT]] = deque()
         self._running = 0
+        """Runs under way."""
         self._closed = False
         self._row_s = 0.0
         self._last_finished = time.monotonic()
@@ -271,7 +274,7 @@ class MicroBatcher(Generic[RowT, OutT]):
             if batch:
                 self._run_batch(batch)
             with self._changed:
-                self._running -= len(batch)
+                self._running -= bool(batch)
                 self._last_finished = time.monotonic()
                 self._changed.notify_all()
 
@@ -290,7 +293,7 @@ class MicroBatcher(Generic[RowT, OutT]):
             batch = self._take(now)
             for job in _jobs(batch):
                 job.enter(now)
-            self._running += len(batch)
+            self._running += bool(batch)
             return batch
 
     def _take(self, now: float) -> list[_Taken[RowT, OutT]]:
@@ -307,7 +310,8 @@ class MicroBatcher(Generic[RowT, OutT]):
 
     def _run_batch(self, batch: list[_Taken[RowT, OutT]]) -> None:
         started = time.monotonic()
-        outputs, failure = self._outputs([taken.row for taken in batch])
+        run = self._crowded_run if self._is_crowded() else self._run
+        outputs, failure = self._outputs(run, [taken.row for taken in batch])
         now = time.monotonic()
         with self._changed:  # rows of one request may be in two runs
             self._measure(len(batch), now - started)
@@ -321,9 +325,17 @@ class MicroBatcher(Generic[RowT, OutT]):
                     taken.job.fail(failure)  # its rows still waiting are dropped when their turn comes
         self._observe(BatchReport(len(batch), now - started, failure is not None, self.depth))
 
-    def _outputs(self, rows: list[RowT]) -> tuple[Sequence[OutT], Exception | None]:
+    def _is_crowded(self) -> bool:
+        """Whether what runs, and what waits, is work for every thread."""
+        with self._changed:
+            return self._running + -(-self._depth() // self._max_batch) >= len(self._threads)
+
+    @staticmethod
+    def _outputs(
+        run: Callable[[list[RowT]], Sequence[OutT]], rows: list[RowT]
+    ) -> tuple[Sequence[OutT], Exception | None]:
         try:
-            outputs = self._run(rows)
+            outputs = run(rows)
             if len(outputs) != len(rows):
                 return [], RuntimeError(f"{len(rows)} rows in, {len(outputs)} outputs out")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiting requests' and not this thread's

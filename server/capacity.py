@@ -53,13 +53,11 @@ def rows_per_batch(settings: Settings, plan: ExecutionPlan) -> int:
     return min(settings.batch_size, plan.rows_per_run or settings.batch_size)
 
 
-def runs_at_once(settings: Settings, plan: ExecutionPlan, tower: Tower) -> int:
-    """How many rows of a tower are computed side by side.
+def concurrent_batches(settings: Settings, plan: ExecutionPlan) -> int:
+    """MAX_CONCURRENT_BATCHES, of both towers together; by default neither waits for the other's to end."""
+    return settings.max_concurrent_batches or len(Tower) * plan.runs_at_once
 
-    A text's matrices are small: threads that split them wait for each other, and a second text fills the gaps (35.4
-    instead of 32.8 texts/s of a base model on two cores). Images fill the cores, and two of them the caches: 7.1
-    instead of 7.7/s.
-    """
-    if tower is Tower.TEXT and plan.rows_per_run == 1 and plan.intra_op_threads > 1:
-        return min(2, settings.max_concurrent_batches)
-    return 1
+
+def runs_at_once(settings: Settings, plan: ExecutionPlan) -> int:
+    """Of one tower: as planned, within MAX_CONCURRENT_BATCHES."""
+    return min(plan.runs_at_once, concurrent_batches(settings, plan))

@@ -242,6 +242,7 @@ class ModelHealth(Struct, kw_only=True):
     provider: str
     precision: str
     intra_op_threads: int
+    runs_at_once: int
     rows_per_batch: int
     plan: Annotated[str, Meta(description="Why it runs so.")]
     refused: Annotated[list[str], Meta(description="What was to be preferred, and what is wrong with it here.")]

@@ -104,11 +104,11 @@ class Settings:
     batch_wait_time_ms: float = variable(
         "BATCH_WAIT_TIME_MS BATCH_WINDOW_MS", "how long a batch waits for company", parsing.number(0, 1000), default=0.0
     )
-    max_concurrent_batches: int = variable(
+    max_concurrent_batches: int | None = variable(
         "MAX_CONCURRENT_BATCHES",
-        "1: runs take turns; 2: both towers, or two texts, may run side by side",
-        parsing.integer(1, 2),
-        default=2,
+        "runs under way at once, of both towers together; not set: as many as the cores are good for",
+        parsing.integer(1, 64),
+        default=None,
     )
     max_queue_size: int = variable(
         "MAX_QUEUE_SIZE", "rows waiting a tower, then 429", parsing.integer(1, 100_000), default=512

@@ -190,7 +190,7 @@ def test_two_races_at_once_would_measure_each_other(environ, tmp_path):
 @pytest.fixture
 def track(directory, tmp_path) -> ModelTrack:
     golden = load_golden(directory, Manifest.load(directory))
-    return ModelTrack(directory, tuple(Tower), golden, tmp_path / "scratch", lambda plan, tower: 1)
+    return ModelTrack(directory, tuple(Tower), golden, tmp_path / "scratch", lambda plan: 1)
 
 
 def test_a_batch_with_other_bits_is_noticed(track, monkeypatch):
@@ -198,7 +198,7 @@ def test_a_batch_with_other_bits_is_noticed(track, monkeypatch):
     batched, run = replace(PLAN, rows_per_run=4), SiglipModel.run
     track.check_bits(batched)
     monkeypatch.setattr(
-        SiglipModel, "run", lambda self, tower, rows: run(self, tower, rows) + np.float32(len(rows) > 2)
+        SiglipModel, "run", lambda self, tower, rows, **how: run(self, tower, rows, **how) + np.float32(len(rows) > 2)
     )
     with pytest.raises(SelfTestFailed, match="a batch of 3 gives the vision tower's rows other bits"):
         track.check_bits(batched)
@@ -216,15 +216,16 @@ def test_texts_are_timed_side_by_side_where_the_server_runs_them_so(track, monke
     together, run = threading.Barrier(2, timeout=30), SiglipModel.run
     warm = []
 
-    def meet(self, tower, rows):
+    def meet(self, tower, rows, *, crowded):
+        assert crowded
         if warm:
             together.wait()
         warm.append(tower)
-        return run(self, tower, rows)
+        return run(self, tower, rows, crowded=crowded)
 
     monkeypatch.setattr(SiglipModel, "run", meet)
     monkeypatch.setattr("cli.track.RUNS", 1)
-    side_by_side = replace(track, towers=[Tower.TEXT], runs_at_once=lambda plan, tower: 2)
+    side_by_side = replace(track, towers=[Tower.TEXT], runs_at_once=lambda plan: 2)
     assert side_by_side.lap(PLAN, 0.0)[Tower.TEXT] > 0
     assert len(warm) == 3
 

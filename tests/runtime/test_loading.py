@@ -132,9 +132,9 @@ def test_each_plan_remembers_its_own_self_test(directory, tmp_path, caplog):
 @pytest.fixture
 def loads(monkeypatch) -> list[str]:
     """Graphs that are loaded, from here on."""
-    names, open_session = [], module.open_session
+    names, open_sessions = [], module.open_sessions
     monkeypatch.setattr(
-        module, "open_session", lambda *given: (names.append(given[1].graph.path), open_session(*given))[1]
+        module, "open_sessions", lambda *given: (names.append(given[1].graph.path), open_sessions(*given))[1]
     )
     return names
 

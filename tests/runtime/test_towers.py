@@ -69,9 +69,9 @@ def test_a_vision_server_needs_no_tokenizer_or_vocabulary_and_refuses_texts(dire
 
 
 class Session:
-    """Stands for a GraphSession."""
+    """Stands for SharedCores."""
 
-    def run(self, rows):
+    def run(self, rows, *, crowded=False):
         return rows
 
 

@@ -47,7 +47,7 @@ class FakeModel:
     def shorten(self, embeddings: np.ndarray, dimensions: int) -> np.ndarray:
         return SiglipModel.shorten(self, embeddings, dimensions)
 
-    def run(self, tower: Tower, rows: list[Row]) -> np.ndarray:
+    def run(self, tower: Tower, rows: list[Row], *, crowded: bool = False) -> np.ndarray:
         self.runs.append((tower, len(rows)))
         self.entered.release()
         self.gate.wait(30)
