@@ -88,11 +88,11 @@ def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -
     for data in files:
         for _ in range(repeats):
             started, cpu = time.perf_counter(), time.process_time()
-            row = model.prepare_image(scaled(data))
+            row = model.prepare_image(*scaled(data))
             walls.append(time.perf_counter() - started)
             cpus.append(time.process_time() - cpu)
         cpu = time.process_time()
-        exact = model.prepare_image(full(data))
+        exact = model.prepare_image(*full(data))
         full_cpus.append(time.process_time() - cpu)
         vectors = model.run(Tower.VISION, [row, exact])
         cosines.append(float(vectors[0] @ vectors[1]))

@@ -120,10 +120,10 @@ class SiglipModel:
         """Give a tower's memory back to the system, if it has any; its next run loads it again. -> whether it had."""
         return self._tower(tower).unload()
 
-    def prepare_image(self, image: Image.Image) -> NDArray[np.uint8]:
-        """Any Pillow image -> one vision row, uint8 (3, S, S). Raises UnsupportedInput."""
+    def prepare_image(self, image: Image.Image, box: preprocess.Box | None = None) -> NDArray[np.uint8]:
+        """Any Pillow image, or the part of it in `box` -> one vision row, uint8 (3, S, S). Raises UnsupportedInput."""
         self._tower(Tower.VISION)
-        return preprocess.pixels(image, self.manifest.image)
+        return preprocess.pixels(image, self.manifest.image, box)
 
     def prepare_text(self, text: str) -> TextRow:
         """Any text -> one text row; `ids` is int64 (L,). Raises UnsupportedInput when no text tower is served."""

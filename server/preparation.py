@@ -14,9 +14,10 @@ from PIL import Image
 from runtime.errors import DeadlineExceeded, UnsupportedInput
 from runtime.manifest import Manifest, Tower
 from runtime.model import Floats, Row, TextRow
-from runtime.preprocess import Pixels, canonicalize, pad
+from runtime.preprocess import Box, Pixels, canonicalize, pad
 from runtime.providers import ExecutionPlan
 from server.call import Call
+from server.images import Decoded
 from server.inputs import ImageFile, Text, TokenIds
 
 Part = Text | TokenIds | ImageFile
@@ -32,7 +33,7 @@ class Model(Protocol):
     @property
     def towers(self) -> tuple[Tower, ...]: ...
 
-    def prepare_image(self, image: Image.Image) -> Pixels: ...
+    def prepare_image(self, image: Image.Image, box: Box | None = None) -> Pixels: ...
 
     def prepare_text(self, text: str) -> TextRow: ...
 
@@ -55,7 +56,7 @@ class Prepared:
 class Preparation:
     """One model's. At most `max_decoding` images are expanded at once: their pixels are what takes memory."""
 
-    def __init__(self, model: Model, decode: Callable[[bytes], Image.Image], *, max_decoding: int) -> None:
+    def __init__(self, model: Model, decode: Callable[[bytes], Decoded], *, max_decoding: int) -> None:
         self._model = model
         self._decode = decode
         self._decoding = threading.BoundedSemaphore(max_decoding)
@@ -83,7 +84,7 @@ class Preparation:
             if not self._decoding.acquire(timeout=max(0.0, call.deadline - time.monotonic())):
                 raise DeadlineExceeded("the request's time was up before its image was decoded")
             try:
-                row = self._model.prepare_image(self._decode(image.data))
+                row = self._model.prepare_image(*self._decode(image.data))
             finally:
                 self._decoding.release()
         return Prepared(Tower.VISION, row, patches=self._model.manifest.image.patches)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from runtime.manifest import Manifest, Tower
 from runtime.model import Row, SiglipModel, TextRow
-from runtime.preprocess import canonicalize, pad, pixels
+from runtime.preprocess import Box, canonicalize, pad, pixels
 from runtime.providers import CPU, ExecutionPlan
 from runtime.rotation import Rotation
 from runtime.scoring import l2_normalize
@@ -37,8 +37,8 @@ class FakeModel:
         self.entered = threading.Semaphore(0)
         """Released once a run, before the gate: a test waits until the batch thread is inside."""
 
-    def prepare_image(self, image: Image.Image) -> np.ndarray:
-        return pixels(image, self.manifest.image)
+    def prepare_image(self, image: Image.Image, box: Box | None = None) -> np.ndarray:
+        return pixels(image, self.manifest.image, box)
 
     def prepare_text(self, text: str) -> TextRow:
         spec = self.manifest.text

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageDraw
 
 from runtime.cpu import read_cpu_budget
 from runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage
-from runtime.manifest import ImageSpec, Manifest
+from runtime.manifest import ImageSpec, Manifest, Precision, Tower
 from runtime.model import SiglipModel
 from runtime.preprocess import pixels
 from runtime.providers import Wishes, plan
@@ -39,7 +39,7 @@ def test_every_accepted_format_is_sniffed_and_decoded(kind):
     """Bare base64 of each format is seen to be an image, and its pixels are there."""
     data = encoded(kind)
     assert images.looks_like_base64_image(base64.b64encode(data).decode())
-    assert images.decode(data, LIMITS).size == (256, 256)
+    assert images.decode(data, LIMITS).image.size == (256, 256)
 
 
 @pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "EPS", "PCX"])
@@ -97,7 +97,7 @@ def test_damaged_files_are_decoded_or_refused(kind, damage):
     for place, value in damage:
         data[int(place * len(data))] = value
     try:
-        image = images.decode(bytes(data), LIMITS)
+        image, _ = images.decode(bytes(data), LIMITS, target=16)
     except InvalidInput:
         return
     assert image.width * image.height <= LIMITS.max_pixels
@@ -127,33 +127,77 @@ def test_exif_orientation_is_applied(client):
     assert embedding(turned, exif=exif) == embedding(upright) != embedding(turned)
 
 
-def jpeg(width: int, height: int) -> bytes:
-    """A smooth picture with something in every corner."""
+SPEC = ImageSpec(size=64, patch_size=16, resample="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def jpeg(width: int, height: int, mode: str = "RGB", **save) -> bytes:
+    """Disks of many colours: something in every corner, and edges in every direction."""
+    rng = np.random.default_rng(0)
+    picture = Image.new("RGB", (width, height))
+    for x, y, *color in rng.integers(0, 256, (300, 5)):
+        radius, left, top = width // 16, x * width // 256, y * height // 256
+        disk = (left - radius, top - radius, left + radius, top + radius)
+        ImageDraw.Draw(picture).ellipse(disk, tuple(map(int, color)))
     buffer = io.BytesIO()
-    parts = [Image.linear_gradient("L").rotate(angle).resize((width, height)) for angle in (0, 90, 180)]
-    Image.merge("RGB", parts).save(buffer, "JPEG", quality=95)
+    picture.convert(mode).save(buffer, "JPEG", quality=95, **save)
     return buffer.getvalue()
 
 
+def rows(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """As the server decodes it, and in full."""
+    scaled, exact = images.decode(data, LIMITS, target=SPEC.size), images.decode(data, LIMITS)
+    assert max(scaled.image.size) < max(exact.image.size)
+    assert exact.box is None
+    return tuple(pixels(image, SPEC, box).astype(int) for image, box in (scaled, exact))
+
+
 def test_a_large_jpeg_is_decoded_at_a_fraction():
-    """Never below the margin on either side, hardly another row of pixels; a smaller JPEG is decoded as it is."""
-    scaled = images.decode(jpeg(1200, 800), LIMITS, target=64)
-    assert scaled.size == (600, 400)  # a quarter would be 200 high, and the margin is 256
-    spec = ImageSpec(size=64, patch_size=16, resample="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
-    exact = pixels(images.decode(jpeg(1200, 800), LIMITS), spec).astype(int)
-    assert np.abs(pixels(scaled, spec) - exact).mean() < 1
-    assert images.decode(jpeg(500, 500), LIMITS, target=64).size == (500, 500)
+    """Never below the margin on either side; a smaller JPEG, or one of which no target is known, as it is."""
+    assert images.decode(jpeg(1000, 640), LIMITS, target=64).image.size == (250, 160)
+    assert images.decode(jpeg(1000, 639), LIMITS, target=64).image.size == (500, 320)  # a quarter would be 159.75 high
+    for small in (images.decode(jpeg(1000, 319), LIMITS, target=64), images.decode(jpeg(1000, 640), LIMITS)):
+        assert small.image.size[0] == 1000
+        assert small.box is None
 
 
-def test_scaled_decoding_keeps_the_embedding(model_dir):
+@pytest.mark.parametrize("width", [700, 701, 702, 703])
+@pytest.mark.parametrize("height", [900, 901, 902, 903])
+def test_a_fraction_that_does_not_divide_the_sides_shifts_nothing(width, height):
+    """libjpeg rounds a quarter of 701 pixels up to 176: the row is that of the 175.25 that there are."""
+    scaled, exact = rows(jpeg(width, height))
+    assert np.abs(scaled - exact).mean() < 0.6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_scaled_jpeg_is_turned_as_its_exif_says(orientation):
+    """The last column and row, which are part of a pixel, end up at any of the four edges."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    scaled, exact = rows(jpeg(701, 901, exif=exif))
+    assert np.abs(scaled - exact).mean() < 0.6
+
+
+@pytest.mark.parametrize(("mode", "save"), [("L", {}), ("CMYK", {}), ("RGB", {"progressive": True})])
+def test_every_kind_of_jpeg_is_scaled_alike(mode, save):
+    """Grey, print and progressive files lose no more than others."""
+    scaled, exact = rows(jpeg(701, 901, mode, **save))
+    assert np.abs(scaled - exact).mean() < 0.6
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP16])
+def test_scaled_decoding_keeps_the_embedding(model_dir, precision):
     """On photographs the cosine between the scaled and the exact path is at least 0.999."""
     photos = sorted((ROOT.parent / "shared/photos").glob("*.jpg"))
     if not photos:
         pytest.skip("no photographs in ../shared/photos")
     manifest = Manifest.load(model_dir)
-    execution = plan(available_providers(), read_cpu_budget(), manifest, Wishes())
-    model = SiglipModel.load(model_dir, execution)
+    execution = plan(available_providers(), read_cpu_budget(), manifest, Wishes(precision=precision))
+    model = SiglipModel.load(model_dir, execution, towers=[Tower.VISION])
     files = [photo.read_bytes() for photo in photos]
-    exact = model.embed_images([images.decode(file, LIMITS) for file in files])
-    scaled = model.embed_images([images.decode(file, LIMITS, target=manifest.image.size) for file in files])
+    exact = embed(model, [images.decode(file, LIMITS) for file in files])
+    scaled = embed(model, [images.decode(file, LIMITS, target=manifest.image.size) for file in files])
     assert (exact * scaled).sum(axis=1).min() >= 0.999
+
+
+def embed(model: SiglipModel, pictures: list[images.Decoded]) -> np.ndarray:
+    return model.run(Tower.VISION, [model.prepare_image(*picture) for picture in pictures])

@@ -1,0 +1,97 @@
+"""What decoding a JPEG at a fraction of its size costs the embedding and saves in time, as the server does it.
+
+    python -m bench.fractions MODEL --photos DIR [--margins 1.5 2 2.5 3 4]
+
+Every photograph is resized so that a half and a quarter of its shorter side are a margin times the model's, and a
+pixel more, which neither divides. Then CPU time, for 12 megapixels with a camera's grain.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.bare import enlarge
+from bench.bodies import jpegs
+from runtime.cpu import read_cpu_budget
+from runtime.manifest import Manifest, Tower
+from runtime.model import SiglipModel
+from runtime.providers import Wishes, plan
+from runtime.session import available_providers
+from server import images
+from server.images import Decoded, ImageLimits
+
+_LIMITS = ImageLimits(max_bytes=1 << 30, max_pixels=1 << 30)
+_FRACTIONS = (2, 4, 8)
+_MARGINS = (1.5, 2.0, 2.5, 3.0, 4.0)
+
+
+def at_fraction(data: bytes, fraction: int) -> Decoded:
+    """1 / `fraction`; 1: in full."""
+    shorter = min(Image.open(io.BytesIO(data)).size)
+    target = math.floor(shorter // fraction / images.SCALING_MARGIN)
+    return images.decode(data, _LIMITS, target=target if fraction > 1 else None)
+
+
+def resized(photo: bytes, shorter: int) -> bytes:
+    image = Image.open(io.BytesIO(photo)).convert("RGB")
+    size = [round(side * shorter / min(image.size)) for side in image.size]
+    file = io.BytesIO()
+    image.resize((size[0], size[1]), Image.Resampling.LANCZOS).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def cosines(model: SiglipModel, data: bytes, fraction: int) -> tuple[float, float]:
+    """To the exact path: as served, and with the rounded sides squashed whole."""
+    scaled, exact = at_fraction(data, fraction), at_fraction(data, 1)
+    whole = scaled._replace(box=(0, 0, *scaled.image.size))
+    vectors = model.run(Tower.VISION, [model.prepare_image(*picture) for picture in (exact, scaled, whole)])
+    return float(vectors[0] @ vectors[1]), float(vectors[0] @ vectors[2])
+
+
+def worst(model: SiglipModel, photos: tuple[bytes, ...], margin: float, fraction: int, more: int) -> str:
+    shorter = math.ceil(margin * fraction * model.manifest.image.size) + more
+    served, whole = zip(*(cosines(model, resized(photo, shorter), fraction) for photo in photos), strict=True)
+    return f"margin {margin}, 1/{fraction} of {shorter} pixels: {min(served):.5f} (squashed whole {min(whole):.5f})"
+
+
+def milliseconds(model: SiglipModel, files: list[bytes], repeats: int = 5) -> dict[int, float]:
+    """Median CPU time from bytes to a row, by fraction; all take turns."""
+    spent: dict[int, list[float]] = {fraction: [] for fraction in (1, *_FRACTIONS)}
+    for data in files * repeats:
+        for fraction, times in spent.items():
+            started = time.process_time()
+            model.prepare_image(*at_fraction(data, fraction))
+            times.append(1000 * (time.process_time() - started))
+    return {fraction: statistics.median(times) for fraction, times in spent.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--margins", type=float, nargs="*", default=_MARGINS)
+    args = parser.parse_args()
+    manifest, photos = Manifest.load(args.model), jpegs(args.photos)
+    for precision in manifest.precisions():
+        execution = plan(available_providers(), read_cpu_budget(), manifest, Wishes(precision=precision))
+        model = SiglipModel.load(args.model, execution, towers=[Tower.VISION])
+        print(f"{precision}: worst cosine to the exact path, {len(photos)} photographs")
+        for margin in args.margins:
+            for fraction, more in ((2, 0), (2, 1), (4, 0), (4, 1)):
+                print(" ", worst(model, photos, margin, fraction, more), flush=True)
+    large = [enlarge(photo, seed) for seed, photo in enumerate(photos[:5])]
+    size = np.mean([len(data) for data in large]) / 1e6
+    times = ", ".join(f"1/{fraction} {spent:.1f}" for fraction, spent in milliseconds(model, large).items())
+    print(f"12 megapixels, {size:.1f} MB, to a row of {manifest.image.size} pixels a side, CPU ms: {times}")
+
+
+if __name__ == "__main__":
+    main()
