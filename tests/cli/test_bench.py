@@ -36,7 +36,7 @@ def test_one_command_measures_and_judges_everything(model, tmp_path):
         assert run["load"][kind][OURS]["cpu"] > run["load"][kind][OURS]["client_cpu"] > 0
         assert run["bare"][kind]["cpu"] > 0
         assert run["load"][kind][OURS]["refused"] == 0 < run["levels"][kind]["128"]["requests"]
-    assert [len(run["memory"][name]["processes"]) for name in run["memory"]] == [2, 2, 3]
+    assert [len(run["memory"][name]["at_rest"]) for name in run["memory"]] == [2, 2, 3]
     assert run["memory"][OURS]["requests"] == run["effort"]["requests"]
 
 
