@@ -27,7 +27,7 @@ SCALING_MARGIN = 2.5
 """A scaled JPEG keeps at least this many pixels a target pixel and side.
 
 Least cosine to the exact path on 25 photographs resized to just this margin, demo model: 0.9991 in INT8 (whose own
-rounding takes as much), 0.9997 in FP16; with a margin of 2, 0.9984 and 0.9992 (`bench.fractions`). Twelve megapixels
+rounding takes as much), 0.9997 in FP16; with a margin of 2, 0.9984 and 0.9992 (`bench.scaling`). Twelve megapixels
 become a row of 256 pixels in 62 ms of CPU time instead of 156; at 1/8, below the margin, it would be 48.
 """
 

@@ -1,6 +1,6 @@
 """What decoding a JPEG at a fraction of its size costs the embedding and saves in time, as the server does it.
 
-    python -m bench.fractions MODEL --photos DIR [--margins 1.5 2 2.5 3 4]
+    python -m bench.scaling MODEL --photos DIR [--margins 1.5 2 2.5 3 4]
 
 Every photograph is resized so that a half and a quarter of its shorter side are a margin times the model's, and a
 pixel more, which neither divides. Then CPU time, for 12 megapixels with a camera's grain.
