@@ -57,8 +57,13 @@ def keep_little() -> None:
 
 
 def give_back() -> None:
-    """Return freed heap to the system. glibc keeps it for later otherwise; other C libraries return it themselves."""
+    """Return what nothing refers to any more to the system, cycles of objects included."""
     gc.collect()
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Return freed heap to the system. glibc keeps it for later otherwise; other C libraries return it themselves."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import falcon
-from falcon.inspect import inspect_app
 
 from runtime.cpu import CpuBudget, read_cpu_budget
 from runtime.errors import ModelError, NotReady, ProviderUnavailable
 from runtime.manifest import Tower
-from runtime.memory import forget_code
 from runtime.model import Floats, Row
 from server import errors, images
 from server.cache import EmbeddingCache
@@ -96,38 +94,37 @@ def _middleware(settings: Settings, models: Models, metrics: Metrics) -> list[An
 
 
 def _add_routes(app: App, parts: _Parts, models: Models) -> None:
+    routes = [*_routes(parts, models)]
+    docs = Docs([path for path, _, _ in routes] + ["/openapi.json", "/docs"], models.default.name)
+    routes += [("/openapi.json", docs, "document"), ("/docs", docs, None), ("/docs/start.js", docs, "start")]
+    for path, resource, suffix in routes:
+        app.add_route(path, resource, suffix=suffix)
+    app.add_static_route("/docs/assets", ASSETS)
+
+
+def _routes(parts: _Parts, models: Models) -> Iterator[tuple[str, object, str | None]]:
+    """Path, resource, and suffix of its responders."""
     service = Service(models, parts.reader(), parts.settings.max_body_bytes)
     embeddings = Embeddings(service)
-    app.add_route("/v1/embeddings", embeddings)
-    app.add_route("/embeddings", embeddings)
-    app.add_route("/v1/embeddings/image", embeddings, suffix="image")
-    app.add_route("/v1/rank", Rank(service))
+    yield "/v1/embeddings", embeddings, None
+    yield "/embeddings", embeddings, None
+    yield "/v1/embeddings/image", embeddings, "image"
+    yield "/v1/rank", Rank(service), None
     classify = Classify(service)
-    app.add_route("/v1/classify", classify)
-    app.add_route("/v1/classify/image", classify, suffix="image")
+    yield "/v1/classify", classify, None
+    yield "/v1/classify/image", classify, "image"
     evaluation = Evaluate(service)
-    app.add_route("/evaluator/v1/evaluation/single", evaluation, suffix="single")
-    app.add_route("/evaluator/v1/evaluation/batch", evaluation, suffix="batch")
+    yield "/evaluator/v1/evaluation/single", evaluation, "single"
+    yield "/evaluator/v1/evaluation/batch", evaluation, "batch"
     collection = ModelCollection(models)
-    app.add_route("/v1/models", collection)
-    app.add_route("/v1/models/{name}", collection, suffix="one")
+    yield "/v1/models", collection, None
+    yield "/v1/models/{name}", collection, "one"
     health = Health(models, parts.settings, parts.cpu)
-    app.add_route("/health", health)
-    app.add_route("/health/live", health, suffix="live")
-    app.add_route("/health/ready", health, suffix="ready")
+    yield "/health", health, None
+    yield "/health/live", health, "live"
+    yield "/health/ready", health, "ready"
     if parts.settings.enable_metrics:
-        app.add_route("/metrics", MetricsText(parts.metrics))
-    _add_docs(app, models)
-
-
-def _add_docs(app: App, models: Models) -> None:
-    """Last: the document describes the routes there are."""
-    paths = [route.path for route in inspect_app(app).routes]
-    docs = Docs([*paths, "/openapi.json", "/docs"], models.default.name)
-    app.add_route("/openapi.json", docs, suffix="document")
-    app.add_route("/docs", docs)
-    app.add_route("/docs/start.js", docs, suffix="start")
-    app.add_static_route("/docs/assets", ASSETS)
+        yield "/metrics", MetricsText(parts.metrics), None
 
 
 @dataclass(frozen=True)
@@ -179,7 +176,6 @@ class _Parts:
             IdleWatch(model.rest, embedder.lanes, REST_S).start()
             if self.settings.idle_unload_s:
                 watch_for_unloading(model, embedder.lanes, self.settings.idle_unload_s).start()
-            forget_code()
             return embedder
 
         return ServedModel(opening.name, opening.manifest, opening.candidates[0], load, since=opening.since)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 
 import falcon
@@ -33,7 +34,13 @@ _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' 
 
 class Docs:
     def __init__(self, paths: Iterable[str], model: str) -> None:
-        self._document = codec.render(document(paths, model))
+        self._paths = tuple(paths)
+        self._model = model
+
+    @cached_property
+    def _document(self) -> bytes:
+        """Written when it is first asked for: no start waits for it."""
+        return codec.render(document(self._paths, self._model))
 
     def on_get_document(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
         resp.data = self._document

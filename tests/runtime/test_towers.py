@@ -74,6 +74,23 @@ class Session:
     def run(self, rows, *, crowded=False):
         return rows
 
+    def shrink(self):
+        pass
+
+
+def test_what_only_loading_needed_is_forgotten_at_the_first_rest_after_each_load(monkeypatch):
+    forgotten = []
+    monkeypatch.setattr("runtime.towers.forget_code", lambda: forgotten.append(1))
+    tower = TowerOnDemand(Session)
+    tower.rest()
+    assert not forgotten, "nothing was loaded yet"
+    for loads in (1, 2):
+        tower.load()
+        tower.rest()
+        tower.rest()
+        assert len(forgotten) == loads
+        tower.unload()
+
 
 def test_threads_that_come_while_a_tower_loads_share_the_one_load():
     entered, release, loads = threading.Event(), threading.Event(), []
