@@ -27,7 +27,7 @@ except SettingsInvalid as error:
 wsgi_app = "server.wsgi:app"
 bind = f"{_settings.host}:{_settings.port}"
 workers = worker_count(_settings, read_cpu_budget())
-worker_class = "gthread"  # a sync worker holds one request, so a worker's batcher would never see two
+worker_class = "server.worker.Worker"  # threads: a sync worker holds one request, so its batcher would never see two
 threads = _settings.threads
 worker_connections = 1000
 keepalive = 75  # longer than the usual proxies' 60 s: they close first, so no request meets a closing connection

@@ -1,0 +1,71 @@
+"""One rude or slow peer is never everybody's problem. Under gunicorn's own threaded worker each of these waits a minute."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+
+import pytest
+
+PATIENCE_S = 20
+
+
+@pytest.fixture
+def peers():
+    """`peers(server, count, sent)`: connections that have sent just that, open until the test ends."""
+    connected: list[socket.socket] = []
+
+    def connect(server, count, sent=b""):
+        new = [socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) for _ in range(count)]
+        for one in new:
+            one.sendall(sent)
+        connected.extend(new)
+        return new
+
+    yield connect
+    for one in connected:
+        one.close()
+
+
+def ask(server, body=None):
+    """-> the status of a probe, or of a body sent where nobody reads it."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+    method, path = ("GET", "/health/live") if body is None else ("POST", "/nowhere")
+    connection.request(method, path, body)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status
+
+
+def test_peers_that_do_not_close_hold_up_nobody(start, tiny_dir, peers):
+    """They asked for the connection to be closed, got their answers, and stay."""
+    server = start(MODEL=str(tiny_dir))
+    asked = peers(server, 30, b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert ask(server) == 200
+    for one in asked:
+        with one.makefile("rb") as answer:
+            assert b"200 OK" in answer.read()
+
+
+def test_silent_connections_take_no_threads(start, tiny_dir, peers):
+    """There are ten times as many of them as threads; when they speak they are answered."""
+    server = start(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
+    silent = peers(server, 40)
+    assert ask(server) == 200
+    for one in silent:
+        one.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"200 OK" in one.recv(1000)
+
+
+def test_a_large_body_that_nobody_reads_does_not_cost_its_sender_the_answer(start, tiny_dir):
+    """The connection is not reset while the peer is still sending."""
+    assert ask(start(MODEL=str(tiny_dir)), body=bytes(16 << 20)) == 404
+
+
+def test_a_stopping_worker_does_not_wait_for_silent_connections(start, tiny_dir, peers):
+    server = start(MODEL=str(tiny_dir))
+    peers(server, 3)
+    assert ask(server) == 200
+    server.process.terminate()
+    assert server.process.wait(PATIENCE_S) == 0
