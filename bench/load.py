@@ -92,6 +92,7 @@ class _Clients:
         before = time.process_time()
         for thread in self._threads:
             thread.start()
+            time.sleep(warm_up_s / len(self._threads))  # nobody's clients all arrive in the same millisecond
         for thread in self._threads:
             thread.join()
         self._load.client_cpu_s = time.process_time() - before

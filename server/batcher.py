@@ -17,6 +17,7 @@ from operator import itemgetter
 from typing import Generic, TypeVar
 
 from runtime.errors import DeadlineExceeded, NotReady, Overloaded
+from server.turns import Turns
 
 RowT = TypeVar("RowT")
 OutT = TypeVar("OutT")
@@ -155,6 +156,7 @@ class MicroBatcher(Generic[RowT, OutT]):
         """Runs under way."""
         self._closed = False
         self._row_s = 0.0
+        self._turns = Turns()
         self._last_finished = time.monotonic()
         self._threads = [
             threading.Thread(target=self._serve, name=f"batch-{name}-{number}", daemon=True)
@@ -205,7 +207,7 @@ class MicroBatcher(Generic[RowT, OutT]):
     def backlog_s(self) -> float:
         """Estimated seconds until what waits now has run; 0 before the first run."""
         with self._changed:
-            return self._backlog_s()
+            return self._seconds_for(self._depth())
 
     @property
     def is_busy(self) -> bool:
@@ -249,14 +251,15 @@ class MicroBatcher(Generic[RowT, OutT]):
     def _check_room(self, rows: int, deadline: float) -> None:
         if self._closed:
             raise NotReady("the server is shutting down")
-        backlog_s = self._backlog_s()
+        backlog_s = self._seconds_for(self._depth())
         if not self._has_room(rows):
-            raise Overloaded(
-                f"the queue is full: {self._depth()} rows wait, at most {self._max_rows} may", retry_after_s=backlog_s
-            )
-        if self._jobs and time.monotonic() + backlog_s > deadline:
+            message = f"the queue is full: {self._depth()} rows wait, at most {self._max_rows} may"
+        elif self._jobs and time.monotonic() + backlog_s > deadline:
             message = f"the queue holds about {backlog_s:.1f} s of work, more than this request's time"
-            raise Overloaded(message, retry_after_s=backlog_s)
+        else:
+            return
+        turn_s = self._turns.next(backlog_s=backlog_s, own_s=self._seconds_for(rows))
+        raise Overloaded(message, retry_after_s=turn_s)
 
     def _has_room(self, rows: int) -> bool:
         return self._depth() + rows <= self._max_rows
@@ -264,8 +267,8 @@ class MicroBatcher(Generic[RowT, OutT]):
     def _depth(self) -> int:
         return sum(job.waiting for job in self._jobs)
 
-    def _backlog_s(self) -> float:
-        return self._depth() * self._row_s / len(self._threads)
+    def _seconds_for(self, rows: int) -> float:
+        return rows * self._row_s / len(self._threads)
 
     # -- the batch threads' side ------------------------------------------------------------------------------------
 

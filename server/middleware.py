@@ -14,9 +14,13 @@ import falcon
 
 from runtime.errors import Overloaded
 from server.call import Call, has_hung_up, request_id
+from server.turns import Turns
 
 EXPOSED_HEADERS = "X-Request-ID, X-Embedding-Space, Server-Timing, Retry-After"
 """What a browser's script may read of an answer."""
+
+_SMOOTHING = 0.1
+"""Weight of the newest of the measured times: an average over about the last twenty."""
 
 access = logging.getLogger("siglip_edge.access")
 
@@ -72,18 +76,28 @@ class CallMiddleware:
 class AdmissionMiddleware:
     """At most `limit` requests with a body at once, the others get 429: a thread always stays free for the probes.
 
-    `backlog_s`: estimated seconds of work that waits, for Retry-After.
+    `backlog_s`: estimated seconds of work that waits in the lanes. Requests that are still being read or decoded are
+    not among it, so Retry-After comes from how often a place becomes free as well.
     """
 
-    def __init__(self, limit: int, backlog_s: Callable[[], float]) -> None:
-        self._free = threading.BoundedSemaphore(limit)
+    def __init__(self, limit: int, backlog_s: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
         self._backlog_s = backlog_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held = 0
+        self._full_since = 0.0
+        self._place_s = 0.0
+        """Measured seconds until a place is free, when none was."""
+        self._turns = Turns(clock)
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
         if req.method != "POST":
             return
-        if not self._free.acquire(blocking=False):
-            raise Overloaded("the server holds as many requests as it can", retry_after_s=self._backlog_s())
+        if not self._enter():
+            backlog_s = max(self._backlog_s(), self._limit * self._place_s)
+            turn_s = self._turns.next(backlog_s=backlog_s, own_s=backlog_s / self._limit)
+            raise Overloaded("the server holds as many requests as it can", retry_after_s=turn_s)
         req.context.admitted = True
 
     def process_response(
@@ -94,7 +108,23 @@ class AdmissionMiddleware:
         req_succeeded: bool,  # noqa: ARG002, FBT001
     ) -> None:
         if getattr(req.context, "admitted", False):
-            self._free.release()
+            self._leave()
+
+    def _enter(self) -> bool:
+        with self._lock:
+            if self._held == self._limit:
+                return False
+            self._held += 1
+            if self._held == self._limit:
+                self._full_since = self._clock()
+            return True
+
+    def _leave(self) -> None:
+        with self._lock:
+            if self._held == self._limit:
+                taken_s = self._clock() - self._full_since
+                self._place_s += (_SMOOTHING if self._place_s else 1.0) * (taken_s - self._place_s)
+            self._held -= 1
 
 
 class KeyMiddleware:
