@@ -36,8 +36,9 @@ def take_footprint(start: Start, order: Order, kind: str = "mixed", seconds: flo
 
 
 def idle_cpu(start: Start, effort: Effort) -> float:
-    """Share of a core, after one request."""
+    """Share of a core, when what follows one request is over."""
     with start() as server:
+        time.sleep(effort.rest_s)
         before, started = server.cpu_s(), time.monotonic()
         time.sleep(effort.idle_s)
         return (server.cpu_s() - before) / (time.monotonic() - started)

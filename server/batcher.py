@@ -23,7 +23,7 @@ RowT = TypeVar("RowT")
 OutT = TypeVar("OutT")
 
 _SMOOTHING = 0.2
-"""Weight of the newest batch in the measured seconds a row: an average over about the last ten."""
+"""Weight of the newest batch in measured seconds: an average over about the last ten."""
 
 _NEVER_ABANDONED: Callable[[], bool] = lambda: False  # noqa: E731 - a constant
 
@@ -156,6 +156,7 @@ class MicroBatcher(Generic[RowT, OutT]):
         """Runs under way."""
         self._closed = False
         self._row_s = 0.0
+        self._pace_s = 0.0
         self._turns = Turns()
         self._last_finished = time.monotonic()
         self._threads = [
@@ -216,8 +217,16 @@ class MicroBatcher(Generic[RowT, OutT]):
 
     @property
     def row_s(self) -> float:
-        """Measured seconds a row; 0 before the first run."""
+        """Measured seconds of a run by its rows; 0 before the first run."""
         return self._row_s
+
+    @property
+    def pace_s(self) -> float:
+        """Measured seconds from row to row: where runs are side by side, each has its share of the machine.
+
+        0 before the first run.
+        """
+        return self._pace_s
 
     @property
     def stalled_s(self) -> float:
@@ -268,7 +277,7 @@ class MicroBatcher(Generic[RowT, OutT]):
         return sum(job.waiting for job in self._jobs)
 
     def _seconds_for(self, rows: int) -> float:
-        return rows * self._row_s / len(self._threads)
+        return rows * self._pace_s
 
     # -- the batch threads' side ------------------------------------------------------------------------------------
 
@@ -313,11 +322,14 @@ class MicroBatcher(Generic[RowT, OutT]):
 
     def _run_batch(self, batch: list[_Taken[RowT, OutT]]) -> None:
         started = time.monotonic()
-        run = self._crowded_run if self._is_crowded() else self._run
+        side_by_side = len(self._threads) if self._is_crowded() else 1
+        run = self._crowded_run if side_by_side > 1 else self._run
         outputs, failure = self._outputs(run, [taken.row for taken in batch])
         now = time.monotonic()
         with self._changed:  # rows of one request may be in two runs
-            self._measure(len(batch), now - started)
+            row_s = (now - started) / len(batch)
+            self._row_s = _averaged(self._row_s, row_s)
+            self._pace_s = _averaged(self._pace_s, row_s / side_by_side)
             for job in _jobs(batch):
                 job.leave(now)
             for taken, output in zip(batch, outputs, strict=False):  # no outputs after a failure
@@ -345,9 +357,9 @@ class MicroBatcher(Generic[RowT, OutT]):
             return [], error
         return outputs, None
 
-    def _measure(self, rows: int, seconds: float) -> None:
-        row_s = seconds / rows
-        self._row_s = row_s if not self._row_s else (1 - _SMOOTHING) * self._row_s + _SMOOTHING * row_s
+
+def _averaged(before: float, newest: float) -> float:
+    return (1 - _SMOOTHING) * before + _SMOOTHING * newest if before else newest
 
 
 def _jobs(batch: list[_Taken[RowT, OutT]]) -> list[Job[RowT, OutT]]:

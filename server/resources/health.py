@@ -85,7 +85,7 @@ def _lanes(model: ServedModel) -> list[LaneHealth]:
             tower=tower,
             queue_size=lane.depth,
             busy=lane.is_busy,
-            rows_per_second=round(1 / lane.row_s, 2) if lane.row_s else None,
+            rows_per_second=round(1 / lane.pace_s, 2) if lane.pace_s else None,
         )
         for tower, lane in lanes.items()
     ]

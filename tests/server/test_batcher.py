@@ -168,7 +168,7 @@ def test_work_whose_time_is_up_is_not_computed(lane, held):
 
 def test_more_work_than_the_deadline_allows_is_refused(lane, held):
     """With a measured rate, a request that could not be done in its time is refused at once, with when to come back."""
-    lane._row_s = 100.0
+    lane._pace_s = 100.0
     occupy(lane, held)
     lane.submit([1, 2], deadline=far() + 1000)
     with pytest.raises(Overloaded, match=r"about 200\.0 s of work") as refusal:
@@ -279,6 +279,18 @@ def test_rows_side_by_side_come_back_in_order(side_by_side):
     doors.doors[0].set()
     assert job.result() == [0, 10]
     assert 0 < job.inference_s <= job.finished - job.submitted
+
+
+def test_a_run_beside_others_takes_its_share_of_the_machine(side_by_side):
+    """The backlog counts rows at the pace of both threads; a lone run's time is all its own."""
+    lane, doors = side_by_side
+    for door in doors.doors:
+        door.set()
+    lane.submit([0], deadline=far()).result()
+    wait_until(lambda: lane.idle_since is not None)
+    assert lane.pace_s == lane.row_s > 0
+    lane.submit([0, 1, 2], deadline=far()).result()
+    assert lane.pace_s < lane.row_s
 
 
 def test_runs_side_by_side_fail_alone(side_by_side):
