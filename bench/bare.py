@@ -22,7 +22,7 @@ from runtime.model import Row, SiglipModel
 from runtime.session import available_providers
 from runtime.tuning import tuned_plans
 from server import images
-from server.capacity import rows_per_batch, runs_at_once, served_towers, wishes
+from server.capacity import rows_per_batch, served_towers, wishes
 from server.images import ImageLimits
 from server.settings import Settings, read_environment
 
@@ -59,7 +59,7 @@ def disk_mb(directory: Path) -> float:
 def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float) -> Bare:
     """As a lane of the server runs them: as many rows in a run, as many runs at once, without a pause."""
     model, tower, settings = _opened(directory), _TOWERS[kind], _settings(directory)
-    rows, at_once = _rows(directory, tower, photos), runs_at_once(settings, model.plan)
+    rows, at_once = _rows(directory, tower, photos), model.plan.runs_at_once
     size = rows_per_batch(settings, model.plan)
     model.run(tower, rows[:size], crowded=True)
     cpu, started = time.process_time(), time.monotonic()

@@ -46,7 +46,7 @@ class Track(Protocol):
         ...
 
     def check_bits(self, plan: ExecutionPlan) -> None:
-        """Raise SelfTestFailed when a row in a batch has other bits than alone."""
+        """Raise BatchChangesBits when a row has other bits in a batch than alone."""
         ...
 
 
@@ -81,23 +81,28 @@ class Entrant:
             return None
 
 
-def combinations(preferred: Sequence[ExecutionPlan]) -> list[ExecutionPlan]:
-    """What is worth trying around `preferred`, the plans of `runtime.providers.plans`; the default stays first."""
-    unbatched = [
+def combinations(
+    preferred: Sequence[ExecutionPlan], *, most_threads: int, most_rows: int = max(BATCHES)
+) -> list[ExecutionPlan]:
+    """What is worth trying around `preferred`, the plans of `runtime.providers.plans`; the default stays first.
+
+    `most_threads`: there are for a worker. `most_rows`: that the server puts in a run. A plan may be content with less.
+    """
+    as_preferred = [
         replace(plan, intra_op_threads=threads, runs_at_once=runs, allow_spinning=spinning)
         for plan in preferred
-        for threads in _thread_counts(plan)
-        for runs in _run_counts(plan, threads)
+        for threads in _thread_counts(plan, most_threads)
+        for runs in _run_counts(plan, one_by_one=threads == most_threads)
         for spinning in ((False, True) if plan.provider == CPU and threads > 1 else (False,))
     ]
     # Other batches last: a slow machine has no time for them, and they promise least.
     batched = [
         replace(plan, rows_per_run=rows)
         for rows in BATCHES
-        for plan in unbatched
-        if _has_equal_bits(plan) and rows != plan.rows_per_run
+        for plan in as_preferred
+        if _has_equal_bits(plan) and rows != plan.rows_per_run and rows <= most_rows
     ]
-    return [*unbatched, *batched]
+    return _distinct([*as_preferred, *batched])
 
 
 def race(
@@ -163,18 +168,27 @@ def _has_equal_bits(plan: ExecutionPlan) -> bool:
     return plan.provider == OPENVINO or (plan.provider == CPU and plan.precision is Precision.INT8)
 
 
-def _thread_counts(plan: ExecutionPlan) -> list[int]:
-    """The plan's own, then powers of two below it; a GPU does not ask for them."""
-    most = plan.intra_op_threads
+def _thread_counts(plan: ExecutionPlan, most: int) -> list[int]:
+    """The plan's own, then all there are, then powers of two below them; a GPU does not ask for them."""
     if plan.provider == CUDA:
-        return [most]
-    return [most, *(1 << bit for bit in reversed(range((most - 1).bit_length())))]
+        return [plan.intra_op_threads]
+    return [plan.intra_op_threads, most, *(1 << bit for bit in reversed(range((most - 1).bit_length())))]
 
 
-def _run_counts(plan: ExecutionPlan, threads: int) -> list[int]:
+def _run_counts(plan: ExecutionPlan, *, one_by_one: bool) -> list[int]:
     """The plan's own, then one run after the other, where that would not leave cores without work."""
-    most = plan.runs_at_once
-    return [most, 1] if most > 1 and threads == plan.intra_op_threads else [most]
+    return [plan.runs_at_once, 1] if one_by_one else [plan.runs_at_once]
+
+
+def _distinct(plans: Iterable[ExecutionPlan]) -> list[ExecutionPlan]:
+    """Of those that run a crowd alike the first: a race is no reason to give a lone run more threads, or fewer."""
+    by_crowd: dict[str, ExecutionPlan] = {}
+    for plan in plans:
+        share = plan.shared_threads
+        by_crowd.setdefault(
+            str(replace(plan, intra_op_threads=share, allow_spinning=plan.allow_spinning and share > 1)), plan
+        )
+    return list(by_crowd.values())
 
 
 def _test(track: Track, entrants: Sequence[Entrant], progress: Progress) -> None:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from runtime import selftest
-from runtime.errors import SelfTestFailed
 from runtime.manifest import Tower
 from runtime.memory import give_back
 from runtime.model import Row, SiglipModel
 from runtime.providers import ExecutionPlan
-from runtime.selftest import GoldenRow
+from runtime.selftest import GoldenRow, noise
 
 RUNS = 50
 """At most so many a thread, tower and lap: a small model has told its speed by then."""
@@ -36,8 +33,6 @@ class ModelTrack:
     golden: list[GoldenRow]
     cache: Path
     """For prepared graphs: those of the slower ones are of no further use."""
-    runs_at_once: Callable[[ExecutionPlan], int]
-    """How many runs of a tower the server keeps under way."""
 
     def cosines(self, plan: ExecutionPlan) -> dict[Tower, float]:
         with self._loaded(plan) as model:
@@ -50,35 +45,20 @@ class ModelTrack:
                     model,
                     tower,
                     noise(model, tower, plan.rows_per_run or ROWS_QUEUED),
-                    self.runs_at_once(plan),
+                    plan.runs_at_once,
                     seconds / len(model.towers),
                 )
                 for tower in model.towers
             }
 
     def check_bits(self, plan: ExecutionPlan) -> None:
-        rows_per_run = plan.rows_per_run or ROWS_QUEUED
         with self._loaded(plan) as model:
-            for tower in model.towers:
-                rows = noise(model, tower, rows_per_run)
-                alone = np.concatenate([model.run(tower, [row]) for row in rows])
-                for size in range(2, rows_per_run + 1):
-                    if not np.array_equal(model.run(tower, rows[:size]), alone[:size]):
-                        raise SelfTestFailed(f"a batch of {size} gives the {tower} tower's rows other bits")
+            selftest.check_bits(model)
 
     @contextmanager
     def _loaded(self, plan: ExecutionPlan) -> Iterator[SiglipModel]:
         give_back()  # what the lap before held
         yield SiglipModel.load(self.directory, plan, towers=self.towers, cache=self.cache)
-
-
-def noise(model: SiglipModel, tower: Tower, count: int) -> list[Row]:
-    """So many different rows; always the same ones."""
-    rng, manifest = np.random.default_rng(0), model.manifest
-    if tower is Tower.VISION:
-        size = manifest.image.size
-        return list(rng.integers(0, 256, (count, 3, size, size), np.uint8))
-    return [model.prepare_text(f"text number {number}").ids for number in range(count)]
 
 
 def _row_ms(model: SiglipModel, tower: Tower, rows: Sequence[Row], side_by_side: int, seconds: float) -> float:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
-from functools import partial
 from pathlib import Path
 
 import click
@@ -29,7 +28,7 @@ from runtime.selftest import GoldenRow
 from runtime.session import available_providers
 from runtime.tuning import Measured, Tuning, save_tuning, tuning_facts
 from server import logs
-from server.capacity import runs_at_once, served_towers, wishes
+from server.capacity import served_towers, wishes
 from server.settings import Settings, SettingsInvalid, read_environment
 
 QUIET = 0.1
@@ -67,10 +66,11 @@ def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
     """Race what may be served, keep the result. Raises ModelError, ProviderUnavailable or click.ClickException."""
     cpu, manifest, towers = read_cpu_budget(), Manifest.load(directory), served_towers(settings)
     wished = wishes(settings, cpu)
-    candidates = combinations(plans(available_providers(), cpu, manifest, wished))
+    preferred = plans(available_providers(), cpu, manifest, wished)
+    candidates = combinations(preferred, most_threads=wished.share(cpu), most_rows=settings.batch_size)
     golden = _golden(directory, manifest, towers)
     with _scratch(settings.model_cache) as (cache, scratch):
-        track = ModelTrack(directory, towers, golden, scratch, partial(runs_at_once, settings))
+        track = ModelTrack(directory, towers, golden, scratch)
         before = read_cpu_use()
         entrants = race(track, candidates, budget_s, progress)
         others = read_cpu_use().others_since(before, cpu.logical)

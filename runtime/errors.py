@@ -11,6 +11,7 @@ SiglipEdgeError
 │   ├── ArtifactMissing         no artifact of that tower and precision
 │   ├── ArtifactCorrupt         a file differs from the manifest's size or checksum
 │   └── SelfTestFailed          the session answers wrongly on this machine
+│       └── BatchChangesBits      rightly, but a row has other bits in a batch than alone
 ├── ProviderUnavailable       an execution provider asked for by name cannot be had
 └── Unavailable               not now: `retry_after_s` says when to ask again
     ├── Overloaded              the queue is full
@@ -69,6 +70,10 @@ class ArtifactCorrupt(ModelError):
 
 
 class SelfTestFailed(ModelError):
+    pass
+
+
+class BatchChangesBits(SelfTestFailed):
     pass
 
 

@@ -7,8 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from runtime.errors import ModelError, ProviderUnavailable
+from runtime.errors import BatchChangesBits, ModelError, ProviderUnavailable
 from runtime.manifest import Manifest, Tower
 from runtime.memory import give_back
 from runtime.model import SiglipModel
@@ -28,7 +29,8 @@ def load_first_right(
 ) -> SiglipModel:
     """The model by the first of `candidates`, best first, that loads and passes its self-test here.
 
-    Its `plan.refused` tells what was wrong with those before it; so does the log, at level ERROR.
+    Its `plan.refused` tells what was wrong with those before it; so does the log, at level ERROR. A plan whose batches
+    change a row's bits is not refused: it runs one row at a time.
     `cache`: as `SiglipModel.load`, and it remembers which self-tests passed. `at_first_use`: no tower is in memory yet;
     one is loaded here only where no earlier start has tested this model. Every later load is tested by a golden row.
     Raises the first one's ModelError or ProviderUnavailable when none is right.
@@ -37,17 +39,29 @@ def load_first_right(
     failures: list[Exception] = []
     for candidate in candidates:
         try:
-            model = _load(directory, candidate, rows, towers=towers, cache=cache, at_first_use=at_first_use)
+            model = _load_as_alone(directory, candidate, rows, towers=towers, cache=cache, at_first_use=at_first_use)
         except (ModelError, ProviderUnavailable) as error:
             # Made anew: a traceback holds the frames, and with them the model that failed.
             failures.append(type(error)(str(error)))
             logger.error("refused: %s: %s", candidate.place, failures[-1])  # noqa: TRY400 - the sentence says it all
         else:
             refused = [f"{plan.place}: {error}" for plan, error in zip(candidates, failures, strict=False)]
-            model.plan = replace(candidate, refused=tuple(refused))
+            model.plan = replace(model.plan, refused=tuple(refused))
             return model
         give_back()
     raise failures[0]
+
+
+def _load_as_alone(directory: Path, plan: ExecutionPlan, rows: list[GoldenRow], **how: Any) -> SiglipModel:
+    """`_load`, with as many rows a run as give every row the bits that it has alone."""
+    try:
+        return _load(directory, plan, rows, **how)
+    except BatchChangesBits as error:
+        because = str(error)
+    give_back()  # with the error the model is gone
+    logger.warning("%s runs one row at a time: %s", plan.place, because)
+    alone = replace(plan, rows_per_run=1, reason=f"{plan.reason}; one row a run, because {because}")
+    return _load(directory, alone, rows, **how)
 
 
 def _load(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from runtime.cpu import CpuBudget
 from runtime.errors import ArtifactMissing, ProviderUnavailable
-from runtime.manifest import Manifest, Precision
+from runtime.manifest import Manifest, Precision, Tower
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -24,13 +26,40 @@ _PREFERENCE: Mapping[str, tuple[Precision, ...]] = {
     CUDA: (Precision.FP16, Precision.FP32, Precision.INT8, Precision.INT4),
 }
 
-_ROWS_PER_RUN = {
-    CPU: 1,
-    # Bits do not depend on the batch there (tests/providers asks). Eight rows save a small model two fifths of the CPU
-    # time a row, a base model a twentieth; more rows nothing, and memory and the first row's patience they cost.
-    OPENVINO: 8,
-}
+_MOST_ROWS = 8
+"""Of a run. More save next to nothing; memory and the first row's patience they cost."""
 
+_FULL_RUN = 4e9
+"""Multiplications that keep a run busy. Wall ms a row, INT8, two AVX512-VNNI cores with a run of one thread on each:
+
+    multiplications a row                              1 row     2     4     8 rows a run
+    0.02e9   text, the demo model's                     0.72  0.44  0.37  0.33
+    0.2e9    vision, the demo model's                   2.69  2.33  1.86  1.71
+    0.4e9    text, width 192, 64 tokens                 4.74  3.56  3.32  3.38
+    1.3e9    vision, width 192, 224 pixels              14.4  15.3  15.2  15.9
+    1.4e9    text, width 384, 64 tokens                 10.8  10.4  10.5   9.7
+    6e9      text, a base model's, 64 tokens            26.0  23.1  24.7
+    6e9      vision, width 384, 256 pixels              36.8  38.4  39.5  42.5
+    24e9     vision, a base model's, 256 pixels          124   133   155
+
+A small row's run is mostly the start of its operators, which rows can share; two large rows do not fit the caches. The
+larger tower decides for both.
+"""
+
+_WORTH_A_THREAD = 0.5e9
+"""Multiplications of a lone row for each of its threads: of less work, they wait for each other longer than they work.
+ms of the same rows, runs of two threads and of one in turns:
+
+    multiplications a row                           2 threads  1 thread
+    0.02e9   text, the demo model's                      1.21      0.93
+    0.2e9    vision, the demo model's                    4.14      3.69
+    0.4e9    text, width 192, 64 tokens                  6.13      6.33
+    1.3e9    vision, width 192, 224 pixels               18.2      19.8
+    1.4e9    text, width 384, 64 tokens                  11.8      15.2
+    6e9      text, a base model's, 64 tokens             39.8      48.0
+    6e9      vision, width 384, 256 pixels               52.3      65.7
+    24e9     vision, a base model's, 256 pixels           117       199
+"""
 
 _MOST_RUNS_AT_ONCE = 4
 """Each holds buffers of its own: 12 MB for an image of a base model."""
@@ -47,6 +76,10 @@ class Wishes:
     workers: int = 1
     """Processes that share this machine."""
     intra_op_threads: int | None = None
+    concurrent_runs: int | None = None
+    """Runs of all towers that may be under way at once; None: as many as the cores are good for."""
+    rows_per_batch: int = 32
+    """Rows that may share a run."""
 
     def share(self, cpu: CpuBudget) -> int:
         """Intra-op threads that a worker may start."""
@@ -65,13 +98,18 @@ class ExecutionPlan:
     runs_at_once: int = 1
     """Of one tower, side by side."""
     rows_per_run: int | None
-    """At most so many rows in one `session.run`; None: whatever is queued. 1 makes a float graph's bits
-    independent of the batch, and costs nothing on CPU, where batching gains nothing."""
+    """At most so many rows in one `session.run`; None: whatever is queued. 1 makes a float graph's bits independent of
+    the batch; where it is more, the self-test has found them so."""
     allow_spinning: bool = False
     """Idle threads burn a core each when they spin; an edge box has better use for it."""
     reason: str
     refused: tuple[str, ...] = ()
     """What was tried before it, and why that is not used here."""
+
+    @property
+    def shared_threads(self) -> int:
+        """Of each run where as many as planned are under way."""
+        return -(-self.intra_op_threads // self.runs_at_once)
 
     @property
     def place(self) -> str:
@@ -101,15 +139,13 @@ def plans(
     targets, precision = _targets(available, wishes.device), wishes.precision
     _check_precision(manifest, precision)
     threads = wishes.share(cpu)
-    because = f"{threads} intra-op threads: {cpu.describe()}, {wishes.workers} workers"
+    because = f"{threads} threads: {cpu.describe()}, {wishes.workers} workers"
     preferred = [
         ExecutionPlan(
             provider=target.provider,
             provider_options=target.options,
             precision=one,
-            intra_op_threads=threads,
-            runs_at_once=_runs_at_once(threads) if target.provider == CPU else 1,
-            rows_per_run=_ROWS_PER_RUN.get(target.provider),
+            **_runs(target.provider, one, threads, manifest, wishes),
             reason=f"{target.why}; {one} {'as asked' if precision else rank}; {because}",
         )
         for target in targets
@@ -127,9 +163,9 @@ def plans(
     return (fitted, *(one for one in preferred if one is not first))
 
 
-def _runs_at_once(threads: int) -> int:
+def _runs_at_once(threads: int, most: int) -> int:
     """So many that each has a thread or more, and all of them together every core."""
-    share = -(-threads // _MOST_RUNS_AT_ONCE)
+    share = -(-threads // min(most, _MOST_RUNS_AT_ONCE))
     return -(-threads // share)
 
 
@@ -173,6 +209,35 @@ def _targets_there(available: Collection[str]) -> list[_Target]:
     there = [target for target in special if target.provider in available]
     why = "CPU" if there else "no CUDA or OpenVINO in this environment; CPU"
     return [*there, _Target(CPU, {}, why)]
+
+
+def _runs(provider: str, precision: Precision, threads: int, manifest: Manifest, wishes: Wishes) -> dict[str, Any]:
+    """How many runs share the threads, how many threads a lone one has, and how many rows share a run.
+
+    More than one row only where its bits do not depend on the others, which the self-test asks again: INT8 on the CPU,
+    and OpenVINO, where eight save two fifths of a small model's CPU time, a twentieth of a base model's.
+    """
+    if provider == CUDA:
+        return {"intra_op_threads": threads, "rows_per_run": None}
+    if provider == OPENVINO:
+        return {"intra_op_threads": threads, "rows_per_run": min(wishes.rows_per_batch, _MOST_ROWS)}
+    runs = _runs_at_once(threads, wishes.concurrent_runs or threads)
+    if precision is not Precision.INT8:
+        return {"intra_op_threads": threads, "runs_at_once": runs, "rows_per_run": 1}
+    row = max(_multiplications(manifest, tower) for tower in Tower)
+    return {
+        # Where one run is all there is, its rows are what fills the cores.
+        "intra_op_threads": min(threads, math.ceil(row / _WORTH_A_THREAD)) if runs > 1 else threads,
+        "runs_at_once": runs,
+        "rows_per_run": max(1, min(wishes.rows_per_batch, _MOST_ROWS, int(_FULL_RUN // row))),
+    }
+
+
+def _multiplications(manifest: Manifest, tower: Tower) -> int:
+    """Of one row, nearly: an INT8 weight is a byte of the graph, and is used once a patch or token."""
+    artifact = manifest.artifact(tower, Precision.INT8)
+    weights = sum(record.size for record in (artifact.graph, *artifact.external_data))
+    return weights * (manifest.image.patches if tower is Tower.VISION else manifest.text.length)
 
 
 def _ranked(provider: str, manifest: Manifest) -> list[tuple[Precision, str]]:

@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Protocol
 
@@ -17,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from runtime.errors import SelfTestFailed
+from runtime.errors import BatchChangesBits, SelfTestFailed
 from runtime.manifest import Manifest, Precision, Tower, verify_file
+from runtime.model import Row, TextRow
 from runtime.prepare import machine_facts
 from runtime.providers import ExecutionPlan
 
@@ -39,6 +41,8 @@ class Embeds(Protocol):
 
     def embed_images(self, images: list[Image.Image]) -> Floats: ...
     def embed_texts(self, texts: list[str]) -> Floats: ...
+    def prepare_text(self, text: str) -> TextRow: ...
+    def run(self, tower: Tower, rows: list[Row], *, crowded: bool = False) -> Floats: ...
 
 
 class GoldenRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +90,8 @@ def check(model: Embeds, rows: list[GoldenRow]) -> dict[Tower, float]:
 def check_once(
     model: Embeds, rows: list[GoldenRow], passed: Path | None, *, again: Sequence[GoldenRow] | None = None
 ) -> None:
-    """`check` every row at the first start; only `again` when the same files, plan, CPU and onnxruntime passed before.
+    """`check` every row, and `check_bits`, at the first start; only `again` when the same files, plan, CPU and
+    onnxruntime passed before.
 
     `passed`: the directory that remembers, None for nowhere. `again`: one row a tower unless given. All rows of a base
     model take longer than loading it.
@@ -94,12 +99,36 @@ def check_once(
     facts = (msgspec.json.encode(model.manifest), model.plan, model.towers, sorted(machine_facts().items()))
     mark = passed and passed / hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
     if mark and mark.exists():
-        rows = one_each(rows) if again is None else list(again)
+        check(model, one_each(rows) if again is None else list(again))
+        return
     check(model, rows)
+    check_bits(model)
     if mark:
         with suppress(OSError):
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
+
+
+def check_bits(model: Embeds) -> None:
+    """Raise BatchChangesBits when the plan runs several rows at once and one has other bits then than alone.
+
+    On all threads and on a share of them. A plan that sets no number of rows, a GPU's, promises no such thing.
+    """
+    for tower in model.towers if (model.plan.rows_per_run or 1) > 1 else ():
+        rows = noise(model, tower, model.plan.rows_per_run or 1)
+        alone = np.concatenate([model.run(tower, [row]) for row in rows])
+        for size, crowded in product(range(2, len(rows) + 1), {False, model.plan.runs_at_once > 1}):
+            if not np.array_equal(model.run(tower, rows[:size], crowded=crowded), alone[:size]):
+                raise BatchChangesBits(f"a batch of {size} gives the {tower} tower's rows other bits")
+
+
+def noise(model: Embeds, tower: Tower, count: int) -> list[Row]:
+    """So many different rows; always the same ones."""
+    rng, manifest = np.random.default_rng(0), model.manifest
+    if tower is Tower.VISION:
+        size = manifest.image.size
+        return list(rng.integers(0, 256, (count, 3, size, size), np.uint8))
+    return [model.prepare_text(f"text number {number}").ids for number in range(count)]
 
 
 def one_each(rows: Iterable[GoldenRow]) -> list[GoldenRow]:

@@ -1,7 +1,7 @@
 """What `siglip-edge tune` found fastest on this machine, kept between starts; the server asks for it at each.
 
 A tuning is one file of the cache, `tuned/<model>/<facts>.json`, and holds for exactly those facts: an upgrade of
-onnxruntime, another quota or another number of workers looks for another file.
+onnxruntime, another quota or another number of workers or of runs at once looks for another file.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def tuned_plans(
 def tuning_facts(
     manifest: Manifest, available: Collection[str], cpu: CpuBudget, wishes: Wishes, towers: Collection[Tower]
 ) -> dict[str, str]:
-    """All that a tuning depends on. Of the wishes only the share of the cores: device and precision may be left open.
+    """All that a tuning depends on. Of the wishes device and precision may be left open; the others decide what is run
+    side by side, and so on how many threads each is fastest.
 
     `available`: onnxruntime's provider names in this environment. `towers`: those that are served.
     """
@@ -79,6 +80,7 @@ def tuning_facts(
         "providers": " ".join(sorted(available)),
         "cpu": cpu.describe(),
         "share": f"{wishes.share(cpu)} threads, {wishes.workers} workers",
+        "lanes": f"{wishes.concurrent_runs} runs at once, at most {wishes.rows_per_batch} rows each",
         "towers": " ".join(sorted(towers)),
     }
 

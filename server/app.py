@@ -17,7 +17,7 @@ from runtime.manifest import Tower
 from runtime.model import Floats, Row
 from server import errors, images
 from server.cache import EmbeddingCache
-from server.capacity import concurrent_batches, rows_per_batch, runs_at_once
+from server.capacity import concurrent_batches, rows_per_batch
 from server.embedding import Embedder, Lane
 from server.idle import REST_S, IdleWatch, watch_for_unloading
 from server.images import ImageLimits
@@ -221,7 +221,7 @@ class _Parts:
                 max_batch=rows_per_batch(self.settings, model.plan),
                 max_rows=self.settings.max_queue_size,
                 wait_s=self.settings.batch_wait_time_ms / 1000,
-                runs_at_once=runs_at_once(self.settings, model.plan),
+                runs_at_once=model.plan.runs_at_once,
                 crowded_run=partial(run, crowded=True),
                 gives_way_to=gives_way_to,
                 observe=partial(self.metrics.observe_batch, tower),

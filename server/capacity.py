@@ -42,22 +42,16 @@ def wishes(settings: Settings, cpu: CpuBudget) -> Wishes:
         precision=None if settings.precision == "auto" else Precision(settings.precision),
         workers=worker_count(settings, cpu),
         intra_op_threads=intra_op_threads(settings, cpu),
+        concurrent_runs=settings.max_concurrent_batches,
+        rows_per_batch=settings.batch_size,
     )
 
 
 def rows_per_batch(settings: Settings, plan: ExecutionPlan) -> int:
-    """BATCH_SIZE, or fewer where the plan runs fewer at once.
-
-    Where a session runs one row at a time anyway, larger batches would only make the first wait for the last.
-    """
+    """BATCH_SIZE, or fewer where the plan runs fewer at once: more would only make the first wait for the last."""
     return min(settings.batch_size, plan.rows_per_run or settings.batch_size)
 
 
 def concurrent_batches(settings: Settings, plan: ExecutionPlan) -> int:
     """MAX_CONCURRENT_BATCHES, of both towers together; by default neither waits for the other's to end."""
     return settings.max_concurrent_batches or len(Tower) * plan.runs_at_once
-
-
-def runs_at_once(settings: Settings, plan: ExecutionPlan) -> int:
-    """Of one tower: as planned, within MAX_CONCURRENT_BATCHES."""
-    return min(plan.runs_at_once, concurrent_batches(settings, plan))

@@ -8,7 +8,7 @@ import falcon
 
 from runtime.cpu import CpuBudget, resident_bytes
 from server import codec
-from server.capacity import rows_per_batch, runs_at_once, worker_count
+from server.capacity import rows_per_batch, worker_count
 from server.models import Models, ServedModel
 from server.schemas import Hardware, HealthAnswer, LaneHealth, ModelHealth, ProbeAnswer
 from server.settings import Settings
@@ -70,7 +70,7 @@ def _model_health(model: ServedModel, settings: Settings) -> ModelHealth:
         provider=plan.provider,
         precision=plan.precision,
         intra_op_threads=plan.intra_op_threads,
-        runs_at_once=runs_at_once(settings, plan),
+        runs_at_once=plan.runs_at_once,
         rows_per_batch=rows_per_batch(settings, plan),
         plan=plan.reason,
         refused=list(plan.refused),

@@ -118,7 +118,7 @@ def test_a_batch_that_changes_a_rows_bits_never_wins():
 
 
 def test_a_default_that_batches_is_asked_for_its_bits():
-    """OpenVINO's plan takes eight rows a run, because they had equal bits where that was measured."""
+    """A small model's plan takes several rows a run, because INT8 has equal bits by nature."""
     assert run({"batched": 1.0, "int8": 3.0})[0] == "batched"
     assert run({"batched": 1.0, "int8": 3.0}, other_bits=["batched"])[0] == "int8"
 
@@ -178,23 +178,42 @@ def test_what_is_tried_around_the_preferred_plans():
     """Threads down to one, spinning where threads wait for each other, batches where bits do not depend on them."""
     openvino = replace(INT8, provider=OPENVINO, rows_per_run=8)
     cuda = replace(FP32, provider=CUDA, rows_per_run=None)
-    tried = combinations([replace(INT8, intra_op_threads=6), FP32, openvino, cuda])
-    assert tried[0] == replace(INT8, intra_op_threads=6)
+    lone = replace(INT8, intra_op_threads=1, runs_at_once=3)
+    tried = combinations([lone, FP32, openvino, cuda], most_threads=6)
+    assert tried[0] == lone
     assert len(tried) == len({str(plan) for plan in tried})
     around = {
         place: {
-            (plan.intra_op_threads, plan.allow_spinning, plan.rows_per_run) for plan in tried if plan.place == place
+            (plan.intra_op_threads, plan.runs_at_once, plan.allow_spinning, plan.rows_per_run)
+            for plan in tried
+            if plan.place == place
         }
         for place in (plan.place for plan in tried)
     }
     assert around == {
         INT8.place: {
-            (threads, spinning, rows)
-            for threads in (6, 4, 2, 1)
-            for spinning in ((False, True) if threads > 1 else (False,))
+            (threads, runs, spinning, rows)
+            for threads, runs, spinning in ((1, 3, False), (6, 3, False), (6, 3, True), (6, 1, False), (6, 1, True))
             for rows in BATCHES
         },
-        FP32.place: {(2, False, 1), (2, True, 1), (1, False, 1)},
-        openvino.place: {(threads, False, rows) for threads in (2, 1) for rows in BATCHES},
-        cuda.place: {(2, False, None)},
+        FP32.place: {(threads, 1, spinning, 1) for threads in (6, 4, 2) for spinning in (False, True)}
+        | {(1, 1, False, 1)},
+        openvino.place: {(threads, 1, False, rows) for threads in (6, 4, 2, 1) for rows in BATCHES},
+        cuda.place: {(2, 1, False, None)},
     }
+
+
+def test_what_runs_a_crowd_alike_is_tried_once():
+    """Two runs of one thread each, whether a lone one has both or spins between two: the race would not see it."""
+    tried = combinations([replace(INT8, runs_at_once=2)], most_threads=2, most_rows=1)
+    assert {(plan.intra_op_threads, plan.runs_at_once, plan.allow_spinning) for plan in tried} == {
+        (2, 2, False),
+        (2, 1, False),
+        (2, 1, True),
+    }
+
+
+def test_no_more_rows_are_tried_than_the_server_puts_in_a_run():
+    """BATCH_SIZE; the default keeps to it by itself."""
+    assert {plan.rows_per_run for plan in combinations([INT8], most_threads=2, most_rows=4)} == {1, 4}
+    assert {plan.rows_per_run for plan in combinations([INT8], most_threads=2, most_rows=1)} == {1}

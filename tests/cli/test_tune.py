@@ -109,20 +109,26 @@ def test_the_server_uses_it_without_being_told(environ, monkeypatch):
         ModelTrack,
         "lap",
         lambda self, plan, seconds: {
-            tower: ms / (1e6 if plan.precision is Precision.FP32 and plan.intra_op_threads == 1 else 1)
+            tower: ms / (1e6 if plan.precision is Precision.FP32 and plan.runs_at_once == 1 else 1)
             for tower, ms in lap(self, plan, seconds).items()
         },
     )
     assert served(environ)["precision"] == "int8"
     kept = told(environ)["best"]
     health = served(environ)
-    assert (health["precision"], health["intra_op_threads"], health["plan"]) == ("fp32", 1, kept["reason"])
+    assert (health["precision"], health["runs_at_once"], health["plan"]) == ("fp32", 1, kept["reason"])
     assert health["plan"].startswith("tuned here on ")
-    assert "fp32 on CPU, 1 thread, " in health["plan"]
+    assert "fp32 on CPU, " in health["plan"]
     assert "x int8 on CPU" in health["plan"]
     prepared = CliRunner().invoke(main, ["doctor", environ["MODEL"]], env=environ)
     assert kept["reason"] in prepared.output
-    for other in ({"PRECISION": "int8"}, {"WORKERS": "2"}, {"TOWERS": "text"}, {"PREPARE": "false"}):
+    for other in (
+        {"PRECISION": "int8"},
+        {"WORKERS": "2"},
+        {"TOWERS": "text"},
+        {"BATCH_SIZE": "2"},
+        {"PREPARE": "false"},
+    ):
         assert served({**environ, **other})["precision"] == "int8", other
 
 
@@ -190,7 +196,7 @@ def test_two_races_at_once_would_measure_each_other(environ, tmp_path):
 @pytest.fixture
 def track(directory, tmp_path) -> ModelTrack:
     golden = load_golden(directory, Manifest.load(directory))
-    return ModelTrack(directory, tuple(Tower), golden, tmp_path / "scratch", lambda plan: 1)
+    return ModelTrack(directory, tuple(Tower), golden, tmp_path / "scratch")
 
 
 def test_a_batch_with_other_bits_is_noticed(track, monkeypatch):
@@ -225,8 +231,7 @@ def test_texts_are_timed_side_by_side_where_the_server_runs_them_so(track, monke
 
     monkeypatch.setattr(SiglipModel, "run", meet)
     monkeypatch.setattr("cli.track.RUNS", 1)
-    side_by_side = replace(track, towers=[Tower.TEXT], runs_at_once=lambda plan: 2)
-    assert side_by_side.lap(PLAN, 0.0)[Tower.TEXT] > 0
+    assert replace(track, towers=[Tower.TEXT]).lap(replace(PLAN, runs_at_once=2), 0.0)[Tower.TEXT] > 0
     assert len(warm) == 3
 
 

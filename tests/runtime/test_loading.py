@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from runtime import model as module
+from runtime import selftest
 from runtime.errors import ArtifactCorrupt, ProviderUnavailable, SelfTestFailed
 from runtime.loading import load_first_right
 from runtime.manifest import Precision, Tower
@@ -127,6 +128,42 @@ def test_each_plan_remembers_its_own_self_test(directory, tmp_path, caplog):
         caplog.clear()
         assert load_first_right(directory, [INT8, FP32], cache=tmp_path / "cache").plan.refused
         assert "the text tower" in caplog.text
+
+
+@pytest.fixture
+def dependent(monkeypatch) -> list[int]:
+    """From here on a row's vector depends on how many rows are run with it. -> the sizes of the runs."""
+    sizes, run = [], GraphSession._run
+
+    def shifted(self, rows):
+        sizes.append(len(rows))
+        return run(self, rows) + np.float32(len(rows) > 2)
+
+    monkeypatch.setattr(GraphSession, "_run", shifted)
+    return sizes
+
+
+def test_where_a_batch_changes_bits_rows_are_run_one_by_one(directory, dependent, caplog):
+    """The precision is right all the same: it is not refused, and the plan says why."""
+    model = load_first_right(directory, [dataclasses.replace(INT8, rows_per_run=4), FP32])
+    assert (model.plan.precision, model.plan.rows_per_run, model.plan.refused) == (Precision.INT8, 1, ())
+    because = "a batch of 3 gives the vision tower's rows other bits"
+    assert model.plan.reason == f"first; one row a run, because {because}"
+    assert f"runs one row at a time: {because}" in caplog.text
+    dependent.clear()
+    model.embed_texts(["a", "b", "c", "d"])
+    assert dependent == [1, 1, 1, 1]
+
+
+def test_batches_that_change_no_bits_are_kept_and_asked_once(directory, tmp_path, monkeypatch, caplog):
+    """The first start asks; later ones remember."""
+    batched, asked = dataclasses.replace(INT8, rows_per_run=4), []
+    check_bits = selftest.check_bits
+    monkeypatch.setattr(selftest, "check_bits", lambda model: (asked.append(model.plan), check_bits(model)))
+    for _ in range(2):
+        assert load_first_right(directory, [batched], cache=tmp_path / "cache").plan == batched
+    assert asked == [batched]
+    assert caplog.records == []
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from runtime.cpu import CpuBudget
 from runtime.errors import ArtifactMissing, ProviderUnavailable
-from runtime.manifest import Manifest, Precision
+from runtime.manifest import Manifest, Precision, Tower
 from runtime.providers import CPU, CUDA, OPENVINO, ExecutionPlan, Wishes, plan, plans
 from tests.tiny_model import add_precision, write_model
 
@@ -69,19 +69,92 @@ def test_a_precision_asked_for_by_name_is_had_or_an_error(int8_only):
 @pytest.mark.parametrize(("workers", "threads"), [(1, 4), (2, 2), (3, 1), (9, 1)])
 def test_workers_share_the_cores(manifest, workers, threads):
     """Four cores of quota: workers times threads never exceeds them, and no worker is left without one."""
-    assert plan([CPU], CPU_FACTS, manifest, Wishes(workers=workers)).intra_op_threads == threads
-
-
-def test_the_cpu_runs_one_row_at_a_time(manifest):
-    """Bits cannot depend on the batch where there is no batch; on CPU it costs nothing."""
-    assert plan([CPU], CPU_FACTS, manifest, Wishes()).rows_per_run == 1
-    assert plan([CUDA], CPU_FACTS, manifest, Wishes()).rows_per_run is None
+    wishes = Wishes(workers=workers, precision=Precision.FP32)
+    assert plan([CPU], CPU_FACTS, manifest, wishes).intra_op_threads == threads
 
 
 INT8, INT4, FP16, FP32 = Precision.INT8, Precision.INT4, Precision.FP16, Precision.FP32
 ON_CPU = [(CPU, INT8), (CPU, FP32), (CPU, FP16), (CPU, INT4)]
 ON_OPENVINO = [(OPENVINO, INT8), (OPENVINO, FP16), (OPENVINO, FP32), (OPENVINO, INT4)]
 ON_CUDA = [(CUDA, FP16), (CUDA, FP32), (CUDA, INT8), (CUDA, INT4)]
+
+
+def sized(manifest: Manifest, vision: int, text: int, patches: int, length: int) -> Manifest:
+    """With INT8 towers of so many bytes, and so many patches and tokens a row."""
+    size = {Tower.VISION: vision, Tower.TEXT: text}
+    side = int(patches**0.5) * manifest.image.patch_size
+    artifacts = tuple(
+        msgspec.structs.replace(one, graph=msgspec.structs.replace(one.graph, size=size[one.tower]))
+        for one in manifest.artifacts
+    )
+    return msgspec.structs.replace(
+        manifest,
+        artifacts=artifacts,
+        image=msgspec.structs.replace(manifest.image, size=side),
+        text=msgspec.structs.replace(manifest.text, length=length),
+    )
+
+
+@pytest.mark.parametrize(
+    ("sizes", "rows"),
+    [
+        ((95_062_185, 86_740_582, 256, 64), 1),  # base, 256 pixels: a row alone is more than a full run
+        ((3_409_899, 915_040, 64, 24), 8),  # the demo model: eighteen would fill one, eight are enough
+        ((6_443_173, 5_733_620, 196, 64), 3),  # width 192, 12 layers, 224 pixels
+        ((24_442_597, 22_045_366, 256, 64), 1),  # width 384, 12 layers
+        ((6_443_173, 22_045_366, 196, 64), 2),  # the larger tower counts, whichever it is
+        ((3_409_899, 86_740_582, 64, 64), 1),
+    ],
+)
+def test_a_run_of_int8_on_the_cpu_takes_as_many_rows_as_fill_it(manifest, sizes, rows):
+    made = plans([CPU], CPU_FACTS, sized(manifest, *sizes), Wishes())
+    assert {one.precision: one.rows_per_run for one in made} == {INT8: rows, INT4: 1, FP16: 1, FP32: 1}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "threads"),
+    [
+        ((95_062_185, 86_740_582, 256, 64), 4),  # base, 256 pixels
+        ((3_409_899, 915_040, 64, 24), 1),  # the demo model: a second thread makes a lone row slower
+        ((6_443_173, 5_733_620, 196, 64), 3),  # width 192, 12 layers, 224 pixels
+    ],
+)
+def test_a_lone_row_of_int8_has_no_more_threads_than_it_is_worth(manifest, sizes, threads):
+    """The cores are filled by runs side by side all the same; where those are not allowed, by all threads."""
+    planned = plan([CPU], CPU_FACTS, sized(manifest, *sizes), Wishes())
+    assert (planned.intra_op_threads, planned.runs_at_once) == (threads, 4)
+    one_run = plan([CPU], CPU_FACTS, sized(manifest, *sizes), Wishes(concurrent_runs=1))
+    assert (one_run.intra_op_threads, one_run.runs_at_once) == (4, 1)
+
+
+def test_no_more_runs_are_planned_than_the_operator_allows(manifest):
+    """Or their share of the threads would be too small."""
+    assert plan([CPU], CPU_FACTS, manifest, Wishes(concurrent_runs=2)).runs_at_once == 2
+    assert plan([CPU], CPU_FACTS, manifest, Wishes(concurrent_runs=100)).runs_at_once == 4
+
+
+def test_a_tower_in_several_files_counts_with_all_of_them(int8_only):
+    """Its graph may name its weights only."""
+    vision, text = int8_only.artifacts
+    weights = msgspec.structs.replace(vision.graph, size=10**9)
+    large = msgspec.structs.replace(
+        int8_only, artifacts=(msgspec.structs.replace(vision, external_data=(weights,)), text)
+    )
+    assert plan([CPU], CPU_FACTS, int8_only, Wishes()).rows_per_run == 8
+    assert plan([CPU], CPU_FACTS, large, Wishes()).rows_per_run == 1
+
+
+@pytest.mark.parametrize(("provider", "rows"), [(CPU, 8), (OPENVINO, 8), (CUDA, None)])
+def test_other_providers_have_rules_of_their_own(int8_only, provider, rows):
+    """A base model's rows share runs on OpenVINO; on a GPU all that wait do, whose bits are not promised."""
+    assert plan([CPU, provider], CPU_FACTS, int8_only, Wishes()).rows_per_run == rows
+    base = plan([CPU, provider], CPU_FACTS, sized(int8_only, 95_062_185, 86_740_582, 256, 64), Wishes())
+    assert base.rows_per_run == (1 if provider == CPU else rows)
+
+
+@pytest.mark.parametrize("provider", [CPU, OPENVINO])
+def test_no_run_takes_more_rows_than_the_operator_allows(int8_only, provider):
+    assert plan([CPU, provider], CPU_FACTS, int8_only, Wishes(rows_per_batch=2)).rows_per_run == 2
 
 
 def places(made: tuple[ExecutionPlan, ...]) -> list[tuple[str, Precision]]:

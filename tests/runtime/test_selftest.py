@@ -9,7 +9,7 @@ from PIL import Image
 
 from runtime import selftest
 from runtime.cpu import read_cpu_budget
-from runtime.errors import SelfTestFailed
+from runtime.errors import BatchChangesBits, SelfTestFailed
 from runtime.manifest import Manifest, Tower
 from runtime.model import SiglipModel
 from runtime.providers import CPU, Wishes, plan
@@ -26,10 +26,16 @@ def directory(tmp_path_factory):
 
 @pytest.fixture
 def model(directory, monkeypatch) -> SiglipModel:
-    model = SiglipModel.load(directory, plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes()))
+    alone = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes(rows_per_batch=1))
+    model = SiglipModel.load(directory, alone)
     model.runs = []
     run = model.run
-    monkeypatch.setattr(model, "run", lambda tower, rows: (model.runs.append((tower, len(rows))), run(tower, rows))[1])
+
+    def recorded(tower, rows, *, crowded=False):
+        model.runs.append((tower, len(rows), "crowded") if crowded else (tower, len(rows)))
+        return run(tower, rows, crowded=crowded)
+
+    monkeypatch.setattr(model, "run", recorded)
     return model
 
 
@@ -92,3 +98,38 @@ def test_a_failure_is_not_remembered_and_fails_again(model, rows, tmp_path):
 def test_a_server_of_one_tower_tests_that_one(directory, model, rows):
     text = SiglipModel.load(directory, model.plan, towers=[Tower.TEXT])
     assert selftest.check(text, rows) == {Tower.TEXT: 1.0}
+
+
+def test_what_runs_rows_together_shows_at_the_first_start_that_they_keep_their_bits(model, rows, tmp_path):
+    """Each alone, then in every company that a run may hold, on all threads and on a share of them."""
+    model.plan = dataclasses.replace(model.plan, rows_per_run=3, runs_at_once=2)
+    check_once(model, rows, tmp_path)
+    assert model.runs == ALL + [
+        (tower, *run)
+        for tower in model.towers
+        for run in ((1,), (1,), (1,), (2,), (2, "crowded"), (3,), (3, "crowded"))
+    ]
+    model.runs.clear()
+    check_once(model, rows, tmp_path)
+    assert model.runs == ONE_EACH
+
+
+@pytest.mark.parametrize("rows_per_run", [1, None])
+def test_a_plan_that_promises_no_bits_in_company_is_not_asked(model, rows_per_run):
+    """One row a run has no company; a GPU's rows are within a cosine of each other, not equal."""
+    model.plan = dataclasses.replace(model.plan, rows_per_run=rows_per_run)
+    selftest.check_bits(model)
+    assert model.runs == []
+
+
+@pytest.mark.parametrize("where", [False, True])
+def test_a_batch_that_changes_bits_fails(model, monkeypatch, where):
+    """Be it on all threads or on a share of them."""
+    model.plan, run = dataclasses.replace(model.plan, rows_per_run=4, runs_at_once=2), model.run
+    monkeypatch.setattr(
+        model,
+        "run",
+        lambda tower, rows, *, crowded=False: run(tower, rows) + np.float32(len(rows) == 4 and crowded == where),
+    )
+    with pytest.raises(BatchChangesBits, match="a batch of 4 gives the vision tower's rows other bits"):
+        selftest.check_bits(model)

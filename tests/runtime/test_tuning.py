@@ -61,11 +61,13 @@ def test_without_a_tuning_or_a_cache_the_default_is_served(manifest, tmp_path):
         {"box": replace(BOX, usable=2)},
         {"wishes": Wishes(workers=2)},
         {"wishes": Wishes(intra_op_threads=2)},
+        {"wishes": Wishes(concurrent_runs=1)},
+        {"wishes": Wishes(rows_per_batch=4)},
         {"towers": [Tower.TEXT]},
     ],
 )
 def test_under_other_facts_it_does_not_hold(manifest, kept, tmp_path, changed, caplog):
-    """Other CPUs, WORKERS, TOWERS or providers: not used, and said so."""
+    """Other CPUs, WORKERS, TOWERS, MAX_CONCURRENT_BATCHES, BATCH_SIZE or providers: not used, and said so."""
     with caplog.at_level("INFO", "siglip_edge"):
         assert load_tuning(tmp_path, facts(manifest, **changed)) is None
     assert "run siglip-edge tune again" in caplog.text

@@ -293,6 +293,24 @@ def test_a_run_beside_others_takes_its_share_of_the_machine(side_by_side):
     assert lane.pace_s < lane.row_s
 
 
+def test_a_batch_leaves_rows_for_whoever_is_idle():
+    """Of eight rows two idle threads take four each, on their share of the cores; of a lone row nobody leaves any."""
+    held, crowd = Held(), Held()
+    lane = MicroBatcher(held, crowded_run=crowd, name="test", max_batch=8, max_rows=8, runs_at_once=2)
+    job = lane.submit(list(range(8)), deadline=far())
+    assert all(crowd.entered.acquire(timeout=30) for _ in range(2))
+    crowd.gate.set()
+    assert job.result() == [row * 10 for row in range(8)]
+    assert sorted(crowd.batches) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    wait_until(lambda: not lane.is_busy)
+    occupy(lane, held)
+    assert held.batches == [[0]]
+    lane.submit([1, 2, 3], deadline=far()).result()  # the other thread is the only idle one
+    assert [1, 2, 3] in crowd.batches
+    held.gate.set()
+    lane.close()
+
+
 def test_runs_side_by_side_fail_alone(side_by_side):
     """Both rows of one request fail at once: one error, and the lane serves the next one with both its threads."""
     lane, doors = side_by_side
