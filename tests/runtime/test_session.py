@@ -1,6 +1,9 @@
 """What a session is opened with."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -68,3 +71,11 @@ def test_what_runs_keep_is_given_back_when_asked(tmp_path):
     session.shrink()
     assert kept - read_memory().anonymous > 48 << 20
     assert (session.run(row) == first).all()
+
+
+@pytest.mark.parametrize("first", ["runtime.session", "exporter.graphs"])
+def test_onnxruntime_reports_to_nobody(first, tmp_path):
+    """Unless told not to before it is imported, it writes a device id and what it would send into the user's cache."""
+    environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", f"import {first}, onnxruntime"], env=environ, check=True)
+    assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
