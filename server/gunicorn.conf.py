@@ -40,6 +40,9 @@ loglevel = "warning" if _settings.log_level == "info" else _settings.log_level
 # Every start counts from zero in a directory of its own; workers inherit the variable before they import the library.
 _metrics_dir = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="siglip-edge-", dir=worker_tmp_dir)
 
+# numpy computes next to nothing here, and its threads would spin while the model loads: a twentieth of a start's CPU time.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 def when_ready(server: Any) -> None:  # noqa: ARG001 - gunicorn's signature
     """Before the first fork: what a worker inherits stays shared, because its collector does not write to it.
