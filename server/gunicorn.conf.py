@@ -40,7 +40,7 @@ loglevel = "warning" if _settings.log_level == "info" else _settings.log_level
 # Every start counts from zero in a directory of its own; workers inherit the variable before they import the library.
 _metrics_dir = os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="siglip-edge-", dir=worker_tmp_dir)
 
-# numpy computes next to nothing here, and its threads would spin while the model loads: a twentieth of a start's CPU time.
+# numpy computes next to nothing here, and its threads spin while the model loads: a twentieth of a start's CPU time.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
