@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 from bench.alone import Start, idle_cpu, take_footprint, time_starts
@@ -35,7 +35,8 @@ def measure(order: Order, say: Say) -> Results:
 
 
 def _about() -> dict[str, object]:
-    versions = {name: version(name) for name in ("siglip-edge", "onnxruntime", "numpy", "pillow")}
+    onnxruntime = packages_distributions()["onnxruntime"][0]  # onnxruntime-openvino, where that one is installed
+    versions = {name: version(name) for name in ("siglip-edge", onnxruntime, "numpy", "pillow")}
     return {"when": time.strftime("%Y-%m-%d %H:%M"), "cpu": _cpu(), "python": platform.python_version(), **versions}
 
 

@@ -25,6 +25,7 @@ def model(tmp_path_factory):
 @pytest.mark.slow
 def test_one_command_measures_and_judges_everything(model, tmp_path):
     """Real servers, one and two workers, bare session calls; a table, JSON and a picture of the same run."""
+    pytest.importorskip("matplotlib")
     result = bench(model, "--quick", "--json", tmp_path / "run.json", "--plot", tmp_path / "run.png", "--markdown")
     assert result.exit_code == 0, (result.output, traceback.format_exception(result.exception))
     run = json.loads((tmp_path / "run.json").read_text())
