@@ -121,8 +121,12 @@ class _Clients:
             else:
                 self._load.refused.append(ended - started)
                 connection.close()  # the server does not read bodies it refuses, and closes behind its answer
-                left = self._load.ended - ended if counting else math.inf
-                self._done.wait(min(retry_after, max(0.0, left)))  # what is over is not waited out
+                again = ended + retry_after
+                if counting and again >= self._load.ended:
+                    self._done.wait(max(0.0, self._load.ended - ended))
+                    counting = False
+                    self._leave()
+                self._done.wait(max(0.0, again - time.monotonic()))
 
     def _leave(self) -> None:
         """The last client that has nothing more to count ends the load for all."""

@@ -15,7 +15,8 @@ class Effort:
     warm_up_s: float = 1.5
     levels: tuple[int, ...] = (8, 32, 64, 128, 256)
     """Clients of the ladder; every level is compared with the first."""
-    level_rounds: int = 2
+    level_rounds: int = 4
+    """Even: half of them go up, half come down."""
     level_seconds: float = 4.0
     starts: int = 5
     other_starts: int = 3

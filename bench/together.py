@@ -29,21 +29,22 @@ def compare(order: Order, servers: Mapping[str, Server], results: Results, say: 
                 for name, server in servers.items():
                     tally, seconds = tallies[name], effort.seconds
                     clients.count(server, kind, effort.clients, seconds=seconds, warm_up_s=effort.warm_up_s, into=tally)
-                rows.append(session.submit(run_rows, order.model, kind, order.photos, effort.seconds).result())
+                    if name == OURS:  # at once, before the machine's speed has changed
+                        rows.append(session.submit(run_rows, order.model, kind, order.photos, seconds).result())
             results.load[kind] = {name: tally.summary() for name, tally in tallies.items()}
             results.bare[kind] = _joined(rows)
 
 
 def climb(order: Order, server: Server, results: Results, say: Say) -> None:
-    """Fills in `levels`: the same server under more and more clients, again and again."""
+    """Fills in `levels`: the same server under more and more clients, then fewer and fewer, and so on."""
     effort = order.effort
     with Clients(order.photos) as clients:
         for kind in KINDS:
             tallies = {level: Tally() for level in effort.levels}
             for number in range(effort.level_rounds):
-                say(f"{kind}, {effort.levels[0]} to {effort.levels[-1]} clients, round {number + 1}")
-                for level, tally in tallies.items():
-                    seconds = effort.level_seconds
+                say(f"{kind}, {effort.levels[0]} to {effort.levels[-1]} clients and back, round {number + 1}")
+                for level in effort.levels[:: -1 if number % 2 else 1]:
+                    seconds, tally = effort.level_seconds, tallies[level]
                     clients.count(server, kind, level, seconds=seconds, warm_up_s=effort.warm_up_s, into=tally)
             results.levels[kind] = {level: tally.summary() for level, tally in tallies.items()}
 
