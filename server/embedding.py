@@ -14,10 +14,11 @@ from runtime.errors import DeadlineExceeded, InvalidInput, SpaceMismatch, Unsupp
 from runtime.manifest import Manifest, Tower
 from runtime.model import Floats, Row
 from runtime.scoring import l2_normalize
-from server.batcher import Job, MicroBatcher
+from server.batcher import MicroBatcher
 from server.cache import Claim, EmbeddingCache
 from server.call import Call
 from server.inputs import AnyInput, Joint
+from server.job import Job
 from server.preparation import Model, Part, Preparation, Prepared, tower_of
 
 Lane = MicroBatcher[Row, Floats]

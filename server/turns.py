@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 LONGEST_S = 60.0
-"""To be told, but for a longer backlog: OpenAI's clients ignore longer times and come back within seconds."""
+"""To be told, but for a longer backlog: after more than two minutes OpenAI's Python client does not ask again."""
 
 
 class Turns:
