@@ -5,28 +5,39 @@ from __future__ import annotations
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from os import SEEK_END
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn.http import get_parser
+from gunicorn.util import write_error
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+HEAD_BYTES = 1 << 16
+"""Of a request's line and headers together; Node's server takes 16 KiB, nginx 32."""
 
 LINGER_S = 2.0
 """As gunicorn's own: how long a peer may take to read its answer and close."""
 
-_AT_ONCE = 1 << 16
-"""Bytes discarded each time round the loop."""
+_HEAD_ENDS = b"\r\n\r\n"
+
+_READ_AT_ONCE = 1 << 13
+_DISCARD_AT_ONCE = 1 << 16
+"""Bytes each time round the loop. What comes behind a head is the thread's to read, at its own pace."""
 
 
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     """Both differences are for rude peers, and for slow ones.
 
-    A connection gets a thread when it has sent something: silent ones would take all threads for five seconds. And
-    when its answer is its last, the loop reads what still comes in between its other work, until the peer closes:
-    to close with bytes unread resets the connection, which can destroy the answer on its way (RFC 9112, 9.6). gunicorn
-    waits for that inside the loop, up to two seconds a connection, and meanwhile nobody else is served.
+    A connection gets a thread when the head of a request has come whole: a few that are silent, or stop within a head,
+    would take all threads. And when its answer is its last, the loop reads what still comes in between its other work,
+    until the peer closes: to close with bytes unread resets the connection, which can destroy the answer on its way
+    (RFC 9112, 9.6). gunicorn waits for that inside the loop, up to two seconds a connection, and meanwhile nobody else
+    is served. Connections in TLS or HTTP/2, which settings of gunicorn's own allow, are gunicorn's until they linger.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -34,12 +45,52 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._lingering: deque[TConn] = deque()
 
     def enqueue_req(self, conn: TConn) -> None:
-        if conn.initialized or conn.data_ready:
+        """gunicorn has a connection that is new, or is readable again, or has sent more than its last request."""
+        if self.cfg.is_ssl or self.cfg.http2_cleartext != "off":
             super().enqueue_req(conn)
             return
-        conn.set_timeout()
-        self.pending_conns.append(conn)
-        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+        conn.parser = conn.parser or get_parser(self.cfg, conn.sock, conn.client)
+        conn.sock.settimeout(0)
+        if step := self._next_step(conn):
+            step(conn)
+        else:
+            conn.set_timeout()
+            self.pending_conns.append(conn)
+            self.poller.register(conn.sock, EVENT_READ, partial(self._more_came, conn))
+
+    def _more_came(self, conn: TConn, sock: socket.socket) -> None:
+        if step := self._next_step(conn):
+            self.poller.unregister(sock)
+            self.pending_conns.remove(conn)
+            step(conn)
+
+    def _next_step(self, conn: TConn) -> Callable[[TConn], None] | None:
+        """Reads what has come of a head. None: it is not whole yet."""
+        head = conn.parser.unreader.buf
+        if _HEAD_ENDS not in head.getvalue():
+            try:
+                came = conn.sock.recv(_READ_AT_ONCE)
+            except BlockingIOError:
+                return None
+            except OSError:
+                return self._drop
+            if not came:
+                return self._drop
+            head.seek(0, SEEK_END)
+            head.write(came)
+        if _HEAD_ENDS in head.getvalue():
+            return self._give_thread
+        return self._refuse if head.tell() > HEAD_BYTES else None
+
+    def _give_thread(self, conn: TConn) -> None:
+        conn.data_ready = True  # nothing to wait for
+        super().enqueue_req(conn)
+
+    def _refuse(self, conn: TConn) -> None:
+        with suppress(OSError):
+            reason = f"A request's line and headers have at most {HEAD_BYTES} bytes."
+            write_error(conn.sock, 431, "Request Header Fields Too Large", reason)
+        self._linger(conn)
 
     def finish_request(self, conn: TConn, fs: Future[object]) -> None:
         if fs.cancelled() or (fs.exception() is None and not fs.result()):
@@ -50,7 +101,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def murder_pending(self) -> None:
         if not self.alive:
             for conn in self.pending_conns:
-                conn.timeout = 0.0  # nothing was asked on it; a worker that stops would wait a minute for it
+                conn.timeout = 0.0  # nothing whole was asked on it; a worker that stops would wait a minute for it
         super().murder_pending()
         while self._lingering and self._lingering[0].timeout <= time.monotonic():
             self._end(self._lingering[0])
@@ -67,7 +118,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _discard(self, conn: TConn, sock: socket.socket) -> None:
         try:
-            has_ended = not sock.recv(_AT_ONCE)
+            has_ended = not sock.recv(_DISCARD_AT_ONCE)
         except BlockingIOError:
             return
         except OSError:
@@ -79,5 +130,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._lingering.remove(conn)
         with suppress(OSError, KeyError, ValueError):  # never registered
             self.poller.unregister(conn.sock)
+        self._drop(conn)
+
+    def _drop(self, conn: TConn) -> None:
         self.nr_conns -= 1
         conn.close()

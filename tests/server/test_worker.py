@@ -1,4 +1,4 @@
-"""One rude or slow peer is never everybody's problem. Under gunicorn's own threaded worker each of these waits a minute."""
+"""One rude or slow peer is never everybody's problem, as it would be under gunicorn's own threaded worker."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ def ask(server, body=None):
     return answer.status
 
 
+def status_of_answer(connection):
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer.status
+
+
 def test_peers_that_do_not_close_hold_up_nobody(start, tiny_dir, peers):
     """They asked for the connection to be closed, got their answers, and stay."""
     server = start(MODEL=str(tiny_dir))
@@ -56,6 +63,41 @@ def test_silent_connections_take_no_threads(start, tiny_dir, peers):
     for one in silent:
         one.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert b"200 OK" in one.recv(1000)
+
+
+def test_half_a_head_takes_no_thread(start, tiny_dir, peers):
+    """When the other half comes they are answered, on a connection that was used before as well."""
+    server = start(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
+    asked = peers(server, 20, b"GET /health/live HTTP/1.1\r\nHo")
+    assert ask(server) == 200
+    for _ in range(2):
+        for one in asked:
+            one.sendall(b"st: x\r\n\r\n")
+            assert status_of_answer(one) == 200
+            one.sendall(b"GET /health/live HTTP/1.1\r\nHo")
+        assert ask(server) == 200
+
+
+def test_requests_that_come_together_are_all_answered(start, tiny_dir, peers):
+    (one,) = peers(start(MODEL=str(tiny_dir)), 1, 3 * b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+    with one.makefile("rb") as answers:
+        one.shutdown(socket.SHUT_WR)
+        assert answers.read().count(b"200 OK") == 3
+
+
+def test_a_head_without_end_is_refused(start, tiny_dir, peers):
+    server = start(MODEL=str(tiny_dir))
+    (one,) = peers(server, 1, b"GET / HTTP/1.1\r\n" + b"X-Filler: abcdefgh\r\n" * 5000)
+    with one.makefile("rb") as answer:
+        assert b" 431 " in answer.readline()
+    assert ask(server) == 200
+
+
+def test_peers_that_leave_within_a_head_are_forgotten(start, tiny_dir, peers):
+    server = start(MODEL=str(tiny_dir))
+    for one in peers(server, 20, b"GET /health"):
+        one.close()
+    assert ask(server) == 200
 
 
 def test_a_large_body_that_nobody_reads_does_not_cost_its_sender_the_answer(start, tiny_dir):
