@@ -220,6 +220,8 @@ class Settings:
 
 def read_environment() -> dict[str, str]:
     """The process's environment over the `.env` file of the working directory."""
+    if not Path(".env").is_file():
+        return dict(os.environ)
     from dotenv import dotenv_values  # noqa: PLC0415 - needed once, at the start
 
     return {**{name: value or "" for name, value in dotenv_values(".env").items()}, **os.environ}
