@@ -21,7 +21,7 @@ from runtime.manifest import Manifest, Tower
 from runtime.model import Row, SiglipModel
 from runtime.session import available_providers
 from runtime.tuning import tuned_plans
-from server import images
+from server import decoding
 from server.capacity import rows_per_batch, served_towers, wishes
 from server.images import ImageLimits
 from server.settings import Settings, read_environment
@@ -82,7 +82,7 @@ def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -
     """As the server decodes it, and in full; `count` photographs."""
     model = _opened(directory)
     limits = ImageLimits(max_bytes=1 << 30, max_pixels=1 << 30)
-    scaled, full = (partial(images.decode, limits=limits, target=side) for side in (model.manifest.image.size, None))
+    scaled, full = (partial(decoding.decode, limits=limits, target=side) for side in (model.manifest.image.size, None))
     files = [enlarge(data, seed) for seed, data in enumerate(jpegs(photos)[:count])]
     walls, cpus, full_cpus, cosines = [], [], [], []
     for data in files:

@@ -25,8 +25,9 @@ from runtime.manifest import Manifest, Tower
 from runtime.model import SiglipModel
 from runtime.providers import Wishes, plan
 from runtime.session import available_providers
-from server import images
-from server.images import Decoded, ImageLimits
+from server import decoding
+from server.decoding import Decoded
+from server.images import ImageLimits
 
 _LIMITS = ImageLimits(max_bytes=1 << 30, max_pixels=1 << 30)
 _FRACTIONS = (2, 4, 8)
@@ -36,8 +37,8 @@ _MARGINS = (1.5, 2.0, 2.5, 3.0, 4.0)
 def at_fraction(data: bytes, fraction: int) -> Decoded:
     """1 / `fraction`; 1: in full."""
     shorter = min(Image.open(io.BytesIO(data)).size)
-    target = math.floor(shorter // fraction / images.SCALING_MARGIN)
-    return images.decode(data, _LIMITS, target=target if fraction > 1 else None)
+    target = math.floor(shorter // fraction / decoding.SCALING_MARGIN)
+    return decoding.decode(data, _LIMITS, target=target if fraction > 1 else None)
 
 
 def resized(photo: bytes, shorter: int) -> bytes:

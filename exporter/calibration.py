@@ -14,8 +14,9 @@ from PIL import Image
 
 from exporter import graphs
 from exporter.errors import ExportError
-from runtime import preprocess
 from runtime.manifest import ImageSpec, TextSpec
+from runtime.pixels import pixels
+from runtime.token_ids import token_ids
 
 Row = NDArray[np.generic]
 Floats = NDArray[np.float32]
@@ -60,7 +61,7 @@ def image_rows(paths: Sequence[Path], spec: ImageSpec) -> list[Row]:
     rows: list[Row] = []
     for path in paths:
         with Image.open(path) as image:
-            rows.append(preprocess.pixels(image, spec))
+            rows.append(pixels(image, spec))
     return rows
 
 
@@ -72,7 +73,7 @@ def text_rows(file: Path, tokenize: Callable[[str], list[int]], spec: TextSpec) 
         raise ExportError(f"{file}: calibration texts cannot be read, one a line in UTF-8 ({error})") from error
     if not lines:
         raise ExportError(f"{file}: holds no texts; INT8 is calibrated on real ones, one a line")
-    return [preprocess.token_ids(line, tokenize, spec)[0] for line in lines]
+    return [token_ids(line, tokenize, spec)[0] for line in lines]
 
 
 class Observation:

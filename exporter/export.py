@@ -30,7 +30,7 @@ from exporter.page import write_report
 from exporter.report import measure
 from exporter.rotation import agreement_kept, learn_directions
 from exporter.tokenizer import NotPackable, write_packed_tokenizer
-from runtime import preprocess, selftest
+from runtime import selftest
 from runtime.cpu import read_cpu_budget
 from runtime.manifest import (
     FORMAT_VERSION,
@@ -43,7 +43,9 @@ from runtime.manifest import (
     record_file,
 )
 from runtime.model import SiglipModel
+from runtime.pixels import pixels
 from runtime.providers import CPU, Wishes, plan
+from runtime.token_ids import token_ids
 from runtime.tokenizer import HuggingFaceTokenizer
 
 Floats = NDArray[np.float32]
@@ -126,8 +128,8 @@ def _rows(
         Tower.TEXT: text_rows(_calibration_texts(order), tokenize, text),
     }
     golden_rows: dict[Tower, list[Row]] = {
-        Tower.VISION: [preprocess.pixels(Image.open(io.BytesIO(png)), image) for png in golden_images],
-        Tower.TEXT: [preprocess.token_ids(line, tokenize, text)[0] for line in golden.TEXTS],
+        Tower.VISION: [pixels(Image.open(io.BytesIO(png)), image) for png in golden_images],
+        Tower.TEXT: [token_ids(line, tokenize, text)[0] for line in golden.TEXTS],
     }
     return calibration, golden_rows
 

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from runtime import preprocess
+from runtime import token_ids
 from runtime.errors import ArtifactMissing, UnsupportedInput
 from runtime.manifest import Artifact, Manifest, Tower
 from runtime.providers import ExecutionPlan
@@ -22,6 +22,11 @@ from runtime.tokenizer import Tokenizer, load_tokenizer
 from runtime.towers import TowerOnDemand, open_sessions
 from runtime.verified import VerifiedFiles
 from runtime.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from runtime.pixels import Box
 
 Floats = NDArray[np.float32]
 Row = NDArray[np.generic]
@@ -120,16 +125,18 @@ class SiglipModel:
         """Give a tower's memory back to the system, if it has any; its next run loads it again. -> whether it had."""
         return self._tower(tower).unload()
 
-    def prepare_image(self, image: Image.Image, box: preprocess.Box | None = None) -> NDArray[np.uint8]:
+    def prepare_image(self, image: Image.Image, box: Box | None = None) -> NDArray[np.uint8]:
         """Any Pillow image, or the part of it in `box` -> one vision row, uint8 (3, S, S). Raises UnsupportedInput."""
+        from runtime.pixels import pixels  # noqa: PLC0415 - Pillow, which texts alone do not need
+
         self._tower(Tower.VISION)
-        return preprocess.pixels(image, self.manifest.image, box)
+        return pixels(image, self.manifest.image, box)
 
     def prepare_text(self, text: str) -> TextRow:
         """Any text -> one text row; `ids` is int64 (L,). Raises UnsupportedInput when no text tower is served."""
         self._tower(Tower.TEXT)
         assert self._tokenizer is not None
-        return TextRow(*preprocess.token_ids(text, self._tokenizer, self.manifest.text))
+        return TextRow(*token_ids.token_ids(text, self._tokenizer, self.manifest.text))
 
     def run(self, tower: Tower, rows: list[Row], *, crowded: bool = False) -> Floats:
         """Rows of one tower -> embeddings, (n, d) float32 of unit length. A row's bits do not depend on the others.

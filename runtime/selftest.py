@@ -6,23 +6,25 @@ A provider that answers plausibly and wrongly is the worst failure an embedding 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from io import BytesIO
 from itertools import product
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from runtime.errors import BatchChangesBits, SelfTestFailed
 from runtime.manifest import Manifest, Precision, Tower, verify_file
 from runtime.model import Row, TextRow
 from runtime.prepare import machine_facts
 from runtime.providers import ExecutionPlan
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Floats = NDArray[np.float32]
 
@@ -139,7 +141,9 @@ def one_each(rows: Iterable[GoldenRow]) -> list[GoldenRow]:
 def _least_cosine(model: Embeds, tower: Tower, rows: list[GoldenRow]) -> float:
     mine = [row for row in rows if row.tower is tower]
     if tower is Tower.VISION:
-        got = model.embed_images([Image.open(io.BytesIO(row.png)) for row in mine if row.png is not None])
+        from PIL import Image  # noqa: PLC0415 - which texts alone do not need
+
+        got = model.embed_images([Image.open(BytesIO(row.png)) for row in mine if row.png is not None])
     else:
         got = model.embed_texts([row.text for row in mine if row.text is not None])
     wanted = np.stack([np.frombuffer(row.embedding, "<f4") for row in mine])

@@ -35,7 +35,7 @@ class HuggingFaceTokenizer:
         import tokenizers  # noqa: PLC0415
 
         self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        self._tokenizer.no_truncation()  # `preprocess.pad` keeps the EOS and tells the caller
+        self._tokenizer.no_truncation()  # `token_ids.pad` keeps the EOS and tells the caller
         self._tokenizer.no_padding()
 
     def __call__(self, text: str) -> list[int]:

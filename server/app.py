@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import falcon
 
@@ -15,7 +15,7 @@ from runtime.cpu import CpuBudget, read_cpu_budget
 from runtime.errors import ModelError, NotReady, ProviderUnavailable
 from runtime.manifest import Tower
 from runtime.model import Floats, Row
-from server import errors, images
+from server import errors
 from server.cache import EmbeddingCache
 from server.capacity import concurrent_batches, rows_per_batch
 from server.embedding import Embedder, Lane
@@ -38,6 +38,9 @@ from server.resources.rank import Rank
 from server.service import Service
 from server.settings import Settings
 from server.warmup import warm_up
+
+if TYPE_CHECKING:
+    from server.decoding import Decoded
 
 logger = logging.getLogger("siglip_edge")
 
@@ -191,7 +194,11 @@ class _Parts:
         return tested or self.settings.load_towers == "first-use"
 
     def _embedder(self, name: str, model: Model) -> Embedder:
-        decode = partial(images.decode, limits=self.limits, target=model.manifest.image.size)
+        def decode(data: bytes) -> Decoded:
+            from server import decoding  # noqa: PLC0415 - Pillow, which texts alone do not need
+
+            return decoding.decode(data, self.limits, target=model.manifest.image.size)
+
         return Embedder(
             name,
             model,

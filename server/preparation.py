@@ -7,18 +7,21 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Protocol
-
-from PIL import Image
+from typing import TYPE_CHECKING, Protocol
 
 from runtime.errors import DeadlineExceeded, UnsupportedInput
 from runtime.manifest import Manifest, Tower
 from runtime.model import Floats, Row, TextRow
-from runtime.preprocess import Box, Pixels, canonicalize, pad
 from runtime.providers import ExecutionPlan
+from runtime.token_ids import canonicalize, pad
 from server.call import Call
-from server.images import Decoded
 from server.inputs import ImageFile, Text, TokenIds
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from runtime.pixels import Box, Pixels
+    from server.decoding import Decoded
 
 Part = Text | TokenIds | ImageFile
 """What one run of one tower embeds; a joint input has two."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from PIL import Image
+import numpy as np
 
 from runtime.manifest import Tower
 from runtime.model import Row
@@ -13,12 +11,14 @@ from server.preparation import Model
 
 def warm_up(model: Model, *, steps: int, rows: int) -> None:
     """`steps` runs a tower of `rows` rows each."""
-    size = model.manifest.image.size
-    inputs: dict[Tower, Callable[[], Row]] = {
-        Tower.VISION: lambda: model.prepare_image(Image.new("RGB", (size, size))),
-        Tower.TEXT: lambda: model.prepare_text("a warm-up").ids,
-    }
     for tower in model.towers:
-        row = inputs[tower]()
+        row = _row(model, tower)
         for _ in range(steps):
             model.run(tower, [row] * rows)
+
+
+def _row(model: Model, tower: Tower) -> Row:
+    if tower is Tower.TEXT:
+        return model.prepare_text("a warm-up").ids
+    size = model.manifest.image.size
+    return np.zeros((3, size, size), np.uint8)

@@ -41,8 +41,8 @@ def hostile(count: int) -> list[str]:
 def test_siglips_slow_tokenizer_is_rewritten_exactly(siglip_tokenizer):
     """Canonicalised text gives transformers' ids, EOS included."""
     ours = Tokenizer.from_str(_unigram_json(siglip_tokenizer))
-    from runtime.preprocess import canonicalize
-    from tests.runtime.test_preprocess import TEXT
+    from runtime.token_ids import canonicalize
+    from tests.runtime.test_token_ids import TEXT
 
     spec = type(TEXT)(**{field: getattr(TEXT, field) for field in TEXT.__struct_fields__} | {"strip_punctuation": True})
     differing = [

@@ -102,7 +102,7 @@ def reference_texts(reference, directory: Path, texts: list[str]) -> np.ndarray:
 
 def reference_images(reference, images: list[Image.Image]) -> np.ndarray:
     """transformers' own processor on the upright RGB picture."""
-    from runtime.preprocess import to_rgb
+    from runtime.pixels import to_rgb
 
     processor = SiglipImageProcessor(size={"height": 32, "width": 32}, resample=2)
     pixels = processor([to_rgb(image) for image in images], return_tensors="pt", input_data_format="channels_last")

@@ -24,7 +24,7 @@ from exporter.tokenizer import NotPackable, pack, write_packed_tokenizer
 from runtime.errors import ArtifactCorrupt
 from runtime.manifest import Manifest, PackedTokenizerSpec, Precision, TextSpec, record_file
 from runtime.packed_tokenizer import PackedTokenizer, PackedVocabulary
-from runtime.preprocess import token_ids
+from runtime.token_ids import token_ids
 from runtime.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -10,10 +10,11 @@ from PIL import Image
 
 from runtime.manifest import Manifest, Tower
 from runtime.model import Row, SiglipModel, TextRow
-from runtime.preprocess import Box, canonicalize, pad, pixels
+from runtime.pixels import Box, pixels
 from runtime.providers import CPU, ExecutionPlan
 from runtime.rotation import Rotation
 from runtime.scoring import l2_normalize
+from runtime.token_ids import canonicalize, pad
 
 
 class FakeModel:

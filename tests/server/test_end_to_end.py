@@ -126,6 +126,15 @@ def test_the_parent_holds_no_numerics(server):
     assert "numpy" not in maps
 
 
+def test_a_server_of_texts_alone_never_loads_pillow(start, tiny_dir):
+    server = start(MODEL=str(tiny_dir), TOWERS="text")
+    assert post(server, {"input": "a cat"})["data"]
+    (worker,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    maps = Path(f"/proc/{worker}/maps").read_text()
+    assert "onnxruntime" in maps
+    assert "PIL" not in maps
+
+
 def test_a_killed_worker_is_replaced(server):
     """When a worker dies, a new one takes over and answers."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()

@@ -18,11 +18,12 @@ from runtime.cpu import read_cpu_budget
 from runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage
 from runtime.manifest import ImageSpec, Manifest, Precision, Tower
 from runtime.model import SiglipModel
-from runtime.preprocess import pixels
+from runtime.pixels import pixels
 from runtime.providers import Wishes, plan
 from runtime.session import available_providers
-from server import images
-from server.images import FORMATS, ImageLimits
+from server import decoding, images
+from server.decoding import FORMATS
+from server.images import ImageLimits
 from tests.server.conftest import ROOT, data_uri, png
 
 LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1_000_000)
@@ -39,14 +40,14 @@ def test_every_accepted_format_is_sniffed_and_decoded(kind):
     """Bare base64 of each format is seen to be an image, and its pixels are there."""
     data = encoded(kind)
     assert images.looks_like_base64_image(base64.b64encode(data).decode())
-    assert images.decode(data, LIMITS).image.size == (256, 256)
+    assert decoding.decode(data, LIMITS).image.size == (256, 256)
 
 
 @pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "EPS", "PCX"])
 def test_other_formats_are_refused(kind):
     """Pillow's other plugins are out of reach."""
     with pytest.raises(UndecodableImage, match="JPEG, PNG"):
-        images.decode(encoded(kind), LIMITS)
+        decoding.decode(encoded(kind), LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_pixels_are_counted_before_they_are_expanded():
     tracemalloc.start()
     try:
         with pytest.raises(ImageTooLarge, match="30000 x 30000"):
-            images.decode(bomb, LIMITS)
+            decoding.decode(bomb, LIMITS)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -86,7 +87,7 @@ def test_truncated_files_are_refused(kind):
     """A file cut in half is an error, never a half-grey picture."""
     data = encoded(kind)
     with pytest.raises(UndecodableImage):
-        images.decode(data[: len(data) // 2], LIMITS)
+        decoding.decode(data[: len(data) // 2], LIMITS)
 
 
 @settings(max_examples=300, deadline=None)
@@ -97,7 +98,7 @@ def test_damaged_files_are_decoded_or_refused(kind, damage):
     for place, value in damage:
         data[int(place * len(data))] = value
     try:
-        image, _ = images.decode(bytes(data), LIMITS, target=16)
+        image, _ = decoding.decode(bytes(data), LIMITS, target=16)
     except InvalidInput:
         return
     assert image.width * image.height <= LIMITS.max_pixels
@@ -145,7 +146,7 @@ def jpeg(width: int, height: int, mode: str = "RGB", **save) -> bytes:
 
 def rows(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """As the server decodes it, and in full."""
-    scaled, exact = images.decode(data, LIMITS, target=SPEC.size), images.decode(data, LIMITS)
+    scaled, exact = decoding.decode(data, LIMITS, target=SPEC.size), decoding.decode(data, LIMITS)
     assert max(scaled.image.size) < max(exact.image.size)
     assert exact.box is None
     return tuple(pixels(image, SPEC, box).astype(int) for image, box in (scaled, exact))
@@ -153,9 +154,12 @@ def rows(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_large_jpeg_is_decoded_at_a_fraction():
     """Never below the margin on either side; a smaller JPEG, or one of which no target is known, as it is."""
-    assert images.decode(jpeg(1000, 640), LIMITS, target=64).image.size == (250, 160)
-    assert images.decode(jpeg(1000, 639), LIMITS, target=64).image.size == (500, 320)  # a quarter would be 159.75 high
-    for small in (images.decode(jpeg(1000, 319), LIMITS, target=64), images.decode(jpeg(1000, 640), LIMITS)):
+    assert decoding.decode(jpeg(1000, 640), LIMITS, target=64).image.size == (250, 160)
+    assert decoding.decode(jpeg(1000, 639), LIMITS, target=64).image.size == (
+        500,
+        320,
+    )  # a quarter would be 159.75 high
+    for small in (decoding.decode(jpeg(1000, 319), LIMITS, target=64), decoding.decode(jpeg(1000, 640), LIMITS)):
         assert small.image.size[0] == 1000
         assert small.box is None
 
@@ -194,10 +198,10 @@ def test_scaled_decoding_keeps_the_embedding(model_dir, precision):
     execution = plan(available_providers(), read_cpu_budget(), manifest, Wishes(precision=precision))
     model = SiglipModel.load(model_dir, execution, towers=[Tower.VISION])
     files = [photo.read_bytes() for photo in photos]
-    exact = embed(model, [images.decode(file, LIMITS) for file in files])
-    scaled = embed(model, [images.decode(file, LIMITS, target=manifest.image.size) for file in files])
+    exact = embed(model, [decoding.decode(file, LIMITS) for file in files])
+    scaled = embed(model, [decoding.decode(file, LIMITS, target=manifest.image.size) for file in files])
     assert (exact * scaled).sum(axis=1).min() >= 0.999
 
 
-def embed(model: SiglipModel, pictures: list[images.Decoded]) -> np.ndarray:
+def embed(model: SiglipModel, pictures: list[decoding.Decoded]) -> np.ndarray:
     return model.run(Tower.VISION, [model.prepare_image(*picture) for picture in pictures])

@@ -1,4 +1,4 @@
-"""Preprocessing equals the reference processor's, whatever the picture's shape, mode or orientation."""
+"""Pixels equal the reference processor's, whatever the picture's shape, mode or orientation."""
 
 from pathlib import Path
 
@@ -7,20 +7,12 @@ import pytest
 from PIL import Image
 from transformers import SiglipImageProcessor
 
-from runtime import preprocess
 from runtime.errors import UnsupportedInput
-from runtime.manifest import FileRecord, ImageSpec, TextSpec
+from runtime.manifest import ImageSpec
+from runtime.pixels import pixels
 
 PHOTOS = Path(__file__).parents[3] / "shared/photos"
 SPEC = ImageSpec(size=256, patch_size=16, resample="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-TEXT = TextSpec(
-    length=6,
-    pad_id=0,
-    eos_id=1,
-    lowercase=True,
-    strip_punctuation=False,
-    tokenizer=FileRecord(path="tokenizer.json", size=0, sha256=""),
-)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +40,7 @@ def reference(processor, rgb: Image.Image) -> np.ndarray:
 def test_pixels_equal_the_reference_processor(processor, size):
     """Squashed, never cropped: equal to transformers within a 255th on any shape."""
     image = gradient(*size)
-    assert np.abs(preprocess.pixels(image, SPEC) - reference(processor, image)).max() <= 1.0
+    assert np.abs(pixels(image, SPEC) - reference(processor, image)).max() <= 1.0
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"needs {PHOTOS}")
@@ -59,7 +51,7 @@ def test_photographs_equal_the_reference_processor(processor):
     for path in paths:
         with Image.open(path) as image:
             assert image.width != image.height
-            assert np.abs(preprocess.pixels(image, SPEC) - reference(processor, image.convert("RGB"))).max() <= 1.0
+            assert np.abs(pixels(image, SPEC) - reference(processor, image.convert("RGB"))).max() <= 1.0
 
 
 @pytest.mark.parametrize(("orientation", "upright"), [(3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_270)])
@@ -70,14 +62,14 @@ def test_exif_orientation_is_applied(orientation, upright, tmp_path):
     exif[0x0112] = orientation
     image.save(tmp_path / "phone.png", exif=exif)
     with Image.open(tmp_path / "phone.png") as rotated:
-        assert np.array_equal(preprocess.pixels(rotated, SPEC), preprocess.pixels(image.transpose(upright), SPEC))
+        assert np.array_equal(pixels(rotated, SPEC), pixels(image.transpose(upright), SPEC))
 
 
 def test_alpha_is_laid_over_white():
     """Transparent is white, not whatever colour hides beneath."""
     clear = Image.new("RGBA", (9, 5), (200, 10, 10, 0))
-    assert (preprocess.pixels(clear, SPEC) == 255).all()
-    half = preprocess.pixels(Image.new("RGBA", (9, 5), (0, 0, 0, 128)), SPEC)
+    assert (pixels(clear, SPEC) == 255).all()
+    half = pixels(Image.new("RGBA", (9, 5), (0, 0, 0, 128)), SPEC)
     assert abs(int(half[0, 0, 0]) - 127) <= 1
 
 
@@ -85,49 +77,23 @@ def test_a_transparent_palette_is_laid_over_white():
     """GIF and 8-bit PNG carry transparency as one palette index."""
     image = Image.new("P", (8, 4), 3)
     image.info["transparency"] = 3
-    assert (preprocess.pixels(image, SPEC) == 255).all()
+    assert (pixels(image, SPEC) == 255).all()
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr", "LA", "HSV"])
 def test_every_mode_becomes_rgb(mode):
     """Grey, palette, print and video modes all give three channels."""
     image = gradient(33, 21).convert(mode)
-    assert preprocess.pixels(image, SPEC).shape == (3, 256, 256)
+    assert pixels(image, SPEC).shape == (3, 256, 256)
 
 
 def test_sixteen_bits_are_scaled_not_clipped():
     """A mid-grey 16-bit scan is mid-grey, not white."""
     scan = Image.fromarray(np.full((7, 5), 0x8080, np.uint16))
-    assert (preprocess.pixels(scan, SPEC) == 0x80).all()
+    assert (pixels(scan, SPEC) == 0x80).all()
 
 
 def test_floating_point_samples_are_refused():
     """No brightness is defined for them, and a guess would be a wrong vector."""
     with pytest.raises(UnsupportedInput, match="floating-point"):
-        preprocess.pixels(Image.fromarray(np.ones((4, 4), np.float32)), SPEC)
-
-
-def test_a_row_is_padded_to_the_full_length():
-    """SigLIP pools the last position: padding to the batch's longest would be a wrong vector."""
-    row, tokens, truncated = preprocess.pad([7, 8, 1], TEXT)
-    assert row.tolist() == [7, 8, 1, 0, 0, 0]
-    assert (tokens, truncated) == (3, False)
-
-
-def test_a_truncated_text_keeps_its_eos():
-    """`eos='sticky'`: the last position is EOS however long the text is."""
-    row, tokens, truncated = preprocess.pad([7, 8, 9, 10, 11, 12, 1], TEXT)
-    assert row.tolist() == [7, 8, 9, 10, 11, 1]
-    assert (tokens, truncated) == (6, True)
-
-
-def test_a_text_that_just_fits_is_not_truncated():
-    row, tokens, truncated = preprocess.pad([7, 8, 9, 10, 11, 1], TEXT)
-    assert (row.tolist(), tokens, truncated) == ([7, 8, 9, 10, 11, 1], 6, False)
-
-
-def test_siglip2_lower_cases_and_siglip_also_drops_punctuation():
-    """Each family's rule, as its training pipeline states it."""
-    siglip = TextSpec(**{field: getattr(TEXT, field) for field in TEXT.__struct_fields__} | {"strip_punctuation": True})
-    assert preprocess.canonicalize("A Dog,  RUNNING!", TEXT) == "a dog,  running!"
-    assert preprocess.canonicalize("A Dog,  RUNNING!", siglip) == "a dog running"
+        pixels(Image.fromarray(np.ones((4, 4), np.float32)), SPEC)

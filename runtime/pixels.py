@@ -1,28 +1,23 @@
-"""Image -> pixels, text -> token ids: the serving contract, and the calibration rows' too. Pure.
+"""Image -> pixels: the serving contract, and the calibration rows' too. Pure.
 
-The reference is `transformers`' SiglipImageProcessor (squash with the checkpoint's own filter, in 8 bits) and, for
-text, big_vision's SigLIP2 pipeline `lower | tok(length=64, model='gemma', bos='no', eos='sticky')`.
+The reference is `transformers`' SiglipImageProcessor: squash with the checkpoint's own filter, in 8 bits. Pillow comes
+with this module only, so that a server of texts alone never loads it.
 """
 
 from __future__ import annotations
-
-import string
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
 from runtime.errors import UnsupportedInput
-from runtime.manifest import ImageSpec, TextSpec
+from runtime.manifest import ImageSpec
 
 Pixels = NDArray[np.uint8]
-TokenIds = NDArray[np.int64]
 Box = tuple[float, float, float, float]
 """Left, upper, right, lower, in pixels."""
 
 _WHITE = (255, 255, 255, 255)
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def pixels(image: Image.Image, spec: ImageSpec, box: Box | None = None) -> Pixels:
@@ -65,31 +60,3 @@ def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:
     # Pillow's own conversion clips at 255 and turns almost everything white.
     samples = np.clip(np.asarray(image).astype(np.int64), 0, 0xFFFF)
     return Image.fromarray(((samples + 128) // 257).astype(np.uint8))
-
-
-def canonicalize(text: str, spec: TextSpec) -> str:
-    """The family's rule before the tokenizer: SigLIP2 lower-cases; SigLIP also drops punctuation and folds spaces."""
-    if spec.lowercase:
-        text = text.lower()
-    if spec.strip_punctuation:
-        text = " ".join(text.translate(_PUNCTUATION).split())
-    return text
-
-
-def pad(ids: list[int], spec: TextSpec) -> tuple[TokenIds, int, bool]:
-    """Token ids (EOS last) to the tower's full length. -> ((length,) int64, real tokens, whether it was truncated).
-
-    SigLIP pools the last position and was trained on full-length rows: padding to anything shorter is a wrong
-    vector. A text that is too long keeps its EOS.
-    """
-    truncated = len(ids) > spec.length
-    if truncated:
-        ids = [*ids[: spec.length - 1], spec.eos_id]
-    row = np.full(spec.length, spec.pad_id, np.int64)
-    row[: len(ids)] = ids
-    return row, len(ids), truncated
-
-
-def token_ids(text: str, tokenize: Callable[[str], list[int]], spec: TextSpec) -> tuple[TokenIds, int, bool]:
-    """Canonicalise, tokenize, pad. `tokenize` returns ids with EOS and without BOS; the result is `pad`'s."""
-    return pad(tokenize(canonicalize(text, spec)), spec)
