@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import http.client
 import math
+import select
+import socket
 import threading
 import time
 from contextlib import closing
@@ -120,7 +122,6 @@ class _Clients:
                 self._load.timed_out += 1
             else:
                 self._load.refused.append(ended - started)
-                connection.close()  # the server does not read bodies it refuses, and closes behind its answer
                 again = ended + retry_after
                 if counting and again >= self._load.ended:
                     self._done.wait(max(0.0, self._load.ended - ended))
@@ -137,9 +138,16 @@ class _Clients:
 
     def _post(self, connection: http.client.HTTPConnection, number: int) -> tuple[int, float]:
         """Status and, for a refusal, after how many seconds to ask again."""
+        if connection.sock is not None and _is_readable(connection.sock):
+            connection.close()  # by the server, behind a refusal: it does not read such large bodies
         connection.request("POST", PATH, self._body(number), {"Content-Type": "application/json"})
         answer = connection.getresponse()
         text = answer.read()
         if answer.status not in {http.client.OK, http.client.GATEWAY_TIMEOUT, *_ASK_AGAIN}:
             raise ServerFailed(f"{answer.status}: {text[:300]!r}")
         return answer.status, float(answer.getheader("Retry-After", _RETRY_S))
+
+
+def _is_readable(connection: socket.socket) -> bool:
+    """How OpenAI's client sees that a connection at rest has ended."""
+    return bool(select.select([connection], [], [], 0)[0])

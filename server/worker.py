@@ -23,6 +23,10 @@ HEAD_BYTES = 1 << 16
 LINGER_S = 2.0
 """As gunicorn's own: how long a peer may take to read its answer and close."""
 
+_UNREAD_BODY_S = 0.01
+"""How long a thread discards what nobody read: enough for a body that came with its head. A longer one ends with its
+connection, in the loop."""
+
 _HEAD_ENDS = b"\r\n\r\n"
 
 _READ_AT_ONCE = 1 << 13
@@ -31,13 +35,16 @@ _DISCARD_AT_ONCE = 1 << 16
 
 
 class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
-    """Both differences are for rude peers, and for slow ones.
+    """What differs is for rude peers, and for slow ones.
 
     A connection gets a thread when the head of a request has come whole: a few that are silent, or stop within a head,
-    would take all threads. And when its answer is its last, the loop reads what still comes in between its other work,
-    until the peer closes: to close with bytes unread resets the connection, which can destroy the answer on its way
-    (RFC 9112, 9.6). gunicorn waits for that inside the loop, up to two seconds a connection, and meanwhile nobody else
-    is served. Connections in TLS or HTTP/2, which settings of gunicorn's own allow, are gunicorn's until they linger.
+    would take all threads. It has to give the thread back as soon as the answer is sent: gunicorn's waits seconds for
+    what comes of a body that nobody read. And when its answer is its last, the loop reads what still comes in between
+    its other work, until the peer closes: to close with bytes unread resets the connection, which can destroy the
+    answer on its way (RFC 9112, 9.6). gunicorn waits for that inside the loop, up to two seconds a connection, and
+    meanwhile nobody else is served.
+
+    Connections in TLS or HTTP/2, which settings of gunicorn's own allow, get their threads as gunicorn gives them.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -97,6 +104,10 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._linger(conn)
         else:
             super().finish_request(conn, fs)
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:  # noqa: FBT001 - gunicorn's signature
+        """Whether the connection can be used again. gunicorn waits five seconds for a body that nobody read."""
+        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + _UNREAD_BODY_S))
 
     def murder_pending(self) -> None:
         if not self.alive:

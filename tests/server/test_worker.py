@@ -27,9 +27,9 @@ def peers():
         one.close()
 
 
-def ask(server, body=None):
+def ask(server, body=None, within_s=PATIENCE_S):
     """-> the status of a probe, or of a body sent where nobody reads it."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_S)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=within_s)
     method, path = ("GET", "/health/live") if body is None else ("POST", "/nowhere")
     connection.request(method, path, body)
     answer = connection.getresponse()
@@ -98,6 +98,19 @@ def test_peers_that_leave_within_a_head_are_forgotten(start, tiny_dir, peers):
     for one in peers(server, 20, b"GET /health"):
         one.close()
     assert ask(server) == 200
+
+
+def test_half_a_body_that_nobody_reads_takes_no_thread(start, tiny_dir, peers):
+    server = start(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
+    peers(server, 20, b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+    assert ask(server, within_s=2) == 200
+
+
+def test_a_small_body_that_nobody_reads_leaves_the_connection_open(start, tiny_dir, peers):
+    (one,) = peers(start(MODEL=str(tiny_dir)), 1)
+    for _ in range(3):
+        one.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n" + bytes(3000))
+        assert status_of_answer(one) == 404
 
 
 def test_a_large_body_that_nobody_reads_does_not_cost_its_sender_the_answer(start, tiny_dir):
