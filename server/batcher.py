@@ -110,6 +110,7 @@ class MicroBatcher(Generic[RowT, OutT]):
                 self._last_finished = now  # the age of work counts from its arrival
             job: Job[RowT, OutT] = Job(rows, deadline, abandoned, now)
             self._jobs.append(job)
+            self._turns.taken()
             self._changed.notify_all()
             return job
 

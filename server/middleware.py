@@ -98,6 +98,7 @@ class AdmissionMiddleware:
             backlog_s = max(self._backlog_s(), self._limit * self._place_s)
             turn_s = self._turns.next(backlog_s=backlog_s, own_s=backlog_s / self._limit)
             raise Overloaded("the server holds as many requests as it can", retry_after_s=turn_s)
+        self._turns.taken()
         req.context.admitted = True
 
     def process_response(

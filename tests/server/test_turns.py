@@ -29,9 +29,23 @@ def test_times_that_have_passed_are_forgotten(clock):
     for _ in range(4):
         turns.next(backlog_s=3, own_s=0.5)
     clock.now += 4
-    assert turns.next(backlog_s=0.25, own_s=0.5) == 1.0, "behind the last one, who was told 1004.5"
+    assert turns.next(backlog_s=0.25, own_s=0.5) == pytest.approx(1.05), "behind the last one, who was told 1004.5"
     clock.now += 100
     assert turns.next(backlog_s=0.25, own_s=0.5) == 0.25
+
+
+def test_who_comes_back_in_vain_spreads_the_times(clock):
+    """Those who were admitted meanwhile bring them together again."""
+    turns = Turns(clock)
+    crowd = [turns.next(backlog_s=1, own_s=0.1) for _ in range(50)]
+    assert crowd[-1] == pytest.approx(5.9), "a crowd of one moment came back to nothing yet"
+    clock.now += 1
+    again = [turns.next(backlog_s=1, own_s=0.1) for _ in range(50)]
+    assert again[1] - again[0] == pytest.approx(0.121)
+    assert again[-1] - again[-2] == pytest.approx(0.4)
+    for _ in range(200):
+        turns.taken()
+    assert turns.next(backlog_s=1, own_s=0.1) - again[-1] == pytest.approx(0.11)
 
 
 def test_nobody_waits_longer_than_clients_heed(clock):
