@@ -17,7 +17,9 @@ class Effort:
     """Clients of the ladder; every level is compared with the first."""
     level_rounds: int = 4
     """Even: half of them go up, half come down."""
-    level_seconds: float = 4.0
+    level_warm_up_s: float = 5.0
+    """About as long as the longest queue: until then it only grows."""
+    level_seconds: float = 6.0
     starts: int = 5
     other_starts: int = 3
     infinity_warm_up: bool = True
@@ -40,6 +42,7 @@ QUICK = Effort(
     warm_up_s=0.1,
     levels=(4, 128),
     level_rounds=1,
+    level_warm_up_s=0.1,
     level_seconds=0.3,
     starts=1,
     other_starts=1,

@@ -44,8 +44,8 @@ def climb(order: Order, server: Server, results: Results, say: Say) -> None:
             for number in range(effort.level_rounds):
                 say(f"{kind}, {effort.levels[0]} to {effort.levels[-1]} clients and back, round {number + 1}")
                 for level in effort.levels[:: -1 if number % 2 else 1]:
-                    seconds, tally = effort.level_seconds, tallies[level]
-                    clients.count(server, kind, level, seconds=seconds, warm_up_s=effort.warm_up_s, into=tally)
+                    seconds, warm_up_s, tally = effort.level_seconds, effort.level_warm_up_s, tallies[level]
+                    clients.count(server, kind, level, seconds=seconds, warm_up_s=warm_up_s, into=tally)
             results.levels[kind] = {level: tally.summary() for level, tally in tallies.items()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
 from runtime.errors import ImageTooLarge, UndecodableImage
@@ -53,11 +54,15 @@ def from_base64(text: str, limits: ImageLimits) -> bytes:
     """Base64, line breaks allowed -> bytes. Raises UndecodableImage, or ImageTooLarge before decoding."""
     if len(text) * 3 // 4 > limits.max_bytes * 1.1:  # line breaks take a few per cent
         raise _too_many_bytes(len(text) * 3 // 4, limits)
+    # Python's own takes 2 ms for a photograph of 640 x 480, a hundredth of its embedding; this one 0.03.
+    from pybase64 import b64decode  # noqa: PLC0415 - texts alone do not need it
+
+    with suppress(ValueError):
+        return b64decode(text, validate=True)
     try:
-        data = base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
+        return b64decode("".join(text.split()), validate=True)
+    except ValueError:
         raise UndecodableImage("the image's base64 cannot be decoded") from None
-    return data
 
 
 def check_bytes(data: bytes, limits: ImageLimits) -> bytes:
