@@ -83,14 +83,19 @@ def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -
     model = _opened(directory)
     limits = ImageLimits(max_bytes=1 << 30, max_pixels=1 << 30)
     scaled, full = (partial(decoding.decode, limits=limits, target=side) for side in (model.manifest.image.size, None))
-    files = [enlarge(data, seed) for seed, data in enumerate(jpegs(photos)[:count])]
-    walls, cpus, full_cpus, cosines = [], [], [], []
-    for data in files:
+    pictures = jpegs(photos)[:count]
+    files = [enlarge(data, seed) for seed, data in enumerate(pictures)]
+    smooth = [enlarge(data, seed, grain=0) for seed, data in enumerate(pictures)]
+    walls, smooth_walls, cpus, full_cpus, cosines = [], [], [], [], []
+    for data, easier in zip(files, smooth, strict=True):
         for _ in range(repeats):
             started, cpu = time.perf_counter(), time.process_time()
             row = model.prepare_image(*scaled(data))
             walls.append(time.perf_counter() - started)
             cpus.append(time.process_time() - cpu)
+            started = time.perf_counter()
+            model.prepare_image(*scaled(easier))
+            smooth_walls.append(time.perf_counter() - started)
         cpu = time.process_time()
         exact = model.prepare_image(*full(data))
         full_cpus.append(time.process_time() - cpu)
@@ -102,14 +107,16 @@ def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -
         cpu=1000 * statistics.median(cpus),
         full_cpu=1000 * statistics.median(full_cpus),
         cosine=min(cosines),
+        smooth_mb=statistics.mean(map(len, smooth)) / 1e6,
+        smooth_wall=1000 * statistics.median(smooth_walls),
     )
 
 
-def enlarge(photo: bytes, seed: int) -> bytes:
+def enlarge(photo: bytes, seed: int, *, grain: float = _GRAIN) -> bytes:
     """A JPEG -> one of 4000 x 3000 pixels with grain."""
     large = Image.open(io.BytesIO(photo)).convert("RGB").resize(_TWELVE_MEGAPIXELS, Image.Resampling.BICUBIC)
-    grain = np.random.default_rng(seed).normal(0, _GRAIN, (*reversed(_TWELVE_MEGAPIXELS), 1)).astype(np.float32)
-    samples = np.clip(np.asarray(large, np.float32) + grain, 0, 255).astype(np.uint8)
+    added = np.random.default_rng(seed).normal(0, grain, (*reversed(_TWELVE_MEGAPIXELS), 1)).astype(np.float32)
+    samples = np.clip(np.asarray(large, np.float32) + added, 0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(samples).save(file, "JPEG", quality=90)
     return file.getvalue()

@@ -82,6 +82,9 @@ class LargeJpeg:
     cpu: float
     full_cpu: float
     cosine: float
+    smooth_mb: float
+    smooth_wall: float
+    """The same photographs without grain."""
 
 
 @dataclass(kw_only=True)

@@ -159,6 +159,7 @@ def _rest(results: Results) -> list[Row]:
             f"≤ {JPEG_MS}",
             jpeg.wall <= JPEG_MS,
         ),
+        Row(f"… enlarged without a camera's grain ({jpeg.smooth_mb:.1f} MB), ms", f"{jpeg.smooth_wall:.0f}"),
         Row(
             "… worst cosine to decoding it in full",
             f"{jpeg.cosine:.5f}",

@@ -57,7 +57,7 @@ def perfect() -> Results:
         levels={
             kind: {8: served(20), 256: served(19.5, refused=7, refused_p50=2.0, refused_p99=9.0)} for kind in KINDS
         },
-        large_jpeg=LargeJpeg(4.0, 33, 32, 230, 0.9995),
+        large_jpeg=LargeJpeg(4.0, 33, 32, 230, 0.9995, 1.4, 20),
     )
 
 
