@@ -139,18 +139,19 @@ def plans(
     targets, precision = _targets(available, wishes.device), wishes.precision
     _check_precision(manifest, precision)
     threads = wishes.share(cpu)
-    because = f"{threads} threads: {cpu.describe()}, {wishes.workers} workers"
+    place = f"{cpu.describe()}, {wishes.workers} workers"
     preferred = [
         ExecutionPlan(
             provider=target.provider,
             provider_options=target.options,
             precision=one,
-            **_runs(target.provider, one, threads, manifest, wishes),
-            reason=f"{target.why}; {one} {'as asked' if precision else rank}; {because}",
+            **runs,
+            reason=f"{target.why}; {one} {'as asked' if precision else rank}; {_share(runs, threads)}: {place}",
         )
         for target in targets
         for one, rank in _ranked(target.provider, manifest)
         if precision in {one, None}
+        for runs in [_runs(target.provider, one, threads, manifest, wishes)]
     ]
     first = next((one for one in preferred if measured and _target(one) == _target(measured)), None)
     if measured is None or first is None:
@@ -161,6 +162,11 @@ def plans(
         runs_at_once=min(threads, measured.runs_at_once),
     )
     return (fitted, *(one for one in preferred if one is not first))
+
+
+def _share(runs: Mapping[str, Any], threads: int) -> str:
+    alone = runs["intra_op_threads"]
+    return f"{threads} threads" if alone == threads else f"{threads} threads, {alone} for a lone run"
 
 
 def _runs_at_once(threads: int, most: int) -> int:

@@ -123,6 +123,7 @@ def test_a_lone_row_of_int8_has_no_more_threads_than_it_is_worth(manifest, sizes
     """The cores are filled by runs side by side all the same; where those are not allowed, by all threads."""
     planned = plan([CPU], CPU_FACTS, sized(manifest, *sizes), Wishes())
     assert (planned.intra_op_threads, planned.runs_at_once) == (threads, 4)
+    assert (f"; 4 threads, {threads} for a lone run: " in planned.reason) == (threads < 4)
     one_run = plan([CPU], CPU_FACTS, sized(manifest, *sizes), Wishes(concurrent_runs=1))
     assert (one_run.intra_op_threads, one_run.runs_at_once) == (4, 1)
 
