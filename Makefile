@@ -58,7 +58,7 @@ test-clients: $(SERVE)/.installed $(CLIENTS)/.installed  ## other people's clien
 	SIGLIP_EDGE=$(SERVE)/bin/siglip-edge $(CLIENTS)/bin/python -m pytest -p no:cacheprovider tests/clients
 
 test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO, in an environment of its own
-	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/server tests/cli --ignore tests/runtime/test_preprocess.py
+	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/server tests/cli --ignore tests/runtime/test_pixels.py
 
 openvino-figures: $(OPENVINO)/.installed  ## fidelity, time and memory of MODEL on OpenVINO and on the CPU, in turns
 	$(OPENVINO)/bin/python -m bench.providers $(MODEL)
