@@ -120,6 +120,8 @@ class SiglipModel:
     def rest(self, tower: Tower) -> None:
         """Give back to the system what a tower's runs keep for the next one; its weights stay."""
         self._tower(tower).rest()
+        if tower is Tower.TEXT and self._tokenizer is not None:
+            self._tokenizer.rest()
 
     def unload(self, tower: Tower) -> bool:
         """Give a tower's memory back to the system, if it has any; its next run loads it again. -> whether it had."""

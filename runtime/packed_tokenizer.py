@@ -14,6 +14,7 @@ File layout, little-endian, every part a multiple of eight bytes:
 from __future__ import annotations
 
 import heapq
+import mmap
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -59,16 +60,20 @@ class PackedVocabulary:
     pairs: NDArray[np.uint64]
     results: NDArray[np.uint64]
     alphabet: NDArray[np.uint32]
+    file: mmap.mmap | None = None
+    """What they are mapped from, if they are."""
 
     @classmethod
     def load(cls, path: Path) -> PackedVocabulary:
         """Map the file; nothing but its header is read yet. Raises ArtifactCorrupt when it is not of this layout."""
         try:
-            size = int(np.fromfile(path, "<u8", 1)[0])
-            header = msgspec.json.decode(np.fromfile(path, np.uint8, size, offset=8).tobytes(), type=Header)
-            tables = np.memmap(path, "<u8", mode="r", offset=8 + size)
+            with path.open("rb") as opened:
+                file = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            size = int(np.frombuffer(file, "<u8", 1)[0])
+            header = msgspec.json.decode(file[8 : 8 + size], type=Header)
+            tables = np.frombuffer(file, "<u8", offset=8 + size)
             pairs, results, alphabet = np.split(tables, [header.merges, 2 * header.merges])
-            return cls(header, pairs, results, alphabet.view("<u4")[: header.alphabet])
+            return cls(header, pairs, results, alphabet.view("<u4")[: header.alphabet], file)
         except (IndexError, OverflowError, ValueError, msgspec.MsgspecError) as error:
             raise ArtifactCorrupt(f"{path}: not a packed tokenizer ({error}); run the export again") from error
 
@@ -94,6 +99,7 @@ class PackedTokenizer:
         longest_first = sorted(header.added, key=len, reverse=True)
         self._added = re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
         mark = re.escape(header.space)
+        self._file = vocabulary.file
         self._known = lru_cache(_KNOWN_WORDS)(self._encoded)
         self._word = re.compile(f"{mark}*[^{mark}]+|{mark}+" if header.splits_words else "(?s:.+)")
 
@@ -104,6 +110,11 @@ class PackedTokenizer:
             if self._enough is not None and len(ids) > self._enough:
                 break
         return [*ids, *self._header.suffix]
+
+    def rest(self) -> None:
+        """Unmap what was read of the file: the next texts map it again, a few pages a word."""
+        if self._file is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._file.madvise(mmap.MADV_DONTNEED)
 
     def _parts(self, text: str) -> Iterator[Sequence[int]]:
         """The ids of a word or an added token at a time."""

@@ -15,6 +15,9 @@ class Tokenizer(Protocol):
 
     def __call__(self, text: str) -> list[int]: ...
 
+    def rest(self) -> None:
+        """Give back to the system what the next text can have again at once."""
+
 
 def load_tokenizer(directory: Path, spec: TextSpec, verified: VerifiedFiles | None = None) -> Tokenizer:
     """The packed form where there is one, else the reference. Raises ArtifactCorrupt."""
@@ -41,3 +44,6 @@ class HuggingFaceTokenizer:
     def __call__(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text).ids
         return ids
+
+    def rest(self) -> None:
+        """All that it holds is its own."""
