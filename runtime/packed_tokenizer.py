@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from runtime.errors import ArtifactCorrupt
 
 UNKNOWN = 0xFFFF_FFFF
-_KNOWN_WORDS, _KNOWN_CHARS = 2048, 24
-"""Words whose ids are remembered, and how long they may be: most of a text is words that others had before. At most
-0.6 MB."""
+_KNOWN_WORDS, _KNOWN_CHARS = 1024, 24
+"""Words whose ids are remembered, and how long they may be: most of a text is words that others had before. With words
+of random letters, the worst there are, 0.7 MB."""
 _GONE = -1
 _LOW = 0xFFFF_FFFF
 

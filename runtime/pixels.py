@@ -1,7 +1,7 @@
 """Image -> pixels: the serving contract, and the calibration rows' too. Pure.
 
-The reference is `transformers`' SiglipImageProcessor: squash with the checkpoint's own filter, in 8 bits. Pillow comes
-with this module only, so that a server of texts alone never loads it.
+The reference is `transformers`' SiglipImageProcessor: squash with the checkpoint's own filter, in 8 bits. Imported by
+what has images only: Pillow, which comes with it, is never loaded by a server of texts alone.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def plans(
             provider_options=target.options,
             precision=one,
             **runs,
-            reason=f"{target.why}; {one} {'as asked' if precision else rank}; {_share(runs, threads)}: {place}",
+            reason=f"{target.why}; {one} {'as asked' if precision else rank}; {_in_words(runs, threads)}: {place}",
         )
         for target in targets
         for one, rank in _ranked(target.provider, manifest)
@@ -164,7 +164,7 @@ def plans(
     return (fitted, *(one for one in preferred if one is not first))
 
 
-def _share(runs: Mapping[str, Any], threads: int) -> str:
+def _in_words(runs: Mapping[str, Any], threads: int) -> str:
     alone = runs["intra_op_threads"]
     return f"{threads} threads" if alone == threads else f"{threads} threads, {alone} for a lone run"
 

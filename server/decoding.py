@@ -1,6 +1,6 @@
 """Image bytes -> Pillow images, within limits that hold before a pixel is expanded.
 
-Pillow comes with this module only, so that a server of texts alone never loads it.
+Imported with the first image: a server of texts alone never loads Pillow.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ class Settings:
 
 def read_environment() -> dict[str, str]:
     """The process's environment over the `.env` file of the working directory."""
-    if not Path(".env").is_file():
+    if not Path(".env").exists():  # it may be a pipe
         return dict(os.environ)
     from dotenv import dotenv_values  # noqa: PLC0415 - needed once, at the start
 

@@ -9,7 +9,6 @@ from collections.abc import Callable
 LONGEST_S = 60.0
 """To be told, but for a longer backlog: after more than two minutes OpenAI's Python client does not ask again."""
 
-
 _MOST_SPREAD = 4.0
 _SPREADS, _CONTRACTS = 1.1, 0.99
 """Factors a refusal and an admission: where one in ten of those who ask is refused in vain, the pace stays."""
@@ -20,7 +19,7 @@ class Turns:
 
     Who is served asks again at once, as batch jobs do, and takes the place that it has left before anybody else. To
     refuse the others at the pace of the work, again and again, took 5 % of a base model's texts from 256 clients; up to
-    four times as slowly, 1 %.
+    four times as slowly, 1 to 2 %.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
