@@ -7,23 +7,20 @@ hammered would take the CPU from those that are served.
 
 from __future__ import annotations
 
-import http.client
 import math
-import select
-import socket
 import threading
 import time
-from contextlib import closing
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 
 from bench.bodies import Body, body_of
-from bench.servers import PATH, ServerFailed
+from bench.connection import Connection
+from bench.servers import ServerFailed
 
-_TIMEOUT_S = 300.0
 _RETRY_S = 1.0  # where a refusal does not say
-_ASK_AGAIN = {http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE}  # the second: another worker is loading
+_ASK_AGAIN = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}  # the second: another worker is loading
 
 
 @dataclass(frozen=True)
@@ -101,13 +98,13 @@ class _Clients:
 
     def _guarded(self) -> None:
         try:
-            with closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT_S)) as connection:
+            with Connection(self._port) as connection:
                 self._loop(connection)
         except Exception as error:  # noqa: BLE001 - told by `run`, in the caller's thread
             self._failure = error
             self._done.set()
 
-    def _loop(self, connection: http.client.HTTPConnection) -> None:
+    def _loop(self, connection: Connection) -> None:
         counting = True
         while not self._done.is_set() and (number := next(self._numbers)) < self._end:
             started = time.monotonic()
@@ -116,9 +113,9 @@ class _Clients:
                 self._leave()
             status, retry_after = self._post(connection, number)
             ended = time.monotonic()
-            if status == http.client.OK:
+            if status == HTTPStatus.OK:
                 self._load.answered.append((started, ended))
-            elif status == http.client.GATEWAY_TIMEOUT:
+            elif status == HTTPStatus.GATEWAY_TIMEOUT:
                 self._load.timed_out += 1
             else:
                 self._load.refused.append(ended - started)
@@ -136,18 +133,9 @@ class _Clients:
             if not self._counting:
                 self._done.set()
 
-    def _post(self, connection: http.client.HTTPConnection, number: int) -> tuple[int, float]:
+    def _post(self, connection: Connection, number: int) -> tuple[int, float]:
         """Status and, for a refusal, after how many seconds to ask again."""
-        if connection.sock is not None and _is_readable(connection.sock):
-            connection.close()  # by the server, behind a refusal: it does not read such large bodies
-        connection.request("POST", PATH, self._body(number), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status not in {http.client.OK, http.client.GATEWAY_TIMEOUT, *_ASK_AGAIN}:
-            raise ServerFailed(f"{answer.status}: {text[:300]!r}")
-        return answer.status, float(answer.getheader("Retry-After", _RETRY_S))
-
-
-def _is_readable(connection: socket.socket) -> bool:
-    """How OpenAI's client sees that a connection at rest has ended."""
-    return bool(select.select([connection], [], [], 0)[0])
+        status, answer = connection.post(self._body(number))
+        if status not in {HTTPStatus.OK, HTTPStatus.GATEWAY_TIMEOUT, *_ASK_AGAIN}:
+            raise ServerFailed(f"{status}: {answer.body[:300]!r}")
+        return status, float(answer.headers.get(b"retry-after", _RETRY_S))
