@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import socket
+import threading
+import time
 
 import pytest
 
@@ -83,6 +85,30 @@ def test_requests_that_come_together_are_all_answered(start, tiny_dir, peers):
     with one.makefile("rb") as answers:
         one.shutdown(socket.SHUT_WR)
         assert answers.read().count(b"200 OK") == 3
+
+
+def test_those_who_ask_without_a_pause_leave_threads_to_others(start, tiny_dir, peers):
+    """Five times as many of them as threads: each is answered again and again, and so is a probe."""
+    server = start(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
+    asking, answers = peers(server, 20), [0] * 20
+
+    def ask_on(number):
+        while not done.is_set():
+            asking[number].sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            answers[number] += status_of_answer(asking[number]) == 200
+
+    done, threads = threading.Event(), [threading.Thread(target=ask_on, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + PATIENCE_S
+    try:
+        while min(answers) < 5:
+            assert ask(server) == 200
+            assert time.monotonic() < end
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_a_head_without_end_is_refused(start, tiny_dir, peers):
