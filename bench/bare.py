@@ -60,7 +60,7 @@ def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float) ->
     """As a lane of the server runs them: as many rows in a run, as many runs at once, without a pause."""
     model, tower, settings = _opened(directory), _TOWERS[kind], _settings(directory)
     rows, at_once = _rows(directory, tower, photos), model.plan.runs_at_once
-    size = rows_per_batch(settings, model.plan)
+    size = rows_per_batch(settings, model.plan, tower)
     model.run(tower, rows[:size], crowded=True)
     cpu, started = time.process_time(), time.monotonic()
     with ThreadPoolExecutor(at_once) as threads:

@@ -97,10 +97,10 @@ def combinations(
     ]
     # Other batches last: a slow machine has no time for them, and they promise least.
     batched = [
-        replace(plan, rows_per_run=rows)
+        plan.with_rows(rows)
         for rows in BATCHES
         for plan in as_preferred
-        if _has_equal_bits(plan) and rows != plan.rows_per_run and rows <= most_rows
+        if _has_equal_bits(plan) and plan.with_rows(rows) != plan and rows <= most_rows
     ]
     return _distinct([*as_preferred, *batched])
 
@@ -233,7 +233,7 @@ def _appetite(plan: ExecutionPlan) -> tuple[bool, int, int, int]:
 
 
 def _rows(plan: ExecutionPlan) -> int:
-    return plan.rows_per_run or 1
+    return max(plan.rows(tower) or 1 for tower in Tower)
 
 
 def _mean_ms(lap: RowMs) -> float:

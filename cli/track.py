@@ -44,7 +44,7 @@ class ModelTrack:
                 tower: _row_ms(
                     model,
                     tower,
-                    noise(model, tower, plan.rows_per_run or ROWS_QUEUED),
+                    noise(model, tower, plan.rows(tower) or ROWS_QUEUED),
                     plan.runs_at_once,
                     seconds / len(model.towers),
                 )

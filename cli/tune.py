@@ -116,9 +116,10 @@ def described(plan: ExecutionPlan) -> str:
     """`int8 on CPU, 2 threads`, and what is unusual."""
     threads = f"{plan.intra_op_threads} thread{'s' if plan.intra_op_threads > 1 else ''}"
     rows = f"{plan.rows_per_run} rows a run" if (plan.rows_per_run or 1) > 1 else ""
+    texts = f"{plan.text_rows_per_run} texts a run" if plan.text_rows_per_run else ""
     runs = f"{plan.runs_at_once} runs at once" if plan.runs_at_once > 1 else ""
     spinning = "spinning" if plan.allow_spinning else ""
-    return ", ".join(part for part in (_place(plan), threads, runs, spinning, rows) if part)
+    return ", ".join(part for part in (_place(plan), threads, runs, spinning, rows, texts) if part)
 
 
 _HEADER = ["", "combination", "image ms", "text ms", "of the default", "laps", "least cosine to FP32"]

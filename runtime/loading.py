@@ -60,7 +60,7 @@ def _load_as_alone(directory: Path, plan: ExecutionPlan, rows: list[GoldenRow], 
         because = str(error)
     give_back()  # with the error the model is gone
     logger.warning("%s runs one row at a time: %s", plan.place, because)
-    alone = replace(plan, rows_per_run=1, reason=f"{plan.reason}; one row a run, because {because}")
+    alone = replace(plan.with_rows(1), reason=f"{plan.reason}; one row a run, because {because}")
     return _load(directory, alone, rows, **how)
 
 

@@ -29,7 +29,7 @@ _PREFERENCE: Mapping[str, tuple[Precision, ...]] = {
 _MOST_ROWS = 8
 """Of a run. More save next to nothing; memory and the first row's patience they cost."""
 
-_FULL_RUN = 4e9
+_FULL_RUN = 2e9
 """Multiplications that keep a run busy. Wall ms a row, INT8, two AVX512-VNNI cores with a run of one thread on each:
 
     multiplications a row                              1 row     2     4     8 rows a run
@@ -42,8 +42,12 @@ _FULL_RUN = 4e9
     6e9      vision, width 384, 256 pixels              36.8  38.4  39.5  42.5
     24e9     vision, a base model's, 256 pixels          124   133   155
 
-A small row's run is mostly the start of its operators, which rows can share; two large rows do not fit the caches. The
-larger tower decides for both.
+A small row's run is mostly the start of its operators, which rows can share; two large rows do not fit the caches.
+"""
+
+_FULL_TOKENS = 128
+"""Tokens or patches for which a run reads its weights. With 64 of them, as many as a base model's text has, it waits
+for memory: in the table above a second text helps where a second image of as many multiplications does not.
 """
 
 _WORTH_A_THREAD = 0.5e9
@@ -100,11 +104,21 @@ class ExecutionPlan:
     rows_per_run: int | None
     """At most so many rows in one `session.run`; None: whatever is queued. 1 makes a float graph's bits independent of
     the batch; where it is more, the self-test has found them so."""
+    text_rows_per_run: int | None = None
+    """Of the text tower, where it is another number."""
     allow_spinning: bool = False
     """Idle threads burn a core each when they spin; an edge box has better use for it."""
     reason: str
     refused: tuple[str, ...] = ()
     """What was tried before it, and why that is not used here."""
+
+    def rows(self, tower: Tower) -> int | None:
+        """`rows_per_run` of a tower."""
+        return self.text_rows_per_run or self.rows_per_run if tower is Tower.TEXT else self.rows_per_run
+
+    def with_rows(self, rows: int | None) -> ExecutionPlan:
+        """With so many a run of either tower."""
+        return replace(self, rows_per_run=rows, text_rows_per_run=None)
 
     @property
     def shared_threads(self) -> int:
@@ -231,19 +245,31 @@ def _runs(provider: str, precision: Precision, threads: int, manifest: Manifest,
     if precision is not Precision.INT8:
         return {"intra_op_threads": threads, "runs_at_once": runs, "rows_per_run": 1}
     row = max(_multiplications(manifest, tower) for tower in Tower)
+    text, vision = (_rows_per_run(manifest, tower, wishes) for tower in (Tower.TEXT, Tower.VISION))
     return {
         # Where one run is all there is, its rows are what fills the cores.
         "intra_op_threads": min(threads, math.ceil(row / _WORTH_A_THREAD)) if runs > 1 else threads,
         "runs_at_once": runs,
-        "rows_per_run": max(1, min(wishes.rows_per_batch, _MOST_ROWS, int(_FULL_RUN // row))),
+        "rows_per_run": vision,
+        "text_rows_per_run": text if text != vision else None,
     }
+
+
+def _rows_per_run(manifest: Manifest, tower: Tower, wishes: Wishes) -> int:
+    wanted = max(_FULL_RUN // _multiplications(manifest, tower), _FULL_TOKENS // _tokens(manifest, tower))
+    return max(1, min(wishes.rows_per_batch, _MOST_ROWS, int(wanted)))
 
 
 def _multiplications(manifest: Manifest, tower: Tower) -> int:
     """Of one row, nearly: an INT8 weight is a byte of the graph, and is used once a patch or token."""
     artifact = manifest.artifact(tower, Precision.INT8)
     weights = sum(record.size for record in (artifact.graph, *artifact.external_data))
-    return weights * (manifest.image.patches if tower is Tower.VISION else manifest.text.length)
+    return weights * _tokens(manifest, tower)
+
+
+def _tokens(manifest: Manifest, tower: Tower) -> int:
+    """Of one row; an image's are its patches."""
+    return manifest.image.patches if tower is Tower.VISION else manifest.text.length
 
 
 def _ranked(provider: str, manifest: Manifest) -> list[tuple[Precision, str]]:

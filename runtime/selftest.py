@@ -116,8 +116,10 @@ def check_bits(model: Embeds) -> None:
 
     On all threads and on a share of them. A plan that sets no number of rows, a GPU's, promises no such thing.
     """
-    for tower in model.towers if (model.plan.rows_per_run or 1) > 1 else ():
-        rows = noise(model, tower, model.plan.rows_per_run or 1)
+    for tower in model.towers:
+        rows = noise(model, tower, model.plan.rows(tower) or 1)
+        if len(rows) == 1:
+            continue
         alone = np.concatenate([model.run(tower, [row]) for row in rows])
         for size, crowded in product(range(2, len(rows) + 1), {False, model.plan.runs_at_once > 1}):
             if not np.array_equal(model.run(tower, rows[:size], crowded=crowded), alone[:size]):

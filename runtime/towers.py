@@ -46,9 +46,10 @@ def open_sessions(
     directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, verified: VerifiedFiles
 ) -> SharedCores:
     """As `open_session`, for as many runs at once as planned."""
+    own = plan.with_rows(plan.rows(artifact.tower))
 
     def open_with(threads: int) -> GraphSession:
-        return open_session(directory, artifact, replace(plan, intra_op_threads=threads), cache, verified)
+        return open_session(directory, artifact, replace(own, intra_op_threads=threads), cache, verified)
 
     return SharedCores(open_with, threads=plan.intra_op_threads, runs_at_once=plan.runs_at_once)
 

@@ -225,7 +225,7 @@ class _Parts:
             return Lane(
                 run,
                 name=tower,
-                max_batch=rows_per_batch(self.settings, model.plan),
+                max_batch=rows_per_batch(self.settings, model.plan, tower),
                 max_rows=self.settings.max_queue_size,
                 wait_s=self.settings.batch_wait_time_ms / 1000,
                 runs_at_once=model.plan.runs_at_once,

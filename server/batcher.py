@@ -65,7 +65,7 @@ class MicroBatcher(Generic[RowT, OutT]):
     ) -> None:
         self._run = run
         self._crowded_run = crowded_run or run
-        self._max_batch = max_batch
+        self.max_batch = max_batch
         self._max_rows = max_rows
         self._wait_s = wait_s
         self._gives_way_to = gives_way_to
@@ -218,9 +218,9 @@ class MicroBatcher(Generic[RowT, OutT]):
             if not self._jobs:
                 return None
             if self._wait_s:
-                self._changed.wait_for(lambda: self._closed or self._depth() >= self._max_batch, self._wait_s)
+                self._changed.wait_for(lambda: self._closed or self._depth() >= self.max_batch, self._wait_s)
         if self._gives_way_to is not None:
-            self._gives_way_to.wait_idle(timeout=self._row_s * self._max_batch)
+            self._gives_way_to.wait_idle(timeout=self._row_s * self.max_batch)
         with self._changed:
             now = time.monotonic()
             batch = self._take(now)
@@ -236,7 +236,7 @@ class MicroBatcher(Generic[RowT, OutT]):
         """
         batch: list[_Taken[RowT, OutT]] = []
         idle = len(self._threads) - self._running  # this one too
-        size = min(self._max_batch, -(-self._depth() // idle))
+        size = min(self.max_batch, -(-self._depth() // idle))
         while self._jobs and len(batch) < size:
             job = self._jobs.popleft()
             if job.is_dropped(now):

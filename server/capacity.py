@@ -47,9 +47,9 @@ def wishes(settings: Settings, cpu: CpuBudget) -> Wishes:
     )
 
 
-def rows_per_batch(settings: Settings, plan: ExecutionPlan) -> int:
+def rows_per_batch(settings: Settings, plan: ExecutionPlan, tower: Tower) -> int:
     """BATCH_SIZE, or fewer where the plan runs fewer at once: more would only make the first wait for the last."""
-    return min(settings.batch_size, plan.rows_per_run or settings.batch_size)
+    return min(settings.batch_size, plan.rows(tower) or settings.batch_size)
 
 
 def concurrent_batches(settings: Settings, plan: ExecutionPlan) -> int:

@@ -232,6 +232,7 @@ class LaneHealth(Struct, kw_only=True):
     tower: str
     queue_size: Annotated[int, Meta(description="Rows waiting.")]
     busy: bool
+    rows_per_batch: Annotated[int, Meta(description="Rows that may share a run.")]
     rows_per_second: Annotated[float | None, Meta(description="Measured; null before the first run.")]
 
 
@@ -243,7 +244,6 @@ class ModelHealth(Struct, kw_only=True):
     precision: str
     intra_op_threads: int
     runs_at_once: int
-    rows_per_batch: int
     plan: Annotated[str, Meta(description="Why it runs so.")]
     refused: Annotated[list[str], Meta(description="What was to be preferred, and what is wrong with it here.")]
     lanes: list[LaneHealth]

@@ -8,7 +8,7 @@ import falcon
 
 from runtime.cpu import CpuBudget, resident_bytes
 from server import codec
-from server.capacity import rows_per_batch, worker_count
+from server.capacity import worker_count
 from server.models import Models, ServedModel
 from server.schemas import Hardware, HealthAnswer, LaneHealth, ModelHealth, ProbeAnswer
 from server.settings import Settings
@@ -32,7 +32,7 @@ class Health:
         resp.data = codec.render(ProbeAnswer(status="ready"))
 
     def _answer(self) -> HealthAnswer:
-        models = [_model_health(model, self._settings) for model in self._models.all()]
+        models = [_model_health(model) for model in self._models.all()]
         lanes = [lane for model in models for lane in model.lanes]
         return HealthAnswer(
             status=models[0].status,
@@ -61,7 +61,7 @@ def _hardware(cpu: CpuBudget) -> Hardware:
     )
 
 
-def _model_health(model: ServedModel, settings: Settings) -> ModelHealth:
+def _model_health(model: ServedModel) -> ModelHealth:
     plan = model.plan
     return ModelHealth(
         id=model.name,
@@ -71,7 +71,6 @@ def _model_health(model: ServedModel, settings: Settings) -> ModelHealth:
         precision=plan.precision,
         intra_op_threads=plan.intra_op_threads,
         runs_at_once=plan.runs_at_once,
-        rows_per_batch=rows_per_batch(settings, plan),
         plan=plan.reason,
         refused=list(plan.refused),
         lanes=_lanes(model),
@@ -85,6 +84,7 @@ def _lanes(model: ServedModel) -> list[LaneHealth]:
             tower=tower,
             queue_size=lane.depth,
             busy=lane.is_busy,
+            rows_per_batch=lane.max_batch,
             rows_per_second=round(1 / lane.pace_s, 2) if lane.pace_s else None,
         )
         for tower, lane in lanes.items()

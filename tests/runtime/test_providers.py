@@ -96,19 +96,19 @@ def sized(manifest: Manifest, vision: int, text: int, patches: int, length: int)
 
 
 @pytest.mark.parametrize(
-    ("sizes", "rows"),
+    ("sizes", "images", "texts"),
     [
-        ((95_062_185, 86_740_582, 256, 64), 1),  # base, 256 pixels: a row alone is more than a full run
-        ((3_409_899, 915_040, 64, 24), 8),  # the demo model: eighteen would fill one, eight are enough
-        ((6_443_173, 5_733_620, 196, 64), 3),  # width 192, 12 layers, 224 pixels
-        ((24_442_597, 22_045_366, 256, 64), 1),  # width 384, 12 layers
-        ((6_443_173, 22_045_366, 196, 64), 2),  # the larger tower counts, whichever it is
-        ((3_409_899, 86_740_582, 64, 64), 1),
+        ((95_062_185, 86_740_582, 256, 64), 1, 2),  # base, 256 pixels: an image alone is more than a full run
+        ((3_409_899, 915_040, 64, 24), 8, 8),  # the demo model: nine images would fill one, eight are enough
+        ((6_443_173, 5_733_620, 196, 64), 1, 5),  # width 192, 12 layers, 224 pixels
+        ((24_442_597, 22_045_366, 256, 64), 1, 2),  # width 384, 12 layers
+        ((3_409_899, 86_740_582, 64, 64), 8, 2),  # each tower counts for itself
     ],
 )
-def test_a_run_of_int8_on_the_cpu_takes_as_many_rows_as_fill_it(manifest, sizes, rows):
+def test_a_run_of_int8_on_the_cpu_takes_as_many_rows_as_fill_it(manifest, sizes, images, texts):
     made = plans([CPU], CPU_FACTS, sized(manifest, *sizes), Wishes())
-    assert {one.precision: one.rows_per_run for one in made} == {INT8: rows, INT4: 1, FP16: 1, FP32: 1}
+    assert {one.precision: one.rows(Tower.VISION) for one in made} == {INT8: images, INT4: 1, FP16: 1, FP32: 1}
+    assert {one.precision: one.rows(Tower.TEXT) for one in made} == {INT8: texts, INT4: 1, FP16: 1, FP32: 1}
 
 
 @pytest.mark.parametrize(
@@ -141,8 +141,8 @@ def test_a_tower_in_several_files_counts_with_all_of_them(int8_only):
     large = msgspec.structs.replace(
         int8_only, artifacts=(msgspec.structs.replace(vision, external_data=(weights,)), text)
     )
-    assert plan([CPU], CPU_FACTS, int8_only, Wishes()).rows_per_run == 8
-    assert plan([CPU], CPU_FACTS, large, Wishes()).rows_per_run == 1
+    assert plan([CPU], CPU_FACTS, int8_only, Wishes()).intra_op_threads == 1
+    assert plan([CPU], CPU_FACTS, large, Wishes()).intra_op_threads == 4
 
 
 @pytest.mark.parametrize(("provider", "rows"), [(CPU, 8), (OPENVINO, 8), (CUDA, None)])

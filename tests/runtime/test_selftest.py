@@ -114,6 +114,13 @@ def test_what_runs_rows_together_shows_at_the_first_start_that_they_keep_their_b
     assert model.runs == ONE_EACH
 
 
+def test_a_tower_that_runs_its_rows_alone_is_not_asked(model):
+    """Beside one whose rows share runs."""
+    model.plan = dataclasses.replace(model.plan, rows_per_run=1, text_rows_per_run=2, runs_at_once=1)
+    selftest.check_bits(model)
+    assert model.runs == [(Tower.TEXT, 1), (Tower.TEXT, 1), (Tower.TEXT, 2)]
+
+
 @pytest.mark.parametrize("rows_per_run", [1, None])
 def test_a_plan_that_promises_no_bits_in_company_is_not_asked(model, rows_per_run):
     """One row a run has no company; a GPU's rows are within a cosine of each other, not equal."""

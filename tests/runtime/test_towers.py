@@ -1,6 +1,7 @@
 """Only what is needed: the asked towers, loaded when they run, given back when they do not."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from runtime.errors import UnsupportedInput
 from runtime.manifest import Manifest, Tower
 from runtime.model import SiglipModel
 from runtime.providers import CPU, ExecutionPlan, Wishes, plan
+from runtime.session import GraphSession
 from runtime.towers import TowerOnDemand
 from tests.tiny_model import write_model
 
@@ -27,6 +29,15 @@ def planned(directory) -> ExecutionPlan:
 
 def test_at_start_everything_asked_for_is_loaded(directory, planned):
     assert SiglipModel.load(directory, planned).loaded() == tuple(Tower)
+
+
+def test_each_tower_has_its_own_number_of_rows_a_run(directory, planned, monkeypatch):
+    runs, run = [], GraphSession._run
+    monkeypatch.setattr(GraphSession, "_run", lambda self, rows: runs.append(len(rows)) or run(self, rows))
+    model = SiglipModel.load(directory, replace(planned, rows_per_run=1, text_rows_per_run=2))
+    model.embed_texts(["a", "b", "c"])
+    model.embed_images([Image.new("RGB", (4, 4))] * 2)
+    assert runs == [2, 1, 1, 1]
 
 
 def test_lazily_a_tower_is_loaded_by_its_first_run(directory, planned):
