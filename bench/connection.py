@@ -13,6 +13,10 @@ from bench.servers import PATH, ServerFailed
 
 _TIMEOUT_S = 300.0
 _READ_AT_ONCE = 1 << 16
+_HEAD = (
+    b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\n\r\n"
+)
 
 
 class Answer:
@@ -71,12 +75,6 @@ class Connection:
         if answer.headers.get(b"connection", b"").lower() == b"close":
             self.close()
         return parser.get_status_code(), answer
-
-
-_HEAD = (
-    b"POST " + PATH.encode() + b" HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-    b"Content-Length: %d\r\n\r\n"
-)
 
 
 def _is_readable(connection: socket.socket) -> bool:

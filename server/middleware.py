@@ -63,13 +63,15 @@ class CallMiddleware:
         resp.set_header("X-Request-ID", call.request_id)
         resp.set_header("X-Embedding-Space", call.space or self._default_space)
         resp.set_header("Server-Timing", call.server_timing())
-        # The route's template, never the path: what callers send is not for logs.
+        # The route's template, never the path, nor a method of the caller's own: what callers send is not for logs, and
+        # each name that is counted stays in memory.
+        method = req.method if req.method in falcon.COMBINED_METHODS else "(unknown)"
         route, status = req.uri_template or "(no route)", resp.status_code
-        self._observe(req.method, route, status, call)
+        self._observe(method, route, status, call)
         access.info(
             "%s %s %d %.1f ms id=%s",
-            *(req.method, route, status, 1000 * call.elapsed, call.request_id),
-            extra={"request_id": call.request_id, "method": req.method, "route": route, "status": status},
+            *(method, route, status, 1000 * call.elapsed, call.request_id),
+            extra={"request_id": call.request_id, "method": method, "route": route, "status": status},
         )
 
 

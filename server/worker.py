@@ -41,8 +41,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     """What differs is for rude peers, and for slow ones.
 
     A connection gets a thread when the head of a request has come whole: a few that are silent, or stop within a head,
-    would take all threads. It keeps the thread for a next request only where that comes at once; for what comes of a
-    body that nobody read, gunicorn's keeps it for seconds. And when its answer is its last, the loop reads what still
+    would take all threads. It keeps the thread for a next request only where that comes at once, and never for a body
+    that nobody reads, on which gunicorn's spends seconds. And when its answer is its last, the loop reads what still
     comes in between its other work, until the peer closes: to close with bytes unread resets the connection, which can
     destroy the answer on its way (RFC 9112, 9.6). gunicorn waits for that inside the loop, up to two seconds a
     connection, and meanwhile nobody else is served.

@@ -145,6 +145,15 @@ class TestMetrics:
         fake.gate.set()
         assert self.sample(client, 'embedding_rejections_total{reason="deadline"}') == 1
 
+    @pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
+    def test_methods_of_the_callers_own_are_counted_under_one_name(self, client):
+        """Each name would take memory for ever."""
+        for method in ("BREW", "WHEN"):
+            client.simulate_request(method, "/health/live")
+        counted = client.simulate_get("/metrics").text
+        assert "BREW" not in counted
+        assert 'http_requests_total{method="(unknown)"' in counted
+
     def test_metrics_can_be_off(self, client_of):
         """ENABLE_METRICS=false: no such route."""
         assert client_of(ENABLE_METRICS="false").simulate_get("/metrics").status_code == 404
