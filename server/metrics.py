@@ -32,7 +32,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _RESIDENT_EVERY_S = 1.0
-"""The kernel's count of a worker's memory takes as long as all the rest that a run is observed by."""
+"""The kernel's count of a worker's memory takes longer than all the rest that a run is observed by."""
 
 _REJECTIONS = {429: "overloaded", 503: "not_ready", 504: "deadline"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import socket
 import time
 from collections import deque
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from os import SEEK_END
 from selectors import EVENT_READ
 from typing import Any
 
@@ -83,12 +83,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """Whether the next head is whole within a moment. Nobody else waits for the thread meanwhile."""
         if not self._is_plain or not self.alive or self.tpool._work_queue.qsize():  # noqa: SLF001 - no other way to know
             return False
-        head = conn.parser.unreader.buf
-        if _HEAD_ENDS not in head.getvalue():
-            conn.sock.settimeout(_MOMENT_S)
-            with suppress(OSError):  # nothing came, or the peer is gone: the loop will see
-                _append(head, conn.sock.recv(_READ_AT_ONCE))
-        return _HEAD_ENDS in head.getvalue()
+        conn.sock.settimeout(_MOMENT_S)
+        return self._next_step(conn) == self._give_thread  # what else there is to do the loop finds out by itself
 
     def _more_came(self, conn: TConn, sock: socket.socket) -> None:
         if step := self._next_step(conn):
@@ -102,13 +98,14 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if _HEAD_ENDS not in head.getvalue():
             try:
                 came = conn.sock.recv(_READ_AT_ONCE)
-            except BlockingIOError:
+            except (BlockingIOError, TimeoutError):
                 return None
             except OSError:
                 return self._drop
             if not came:
                 return self._drop
-            _append(head, came)
+            head.seek(0, SEEK_END)
+            head.write(came)
         if _HEAD_ENDS in head.getvalue():
             return self._give_thread
         return self._refuse if head.tell() > HEAD_BYTES else None
@@ -170,8 +167,3 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def _drop(self, conn: TConn) -> None:
         self.nr_conns -= 1
         conn.close()
-
-
-def _append(buffer: io.BytesIO, came: bytes) -> None:
-    buffer.seek(0, io.SEEK_END)
-    buffer.write(came)
