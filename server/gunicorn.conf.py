@@ -55,10 +55,11 @@ def when_ready(server: Any) -> None:  # noqa: ARG001 - gunicorn's signature
 
 
 def post_worker_init(worker: Any) -> None:
-    """The readiness probe learns of SIGTERM from the worker itself."""
+    """The readiness probe learns of SIGTERM from the worker itself, and the worker of a limit that gunicorn lacks."""
     from server import wsgi  # noqa: PLC0415 - only ever in a worker
 
     wsgi.worker = worker
+    worker.request_timeout_s = _settings.request_timeout_s
 
 
 def child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections import deque
@@ -16,6 +17,8 @@ from typing import Any
 from gunicorn.http import get_parser
 from gunicorn.util import write_error
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from server.arrivals import Arrivals
 
 HEAD_BYTES = 1 << 16
 """Of a request's line and headers together; Node's server takes 16 KiB, nginx 32."""
@@ -50,6 +53,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     Connections in TLS or HTTP/2, which settings of gunicorn's own allow, get their threads as gunicorn gives them.
     """
 
+    request_timeout_s = math.inf
+    """How long a request's body may take to come."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._lingering: deque[TConn] = deque()
@@ -60,7 +66,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if not self._is_plain:
             super().enqueue_req(conn)
             return
-        conn.parser = conn.parser or get_parser(self.cfg, conn.sock, conn.client)
+        if not conn.parser:
+            conn.parser = get_parser(self.cfg, conn.sock, conn.client)
+            conn.parser.unreader = Arrivals(conn.sock)
         conn.sock.settimeout(0)
         if step := self._next_step(conn):
             step(conn)
@@ -78,6 +86,10 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         while again is True and self._follows(conn):
             again = super().handle(conn)
         return again
+
+    def handle_request(self, req: Any, conn: TConn) -> object:
+        req.unreader.deadline = time.monotonic() + self.request_timeout_s
+        return super().handle_request(req, conn)
 
     def _follows(self, conn: TConn) -> bool:
         """Whether the next head is whole within a moment. Nobody else waits for the thread meanwhile."""

@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -190,6 +191,23 @@ def test_a_caller_that_stops_sending_gets_408(start, tiny_dir):
     server = start(MODEL=str(tiny_dir), REQUEST_TIMEOUT="0.5")
     with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
         connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert b"408" in connection.recv(1000)
+
+
+@pytest.mark.parametrize(
+    ("length", "piece"), [("Content-Length: 100000", b" "), ("Transfer-Encoding: chunked", b"1\r\n \r\n")]
+)
+def test_a_caller_that_sends_a_byte_now_and_then_gets_408(start, tiny_dir, length, piece):
+    """REQUEST_TIMEOUT is for the whole body, not for each piece of it."""
+    server = start(MODEL=str(tiny_dir), REQUEST_TIMEOUT="0.5")
+    with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        connection.sendall(f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode())
+        for _ in range(400):
+            connection.sendall(piece)
+            if select.select([connection], [], [], 0.05)[0]:
+                break
+        else:
+            pytest.fail("no answer within twenty seconds")
         assert b"408" in connection.recv(1000)
 
 
