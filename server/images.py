@@ -62,7 +62,9 @@ def from_base64(text: str, limits: ImageLimits) -> bytes:
     try:
         return b64decode("".join(text.split()), validate=True)
     except ValueError:
-        raise UndecodableImage("the image's base64 cannot be decoded") from None
+        raise UndecodableImage(
+            "the image's base64 cannot be decoded; send the whole file in the standard alphabet (+ and /), padded"
+        ) from None
 
 
 def check_bytes(data: bytes, limits: ImageLimits) -> bytes:

@@ -70,9 +70,11 @@ class Preparation:
             return TokenIds, part.ids
         if isinstance(part, Text):
             content = canonicalize(part.text, self._model.manifest.text).encode("utf-8", "surrogatepass")
-        else:
-            content = part.data
-        return type(part), hashlib.blake2b(content, digest_size=16).digest()
+            return Text, hashlib.blake2b(content, digest_size=16).digest()
+        # Python's own takes 7 ms for a photograph of twelve megapixels, this one 0.8.
+        from blake3 import blake3  # noqa: PLC0415 - texts alone do not need it
+
+        return ImageFile, blake3(part.data).digest(length=16)
 
     def prepare(self, part: Part, call: Call) -> Prepared:
         """Raises InvalidInput, or DeadlineExceeded when the images before it take too long."""
