@@ -71,7 +71,7 @@ class Preparation:
         if isinstance(part, Text):
             content = canonicalize(part.text, self._model.manifest.text).encode("utf-8", "surrogatepass")
             return Text, hashlib.blake2b(content, digest_size=16).digest()
-        # Python's own takes 7 ms for a photograph of twelve megapixels, this one 0.8.
+        # hashlib's BLAKE2b takes ten times as long: 9.7 ms of a slow hour for a photograph of twelve megapixels.
         from blake3 import blake3  # noqa: PLC0415 - texts alone do not need it
 
         return ImageFile, blake3(part.data).digest(length=16)
