@@ -27,6 +27,8 @@ from tests.server.conftest import ROOT, Server, data_uri
 
 MODEL = ROOT / "quantized_models/emoji-siglip"
 DEVICE = {OPENVINO: "openvino", CUDA: "cuda"}
+GPU_NODES = ("nvidiactl", "nvhost-gpu", "dxg")
+"""NVIDIA's driver on a card, on a Jetson, under WSL: with one of them, CUDA that cannot be loaded is a failure."""
 TEXTS = ["pizza", "una pizza", "披萨", "A DOG'S FACE", "octopus " * 20, "x"]
 
 LEAST_GOLDEN = {Precision.INT8: 0.99, Precision.FP16: 0.9999}
@@ -54,7 +56,7 @@ def model(request) -> SiglipModel:
     try:
         return SiglipModel.load(MODEL, planned(provider, precision))
     except ProviderUnavailable as error:
-        if provider == CUDA:
+        if provider == CUDA and not any(Path("/dev", node).exists() for node in GPU_NODES):
             pytest.skip(f"no GPU: {error}")
         raise
 
