@@ -62,20 +62,20 @@ def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float) ->
     rows, at_once = _rows(directory, tower, photos), model.plan.runs_at_once
     size = rows_per_batch(settings, model.plan, tower)
     model.run(tower, rows[:size], crowded=True)
-    cpu, started = time.process_time(), time.monotonic()
+    cpu = time.process_time()
     with ThreadPoolExecutor(at_once) as threads:
-        loops = [threads.submit(_run_until, model, tower, rows, size, started + seconds) for _ in range(at_once)]
-        done = size * sum(loop.result() for loop in loops)
-    return Bare(rates=[done / (time.monotonic() - started)], cpu=1000 * (time.process_time() - cpu) / done)
+        loops = [threads.submit(_run_for, model, tower, rows, size, seconds) for _ in range(at_once)]
+        done, rates = zip(*(loop.result() for loop in loops), strict=True)
+    return Bare(rates=[sum(rates)], cpu=1000 * (time.process_time() - cpu) / sum(done))
 
 
-def _run_until(model: SiglipModel, tower: Tower, rows: list[Row], size: int, end: float) -> int:
-    """`size` rows a run, all in turn. -> how many runs."""
-    runs, turn = 0, cycle(rows)
-    while time.monotonic() < end:
+def _run_for(model: SiglipModel, tower: Tower, rows: list[Row], size: int, seconds: float) -> tuple[int, float]:
+    """`size` rows a run, all in turn. -> how many rows, and how many a second: each loop ends with a run of its own."""
+    started, done, turn = time.monotonic(), 0, cycle(rows)
+    while time.monotonic() < started + seconds:
         model.run(tower, list(islice(turn, size)), crowded=True)
-        runs += 1
-    return runs
+        done += size
+    return done, done / (time.monotonic() - started)
 
 
 def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -> LargeJpeg:

@@ -1,4 +1,4 @@
-"""The load generator in a process of its own, and what its rounds add up to."""
+"""The load generator in a process of its own, and what its turns add up to."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def own_process() -> ProcessPoolExecutor:
 
 @dataclass
 class Tally:
-    """One server's rounds, and what CPU time they took it."""
+    """One server's turns, and what CPU time they took it."""
 
     loads: list[Load] = field(default_factory=list)
     cpu_s: float = 0.0
@@ -65,12 +65,13 @@ class Clients:
     ) -> None:
         self._process.shutdown()
 
-    def count(self, server: Server, kind: str, clients: int, *, seconds: float, warm_up_s: float, into: Tally) -> None:
-        """One round. Raises ServerFailed."""
+    def count(self, server: Server, kind: str, clients: int, seconds: float, warm_up_s: float, *, into: Tally) -> float:
+        """One turn -> its rate. Raises ServerFailed."""
         before = server.cpu_s()
         load = self._process.submit(run_for, self._work(server, kind), clients, seconds, warm_up_s).result()
         into.cpu_s += server.cpu_s() - before
         into.loads.append(load)
+        return load.rate
 
     def send(self, server: Server, kind: str, clients: int, *, requests: int, seconds: float) -> int:
         """So many requests, or as many as `seconds` allow; -> how many were answered. Raises ServerFailed."""

@@ -10,13 +10,14 @@ from pathlib import Path
 class Effort:
     clients: int = 8
     rounds: int = 3
+    turns: int = 4
+    """That our server and bare session calls take in a round; another server has one."""
     seconds: float = 6.0
-    """That each server is counted in a round, after `warm_up_s`."""
+    """That is counted in a turn, after `warm_up_s`."""
     warm_up_s: float = 1.5
     levels: tuple[int, ...] = (8, 32, 64, 128, 256)
     """Clients of the ladder; every level is compared with the first."""
     level_rounds: int = 4
-    """Even: half of them go up, half come down."""
     level_warm_up_s: float = 5.0
     """About as long as the longest queue: until then it only grows."""
     level_seconds: float = 6.0
@@ -38,6 +39,7 @@ class Effort:
 QUICK = Effort(
     clients=4,
     rounds=1,
+    turns=1,
     seconds=0.3,
     warm_up_s=0.1,
     levels=(4, 128),

@@ -48,13 +48,13 @@ def _draw_memory(axes: Any, results: Results) -> None:
 
 
 def _draw_ladder(axes: Any, results: Results) -> None:
+    few = results.effort.levels[0]
     for kind in KINDS:
-        levels = results.levels[kind]
-        first = next(iter(levels.values())).rate
-        axes.plot(list(levels), [100 * one.rate / first for one in levels.values()], marker="o", label=kind)
+        kept = {few: 1.0} | {level: median(shares) for level, shares in results.kept[kind].items()}
+        axes.plot(list(kept), [100 * one for one in kept.values()], marker="o", label=kind)
     axes.set_xscale("log", base=2)
     axes.set_ylim(0, 120)
-    axes.set_title(f"% of the rate with {next(iter(levels))} clients, by clients")
+    axes.set_title(f"% of the rate with {few} clients, by clients")
     axes.legend()
 
 

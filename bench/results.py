@@ -17,10 +17,10 @@ KINDS = ("images", "texts")
 
 @dataclass(frozen=True)
 class Throughput:
-    """One server under one load, all rounds together."""
+    """One server under one load, all turns together."""
 
     rates: list[float]
-    """Requests a second, a round each."""
+    """Requests a second, a turn each."""
     p50: float
     p95: float
     p99: float
@@ -102,8 +102,12 @@ class Results:
     """Kind -> server -> cosine of its vector to ours, for one input."""
     load: dict[str, dict[str, Throughput]] = field(default_factory=dict)
     bare: dict[str, Bare] = field(default_factory=dict)
+    of_bare: dict[str, list[float]] = field(default_factory=dict)
+    """Our server's rate by that of the bare calls before and after it, a turn each."""
     levels: dict[str, dict[int, Throughput]] = field(default_factory=dict)
     """Kind -> clients -> our server."""
+    kept: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+    """Kind -> clients but the fewest -> its rate by that of the fewest before and after it, a turn each."""
     large_jpeg: LargeJpeg | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -50,7 +50,7 @@ def _load(results: Results, kind: str) -> list[Row]:
     load, bare = results.load[kind], results.bare[kind]
     ours = load[OURS]
     ratios = {name: ours.rate / one.rate for name, one in load.items()}
-    of_bare, tail = _ratio(ours.rates, bare.rates), ours.p99 / ours.p50
+    of_bare, tail = statistics.median(results.of_bare[kind]), ours.p99 / ours.p50
     return [
         Row(
             f"{WHAT[kind]}, {results.effort.clients} clients",
@@ -81,8 +81,7 @@ def _load(results: Results, kind: str) -> list[Row]:
 
 def _ladder(results: Results, kind: str) -> list[Row]:
     levels = results.levels[kind]
-    first, *more = levels.values()
-    kept = min(_ratio(one.rates, first.rates) for one in more)
+    kept = min(map(statistics.median, results.kept[kind].values()))
     late = sum(one.timed_out for one in levels.values())
     refusing = [one for one in levels.values() if one.refused_p99 is not None]
     slowest = max((one.refused_p99 or 0.0 for one in refusing), default=0.0)
@@ -103,11 +102,6 @@ def _ladder(results: Results, kind: str) -> list[Row]:
             slowest <= AT_ONCE_MS if refusing else None,
         ),
     ]
-
-
-def _ratio(rates: Sequence[float], others: Sequence[float]) -> float:
-    """The median of the rounds' own: a machine that slows down between them slows both."""
-    return statistics.median(rate / other for rate, other in zip(rates, others, strict=True))
 
 
 def _memory(results: Results) -> list[Row]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from operator import mul
 
 from bench.bare import run_rows
@@ -17,36 +19,67 @@ Say = Callable[[str], None]
 
 
 def compare(order: Order, servers: Mapping[str, Server], results: Results, say: Say) -> None:
-    """Fills in `agreement`, `load` and `bare`."""
+    """Fills in `agreement`, `load`, `bare` and `of_bare`."""
     effort = order.effort
     results.agreement = {kind: _agreement(order, kind, servers) for kind in KINDS}
     with Clients(order.photos) as clients, own_process() as session:
         for kind in KINDS:
             tallies = {name: Tally() for name in servers}
+            seconds, warm_up_s = effort.seconds, effort.warm_up_s
+            count = {
+                name: partial(clients.count, server, kind, effort.clients, seconds, warm_up_s, into=tallies[name])
+                for name, server in servers.items()
+            }
             rows: list[Bare] = []
+            bare = partial(_run_bare, session, order, kind, into=rows)
+            shares: list[float] = []
             for number in range(effort.rounds):
                 say(f"{kind}, {effort.clients} clients, round {number + 1} of {effort.rounds}")
-                for name, server in servers.items():
-                    tally, seconds = tallies[name], effort.seconds
-                    clients.count(server, kind, effort.clients, seconds=seconds, warm_up_s=effort.warm_up_s, into=tally)
-                    if name == OURS:  # at once, before the machine's speed has changed
-                        rows.append(session.submit(run_rows, order.model, kind, order.photos, seconds).result())
+                shares += of_those_around([count[OURS]] * effort.turns, bare)
+                for name in servers:
+                    if name != OURS:
+                        count[name]()
             results.load[kind] = {name: tally.summary() for name, tally in tallies.items()}
             results.bare[kind] = _joined(rows)
+            results.of_bare[kind] = shares
 
 
 def climb(order: Order, server: Server, results: Results, say: Say) -> None:
-    """Fills in `levels`: the same server under more and more clients, then fewer and fewer, and so on."""
+    """Fills in `levels` and `kept`: the same server under more and more clients, and under few again between them."""
     effort = order.effort
+    few, *many = effort.levels
+    warm_up_s = {few: effort.warm_up_s, **dict.fromkeys(many, effort.level_warm_up_s)}
     with Clients(order.photos) as clients:
         for kind in KINDS:
             tallies = {level: Tally() for level in effort.levels}
+            count = {
+                level: partial(clients.count, server, kind, level, effort.level_seconds, warm_up_s[level], into=tally)
+                for level, tally in tallies.items()
+            }
+            rounds: list[list[float]] = []
             for number in range(effort.level_rounds):
-                say(f"{kind}, {effort.levels[0]} to {effort.levels[-1]} clients and back, round {number + 1}")
-                for level in effort.levels[:: -1 if number % 2 else 1]:
-                    seconds, warm_up_s, tally = effort.level_seconds, effort.level_warm_up_s, tallies[level]
-                    clients.count(server, kind, level, seconds=seconds, warm_up_s=warm_up_s, into=tally)
+                say(f"{kind}, {few} to {many[-1]} clients, round {number + 1} of {effort.level_rounds}")
+                rounds.append(of_those_around([count[level] for level in many], count[few]))
             results.levels[kind] = {level: tally.summary() for level, tally in tallies.items()}
+            results.kept[kind] = dict(zip(many, map(list, zip(*rounds, strict=True)), strict=True))
+
+
+def of_those_around(turns: Sequence[Callable[[], float]], other: Callable[[], float]) -> list[float]:
+    """Take every turn, with `other` before, between and after -> each one's rate by the mean of the two around it.
+
+    Where the machine slows down or recovers within the minute, it does so for both.
+    """
+    shares, before = [], other()
+    for turn in turns:
+        rate, after = turn(), other()
+        shares.append(2 * rate / (before + after))
+        before = after
+    return shares
+
+
+def _run_bare(session: Executor, order: Order, kind: str, *, into: list[Bare]) -> float:
+    into.append(session.submit(run_rows, order.model, kind, order.photos, order.effort.seconds).result())
+    return into[-1].rate
 
 
 def _agreement(order: Order, kind: str, servers: Mapping[str, Server]) -> dict[str, float]:
