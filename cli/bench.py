@@ -52,8 +52,8 @@ def command(  # noqa: PLR0917 - click passes by name
 ) -> None:
     """Load MODEL's server and measure it, everything in one run: rates, latencies, CPU, memory, start.
 
-    Ten minutes on an otherwise idle machine with both other servers. The settings of this environment count; no answer
-    comes from the server's cache, because no input is sent twice. Linux only.
+    Half an hour for a model of base size with both other servers, on an otherwise idle machine. The settings of this
+    environment count; no answer comes from the server's cache, because no input is sent twice. Linux only.
     """
     from bench import report, run
     from bench.servers import ServerFailed
@@ -70,7 +70,7 @@ def command(  # noqa: PLR0917 - click passes by name
         infinity=infinity,
         effort=QUICK if quick else Effort(),
     )
-    if plot and not find_spec("matplotlib"):  # found out now, not after ten minutes
+    if plot and not find_spec("matplotlib"):  # found out now, not after half an hour
         raise click.ClickException("matplotlib is not installed; pip install 'siglip-edge[export]'")
     try:
         results = run.measure(order, _saying())
