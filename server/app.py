@@ -35,6 +35,7 @@ from server.resources.health import Health
 from server.resources.metrics import MetricsText
 from server.resources.models import ModelCollection
 from server.resources.rank import Rank
+from server.router import Router
 from server.service import Service
 from server.settings import Settings
 from server.warmup import warm_up
@@ -74,7 +75,7 @@ def create_app(
     else:
         served = [parts.opened(one) for one in openings or plan_openings(settings, parts.cpu)]
     models = Models(served, on_failure=on_load_failure, is_stopping=is_stopping)
-    app = falcon.App(middleware=_middleware(settings, models, parts.metrics))
+    app = falcon.App(middleware=_middleware(settings, models, parts.metrics), router=Router())
     app.req_options.strip_url_path_trailing_slash = True
     errors.install(app)
     _add_routes(app, parts, models)

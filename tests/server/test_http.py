@@ -32,6 +32,16 @@ def test_405_names_the_allowed_methods(client):
     assert "POST" in client.simulate_get("/v1/embeddings").headers["Allow"]
 
 
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/v1/models", "/metrics", "/docs"])
+def test_head_is_get_without_the_body(client, path):
+    """What a monitor that sends HEAD learns is what GET says; a route without GET still refuses it."""
+    get, head = client.simulate_get(path), client.simulate_head(path)
+    assert (head.status_code, head.headers["Content-Type"]) == (get.status_code, get.headers["Content-Type"])
+    assert get.content
+    assert not head.content
+    assert client.simulate_head("/v1/embeddings").status_code == 405
+
+
 def test_other_media_types_are_415(client):
     """A body that is not JSON by its own word is refused; so is a compressed one."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
