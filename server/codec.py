@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 import numpy as np
@@ -24,7 +24,7 @@ def parse(body: bytes, kind: type[RequestT]) -> RequestT:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise _invalid(error, kind) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise InvalidInput("the body is not valid JSON in UTF-8", code="invalid_json") from None
 
@@ -34,16 +34,27 @@ def convert(values: dict[str, Any], kind: type[RequestT]) -> RequestT:
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise _invalid(error) from None
+        raise _invalid(error, kind) from None
 
 
-def _invalid(error: msgspec.ValidationError) -> InvalidInput:
-    """msgspec's sentence, its path as `param`: "Expected `int`, got `str`" at input[3]."""
+def _invalid(error: msgspec.ValidationError, kind: type) -> InvalidInput:
+    """msgspec's sentence, its path as `param`: "Expected `int`, got `str`" at input[3]. It leaves out allowed words."""
     message = str(error)
     path = _PATH.search(message)
     missing = re.search(r"missing required field `(\w+)`", message)
     param = path[1] if path else missing[1] if missing else None
-    return InvalidInput(_PATH.sub("", message), param=param or None, code="invalid_value")
+    sentence = _PATH.sub("", message)
+    if sentence.startswith("Invalid enum value"):
+        words = [word for field in msgspec.structs.fields(kind) if field.name == param for word in _words(field.type)]
+        sentence += f"; allowed: {', '.join(words)}"
+    return InvalidInput(sentence, param=param or None, code="invalid_value")
+
+
+def _words(annotation: Any) -> list[str]:
+    """Of the Literal somewhere in it."""
+    if get_origin(annotation) is Literal:
+        return [*get_args(annotation)]
+    return [word for part in get_args(annotation) for word in _words(part)]
 
 
 def render(answer: Any) -> bytes:

@@ -82,7 +82,7 @@ def _render_http(
     """Falcon's own 404, 405, 413, 415 in the same shape as ours."""
     resp.set_headers(error.headers or {})
     title = str(error.title or error.status)
-    message = error.description or f"{title}: {req.method} on this path"
+    message = error.description or f"{title}: {req.method} on this path; /docs lists what there is"
     _render(resp, error.status_code, message, code=title.lower().replace(" ", "_"))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from runtime.manifest import Tower
 from runtime.rotation import Rotation
-from tests.server.conftest import data_uri, png, wait_until
+from tests.server.conftest import data_uri, form, png, wait_until
 
 
 def embed(client, given, status=200, headers=None, **fields):
@@ -117,6 +117,23 @@ def test_bad_inputs_are_named(client, given, param, code):
     """A bad input is a 400 in OpenAI's shape whose param names it."""
     error = embed(client, given, status=400)["error"]
     assert (error["type"], error["param"], error["code"]) == ("invalid_request_error", param, code)
+
+
+@pytest.mark.parametrize(
+    ("field", "allowed"),
+    [("encoding_format", "float, base64"), ("modality", "text, image"), ("on_error", "fail, null")],
+)
+def test_a_word_that_is_not_known_is_told_those_that_are(client, field, allowed):
+    """The 400 names the field and all it may be."""
+    error = embed(client, "a", status=400, **{field: "hex"})["error"]
+    assert (error["param"], error["code"]) == (field, "invalid_value")
+    assert error["message"] == f"Invalid enum value 'hex'; allowed: {allowed}"
+
+
+def test_so_it_is_in_a_form(client):
+    """Forms are parsed by the same types."""
+    answer = client.simulate_post("/v1/embeddings/image", **form([("input", "a"), ("encoding_format", "hex")]))
+    assert answer.json["error"]["message"] == "Invalid enum value 'hex'; allowed: float, base64"
 
 
 def test_token_ids_are_refused_with_the_way_out(client):
