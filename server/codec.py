@@ -38,7 +38,7 @@ def convert(values: dict[str, Any], kind: type[RequestT]) -> RequestT:
 
 
 def _invalid(error: msgspec.ValidationError, kind: type) -> InvalidInput:
-    """msgspec's sentence, its path as `param`: "Expected `int`, got `str`" at input[3]. It leaves out allowed words."""
+    """msgspec's sentence, its path as `param`: "Expected `int`, got `str`" at input[3]; an enum's words are added."""
     message = str(error)
     path = _PATH.search(message)
     missing = re.search(r"missing required field `(\w+)`", message)
