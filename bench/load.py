@@ -50,8 +50,15 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Answers in the window, a second. Not by the parts of requests in it: those of a growing queue lie."""
-        return sum(self.began <= end < self.ended for _, end in self.answered) / (self.ended - self.began)
+        """Answers in the window, a second; of all the time, where the window is too short for one.
+
+        Not by the parts of requests in it: those of a growing queue lie.
+        """
+        inside = sum(self.began <= end < self.ended for _, end in self.answered)
+        if inside or not self.answered:
+            return inside / (self.ended - self.began)
+        first, last = min(start for start, _ in self.answered), max(end for _, end in self.answered)
+        return len(self.answered) / (last - first)
 
     @property
     def latencies(self) -> list[float]:

@@ -61,7 +61,7 @@ def climb(order: Order, server: Server, results: Results, say: Say) -> None:
                 say(f"{kind}, {few} to {many[-1]} clients, round {number + 1} of {effort.level_rounds}")
                 rounds.append(of_those_around([count[level] for level in many], count[few]))
             results.levels[kind] = {level: tally.summary() for level, tally in tallies.items()}
-            results.kept[kind] = dict(zip(many, map(list, zip(*rounds, strict=True)), strict=True))
+            results.kept[kind] = {level: [one[place] for one in rounds] for place, level in enumerate(many)}
 
 
 def of_those_around(turns: Sequence[Callable[[], float]], other: Callable[[], float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Falcon's routing, and HEAD wherever GET is: uptime monitors and `wget --spider` send nothing else."""
+"""Falcon's routing, and HEAD wherever GET is: what `wget --spider` and many uptime monitors ask with."""
 
 from __future__ import annotations
 

@@ -80,6 +80,13 @@ def test_answers_in_the_window_count():
     assert load.latencies == pytest.approx([0.5, 1.0])
 
 
+def test_a_window_too_short_for_an_answer_has_a_rate_all_the_same():
+    """A slow server's: two answers in four seconds. Without any, it is nothing."""
+    load = Load(answered=[(9.0, 12.5), (10.0, 13.0)], began=10.0, ended=10.3)
+    assert load.rate == pytest.approx(0.5)
+    assert Load(began=10.0, ended=10.3).rate == 0
+
+
 def test_the_load_lasts_until_everything_counted_is_answered(answering):
     """A client that has nothing more to count keeps the others company."""
     load = run_for(answering(200).work(), clients=3, seconds=0.2, warm_up_s=0.05)

@@ -130,7 +130,7 @@ def test_a_word_that_is_not_known_is_told_those_that_are(client, field, allowed)
     assert error["message"] == f"Invalid enum value 'hex'; allowed: {allowed}"
 
 
-def test_so_it_is_in_a_form(client):
+def test_a_word_in_a_form_is_told_those_that_are_known(client):
     """Forms are parsed by the same types."""
     answer = client.simulate_post("/v1/embeddings/image", **form([("input", "a"), ("encoding_format", "hex")]))
     assert answer.json["error"]["message"] == "Invalid enum value 'hex'; allowed: float, base64"
