@@ -15,13 +15,18 @@ from bench.servers import Server
 Start = Callable[[], AbstractContextManager[Server]]
 
 
-def time_starts(start: Start, times: int) -> list[float]:
-    """Seconds from process start to the first embedding."""
-    taken = []
+def time_starts(start: Start, times: int, image: bytes) -> tuple[list[float], list[float]]:
+    """Seconds from process start to the first embedding of a text, and of an image that is asked for after it.
+
+    `image`: a request's body.
+    """
+    texts, images = [], []
     for _ in range(times):
         with start() as server:
-            taken.append(server.start_s)
-    return taken
+            server.embed(image)
+            texts.append(server.start_s)
+            images.append(time.monotonic() - server.started)
+    return texts, images
 
 
 def take_footprint(start: Start, order: Order, kind: str = "mixed", seconds: float = math.inf) -> Footprint:

@@ -22,7 +22,7 @@ class Effort:
     """About as long as the longest queue: until then it only grows."""
     level_seconds: float = 6.0
     starts: int = 5
-    other_starts: int = 3
+    other_starts: int = 2
     infinity_warm_up: bool = True
     """Whether its own, a minute of two cores, belongs to its start."""
     requests: int = 500

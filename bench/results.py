@@ -95,6 +95,9 @@ class Results:
     about: dict[str, object] = field(default_factory=dict)
     disk_mb: float = 0.0
     starts_s: dict[str, list[float]] = field(default_factory=dict)
+    """To the first embedding of a text."""
+    image_starts_s: dict[str, list[float]] = field(default_factory=dict)
+    """To the first embedding of an image, asked for after that of the text; without infinity, which starts once."""
     memory: dict[str, Footprint] = field(default_factory=dict)
     idle_cpu: float = 0.0
     """Share of a core."""

@@ -58,16 +58,31 @@ def _prepare(order: Order, say: Say) -> None:
 def _take_footprints(order: Order, results: Results, say: Say) -> None:
     effort, ours = order.effort, _ours(order)
     say(f"{OURS}: {effort.starts} starts, then memory after {effort.requests} requests")
-    results.starts_s[OURS] = time_starts(ours, effort.starts)
+    image = _image_body(order)
+    results.starts_s[OURS], results.image_starts_s[OURS] = time_starts(ours, effort.starts, image)
     results.idle_cpu = idle_cpu(ours, effort)
     results.memory[OURS] = take_footprint(ours, order)
     results.memory[TEXT_ONLY] = take_footprint(_ours(order, TOWERS="text"), order, kind="texts")
     results.memory[TWO_WORKERS] = take_footprint(_ours(order, WORKERS="2"), order)
     for name, start in _others(order, warm_up=effort.infinity_warm_up).items():
         say(f"{name}: start, then memory after what it answers in {effort.request_seconds:.0f} s")
-        more = time_starts(start, effort.other_starts - 1) if name == PYTORCH else []
+        results.starts_s[name] = []
+        if name == PYTORCH:
+            results.starts_s[name], results.image_starts_s[name] = time_starts(start, effort.other_starts, image)
         results.memory[name] = take_footprint(start, order, seconds=effort.request_seconds)
-        results.starts_s[name] = [*more, results.memory[name].start_s]
+        results.starts_s[name].append(results.memory[name].start_s)
+
+
+def _image_body(order: Order) -> bytes:
+    """Made elsewhere: what it takes to make one, a server maps too."""
+    with own_process() as process:
+        return process.submit(_first_image, order.photos).result()
+
+
+def _first_image(photos: Path | None) -> bytes:
+    from bench.bodies import body_of
+
+    return body_of("images", photos)(0)
 
 
 def _compare(order: Order, results: Results, say: Say) -> None:

@@ -33,6 +33,8 @@ class ServerFailed(Exception):
 class Server:
     port: int
     pid: int
+    started: float
+    """On time.monotonic()'s clock."""
     start_s: float
     """Seconds from process start to the first embedding of a text."""
 
@@ -94,7 +96,7 @@ def _running(command: Sequence[str], environment: dict[str, str], port: int) -> 
         )
         try:
             _wait_for_embedding(process, port, log)
-            yield Server(port, process.pid, time.monotonic() - started)
+            yield Server(port, process.pid, started, time.monotonic() - started)
         finally:
             process.terminate()
             process.wait()

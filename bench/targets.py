@@ -134,7 +134,10 @@ def _memory(results: Results) -> list[Row]:
 
 
 def _rest(results: Results) -> list[Row]:
-    starts = {name: statistics.median(seconds) for name, seconds in results.starts_s.items()}
+    starts, image_starts = (
+        {name: statistics.median(seconds) for name, seconds in measured.items()}
+        for measured in (results.starts_s, results.image_starts_s)
+    )
     jpeg = results.large_jpeg
     assert jpeg is not None
     return [
@@ -145,6 +148,7 @@ def _rest(results: Results) -> list[Row]:
             starts[OURS] <= START_S,
             _others(starts, lambda one: f"{one:.1f}"),
         ),
+        _same(image_starts, "… of a text, then of an image, s", lambda one: f"{one:.2f}"),
         Row("idle, % of a core", f"{100 * results.idle_cpu:.2f}", f"≤ {IDLE:.1%}", results.idle_cpu <= IDLE),
         Row("model directory, MB", f"{results.disk_mb:.0f}", f"≤ {DISK_MB}", results.disk_mb <= DISK_MB),
         Row(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from runtime.manifest import Manifest, Tower
 from runtime.memory import give_back
 from runtime.model import SiglipModel
 from runtime.providers import ExecutionPlan
-from runtime.selftest import GoldenRow, check, check_once, load_golden, one_each
+from runtime.selftest import GoldenRow, check, check_all, load_golden, mark_of, one_each
 
 logger = logging.getLogger("siglip_edge")
 
@@ -26,20 +27,24 @@ def load_first_right(
     towers: Collection[Tower] = tuple(Tower),
     cache: Path | None = None,
     at_first_use: bool = False,
+    text_first: bool = False,
 ) -> SiglipModel:
     """The model by the first of `candidates`, best first, that loads and passes its self-test here.
 
     Its `plan.refused` tells what was wrong with those before it; so does the log, at level ERROR. A plan whose batches
     change a row's bits is not refused: it runs one row at a time.
-    `cache`: as `SiglipModel.load`, and it remembers which self-tests passed. `at_first_use`: no tower is in memory yet;
-    one is loaded here only where no earlier start has tested this model. Every later load is tested by a golden row.
+    `cache`: as `SiglipModel.load`, and it remembers which self-tests passed. Where no earlier start has tested this
+    model, every tower is loaded and tested here. Else each is tested by a golden row as it is loaded: here, or, with
+    `text_first`, the text tower here and the other one meanwhile, or, `at_first_use`, by its first run. What fails then
+    is tested by the next start as by the first.
     Raises the first one's ModelError or ProviderUnavailable when none is right.
     """
     rows = load_golden(directory, Manifest.load(directory))
     failures: list[Exception] = []
     for candidate in candidates:
         try:
-            model = _load_as_alone(directory, candidate, rows, towers=towers, cache=cache, at_first_use=at_first_use)
+            how = {"towers": towers, "cache": cache, "at_first_use": at_first_use, "text_first": text_first}
+            model = _load_as_alone(directory, candidate, rows, **how)
         except (ModelError, ProviderUnavailable) as error:
             # Made anew: a traceback holds the frames, and with them the model that failed.
             failures.append(type(error)(str(error)))
@@ -72,14 +77,32 @@ def _load(
     towers: Collection[Tower],
     cache: Path | None,
     at_first_use: bool,
+    text_first: bool,
 ) -> SiglipModel:
-    model = SiglipModel.load(directory, plan, towers=towers, cache=cache, lazily=at_first_use)
-    check_once(model, rows, cache and cache / "passed", again=[] if at_first_use else None)
+    model = SiglipModel.load(directory, plan, towers=towers, cache=cache, lazily=True)
+    model.test_loads(partial(_test, model, one_each(rows)))
+    mark = mark_of(model, cache and cache / "passed")
+    has_passed = mark is not None and mark.exists()
+    try:
+        if not at_first_use:
+            model.load_text_first() if text_first and has_passed else model.load_towers()
+        if not has_passed:
+            check_all(model, rows, mark)
+    except BaseException:
+        _forget(mark)
+        raise
+    model.loading.add_done_callback(lambda loading: _forget(mark) if loading.exception() else None)
     if at_first_use:
         for tower in model.loaded():
             model.unload(tower)
-    model.test_loads(partial(_test, model, one_each(rows)))
     return model
+
+
+def _forget(mark: Path | None) -> None:
+    """What fails after it has passed is tested in full by the next start, which can then turn to another plan."""
+    if mark is not None:
+        with suppress(OSError):
+            mark.unlink()
 
 
 def _test(model: SiglipModel, rows: Sequence[GoldenRow], tower: Tower) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,6 +62,9 @@ class SiglipModel:
         self._vocabulary = vocabulary
         self._tokenizer = tokenizer
         self._rotation = rotation
+        self.loading: Future[None] = Future()
+        """Done when all towers are there that are to be loaded before they are asked; fails as their load failed."""
+        self.loading.set_result(None)
 
     @classmethod
     def load(
@@ -96,9 +99,30 @@ class SiglipModel:
             rotation=_load_rotation(directory, manifest, verified),
         )
         if not lazily:
-            with ThreadPoolExecutor(len(on_demand)) as pool:  # onnxruntime loads without the interpreter's lock
-                list(pool.map(TowerOnDemand.load, on_demand.values()))
+            model.load_towers()
         return model
+
+    def load_towers(self) -> None:
+        """Load what is not loaded, side by side. Raises ModelError or ProviderUnavailable."""
+        with ThreadPoolExecutor(len(self._towers)) as pool:  # onnxruntime loads without the interpreter's lock
+            list(pool.map(TowerOnDemand.load, self._towers.values()))
+
+    def load_text_first(self) -> None:
+        """Load the text tower, and leave the other one to a thread: its runs wait for it, `loading` tells of it.
+
+        On two cores texts are answered after two thirds of the time that both towers side by side would take, and
+        images no later. Where no text tower is served, this is `load_towers`. Raises as that does.
+        """
+        first, *others = sorted(self._towers, key=(Tower.TEXT, Tower.VISION).index)
+        self._towers[first].load()
+        if others:
+            pool = ThreadPoolExecutor(1, thread_name_prefix="load")  # joined at exit: nothing native is cut off
+            self.loading = pool.submit(self.load_towers)
+            pool.shutdown(wait=False)
+
+    def load_tower(self, tower: Tower) -> None:
+        """Load one unless it is loaded; its next run would do so otherwise. Raises as `load_towers`."""
+        self._tower(tower).load()
 
     @property
     def towers(self) -> tuple[Tower, ...]:

@@ -6,7 +6,7 @@ A provider that answers plausibly and wrongly is the worst failure an embedding 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from io import BytesIO
 from itertools import product
@@ -89,20 +89,19 @@ def check(model: Embeds, rows: list[GoldenRow]) -> dict[Tower, float]:
     return cosines
 
 
-def check_once(
-    model: Embeds, rows: list[GoldenRow], passed: Path | None, *, again: Sequence[GoldenRow] | None = None
-) -> None:
-    """`check` every row, and `check_bits`, at the first start; only `again` when the same files, plan, CPU and
-    onnxruntime passed before.
-
-    `passed`: the directory that remembers, None for nowhere. `again`: one row a tower unless given. All rows of a base
-    model take longer than loading it.
+def mark_of(model: Embeds, passed: Path | None) -> Path | None:
+    """The file in `passed`, the directory that remembers, which says that these files passed `check_all` with this
+    plan, CPU and onnxruntime; None for nowhere.
     """
     facts = (msgspec.json.encode(model.manifest), model.plan, model.towers, sorted(machine_facts().items()))
-    mark = passed and passed / hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
-    if mark and mark.exists():
-        check(model, one_each(rows) if again is None else list(again))
-        return
+    return passed and passed / hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def check_all(model: Embeds, rows: list[GoldenRow], mark: Path | None) -> None:
+    """`check` every row, and `check_bits`: what a first start does. Leaves `mark`, so that later ones need not.
+
+    All rows of a base model take longer than loading it.
+    """
     check(model, rows)
     check_bits(model)
     if mark:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import falcon
 from runtime.cpu import CpuBudget, read_cpu_budget
 from runtime.errors import ModelError, NotReady, ProviderUnavailable
 from runtime.manifest import Tower
-from runtime.model import Floats, Row
+from runtime.model import Floats, Row, SiglipModel
 from server import errors
 from server.cache import EmbeddingCache
 from server.capacity import concurrent_batches, rows_per_batch
@@ -61,12 +61,14 @@ def create_app(
     openings: Sequence[Opening] = (),
     load_wait_s: float = 0.0,
     on_load_failure: Callable[[str], None] = lambda message: None,  # noqa: ARG005
+    on_late_failure: Callable[[], None] = lambda: None,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> App:
     """The WSGI app. With `model` it serves that one, ready; else those of the settings, loading in the background.
 
     `openings`: those of the settings, where they were begun already. `load_wait_s`: how long to wait here until the
-    default model is loaded. `is_stopping`: asked by the readiness probe.
+    default model answers. `on_late_failure`: called when it does, and then a tower that came later is not right here;
+    another process, which tests everything first, would find another plan. `is_stopping`: asked by the readiness probe.
     Raises ModelError or ProviderUnavailable for what can be known before loading.
     """
     parts = _Parts(settings, read_cpu_budget(), Metrics())
@@ -74,7 +76,7 @@ def create_app(
         served = [parts.ready(model)]
     else:
         served = [parts.opened(one) for one in openings or plan_openings(settings, parts.cpu)]
-    models = Models(served, on_failure=on_load_failure, is_stopping=is_stopping)
+    models = Models(served, on_failure=on_load_failure, on_late_failure=on_late_failure, is_stopping=is_stopping)
     app = falcon.App(middleware=_middleware(settings, models, parts.metrics), router=Router())
     app.req_options.strip_url_path_trailing_slash = True
     errors.install(app)
@@ -177,12 +179,16 @@ class _Parts:
                 warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
             embedder = self._embedder(opening.name, model)
             self.metrics.describe(opening.name, model)
-            IdleWatch(model.rest, embedder.lanes, REST_S).start()
-            if self.settings.idle_unload_s:
-                watch_for_unloading(model, embedder.lanes, self.settings.idle_unload_s).start()
+            model.loading.add_done_callback(lambda _: self._watch(model, embedder.lanes))
             return embedder
 
         return ServedModel(opening.name, opening.manifest, opening.candidates[0], load, since=opening.since)
+
+    def _watch(self, model: SiglipModel, lanes: Mapping[Tower, Lane]) -> None:
+        """From when it is loaded on, what nobody uses of its memory goes back."""
+        IdleWatch(model.rest, lanes, REST_S).start()
+        if self.settings.idle_unload_s:
+            watch_for_unloading(model, lanes, self.settings.idle_unload_s).start()
 
     def _is_warm(self, model: Model) -> bool:
         """Whether the self-test, which ran every tower, did all that was asked for.
@@ -216,6 +222,7 @@ class _Parts:
         def lane(tower: Tower, gives_way_to: Lane | None = None) -> Lane:
             def run(rows: list[Row], *, crowded: bool = False) -> list[Floats]:
                 try:
+                    model.load_tower(tower)  # takes no turn: the other tower's runs go on meanwhile
                     with turn:
                         # Copied: a kept vector must not keep its whole batch in memory.
                         return [vector.copy() for vector in model.run(tower, rows, crowded=crowded)]

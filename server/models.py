@@ -65,7 +65,19 @@ class ServedModel:
         return "ready"
 
     def check_ready(self) -> None:
-        """Raise NotReady while loading, after a failed load, or when work is there and none gets finished."""
+        """As `check_answers`, and raise NotReady until every tower is there that is loaded at the start."""
+        self.check_answers()
+        loading = self.embedder.model.loading if self.embedder else None
+        if loading is not None and not loading.done():
+            raise NotReady(f"a tower of model {self.name} is loading", retry_after_s=LOADING_RETRY_S)
+        if loading is not None and loading.exception():
+            raise NotReady(f"a tower of model {self.name} could not be loaded; the server's log says why")
+
+    def check_answers(self) -> None:
+        """Raise NotReady while loading, after a failed load, or when work is there and none gets finished.
+
+        A tower that is still on its way counts as there: its requests wait for it.
+        """
         if self.failure:
             raise NotReady(f"model {self.name} could not be loaded: {self.failure}", retry_after_s=LOADING_RETRY_S)
         if self.embedder is None:
@@ -83,11 +95,13 @@ class Models:
         served: list[ServedModel],
         *,
         on_failure: Callable[[str], None] = lambda message: None,  # noqa: ARG005
+        on_late_failure: Callable[[], None] = lambda: None,
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self._served = {model.name: model for model in served}
         self._default = served[0]
         self._on_failure = on_failure
+        self._on_late_failure = on_late_failure
         self._is_stopping = is_stopping
 
     @property
@@ -111,7 +125,7 @@ class Models:
         call.space = model.manifest.space_id
         check_space(model.manifest, *expected_spaces)
         if model is self._default or model.embedder is not None:
-            model.check_ready()
+            model.check_answers()
         return model.embedder or self._load_lazily(model)
 
     def check_ready(self) -> None:
@@ -126,13 +140,14 @@ class Models:
         return max((lane.backlog_s for embedder in embedders for lane in embedder.lanes.values()), default=0.0)
 
     def start(self, wait_s: float) -> None:
-        """Load the default model in a thread, and wait up to `wait_s` for it.
+        """Load the default model in a thread, and wait up to `wait_s` until it answers.
 
-        `on_failure` hears the one sentence when it cannot be loaded.
+        `on_failure` hears the one sentence when it cannot be loaded, `on_late_failure` is called when a tower cannot
+        that was left for later.
         """
-        loading = threading.Thread(target=self._load_default, name="load", daemon=True)
-        loading.start()
-        loading.join(wait_s)
+        answers = threading.Event()
+        threading.Thread(target=self._load_default, args=(answers,), name="load", daemon=True).start()
+        answers.wait(wait_s)
 
     def close(self) -> None:
         for model in self.all():
@@ -140,17 +155,24 @@ class Models:
                 for lane in model.embedder.lanes.values():
                     lane.close()
 
-    def _load_default(self) -> None:
+    def _load_default(self, answers: threading.Event) -> None:
         model = self._default
         try:
-            model.load()
-        except Exception as error:
-            model.failure = str(error) or type(error).__name__
-            logger.critical("%s", model.failure, exc_info=not isinstance(error, SiglipEdgeError))
+            embedder = model.load()
+        except Exception as error:  # noqa: BLE001 - whatever it is, probes tell it
+            model.failure = _logged(error)
             self._on_failure(model.failure)
-        else:
-            seconds, plan = time.monotonic() - model.since, model.plan
-            logger.info("model %s ready in %.2f s: %s: %s", model.name, seconds, plan.place, plan.reason)
+            return
+        finally:
+            answers.set()
+        try:
+            embedder.model.loading.result()
+        except Exception as error:  # noqa: BLE001 - whatever it is, probes tell it
+            _logged(error)
+            self._on_late_failure()
+            return
+        seconds, plan = time.monotonic() - model.since, model.plan
+        logger.info("model %s ready in %.2f s: %s: %s", model.name, seconds, plan.place, plan.reason)
 
     @staticmethod
     def _load_lazily(model: ServedModel) -> Embedder:
@@ -159,3 +181,10 @@ class Models:
         except (ModelError, ProviderUnavailable) as error:
             logger.error("%s", error)  # noqa: TRY400 - the sentence says it all
             raise NotReady(f"model {model.name} could not be loaded; the server's log says why") from None
+
+
+def _logged(error: Exception) -> str:
+    """-> its sentence. With a traceback where it is none of ours."""
+    message = str(error) or type(error).__name__
+    logger.critical("%s", message, exc_info=None if isinstance(error, SiglipEdgeError) else error)
+    return message

@@ -33,19 +33,26 @@ class Opening:
     _begun: Future[SiglipModel] | None = field(default=None, init=False)
 
     def begin(self) -> None:
-        """Open in a thread. onnxruntime loads without the interpreter's lock, so imports go on meanwhile."""
+        """Open in a thread, the text tower first. onnxruntime loads without the interpreter's lock: imports go on."""
         pool = ThreadPoolExecutor(1, thread_name_prefix="open")
-        self._begun = pool.submit(self._open)
+        self._begun = pool.submit(self._open, text_first=True)
         pool.shutdown(wait=False)
 
     def model(self) -> SiglipModel:
-        """The model, tested on this machine; waits where it was begun. Raises ModelError or ProviderUnavailable."""
+        """The model, tested on this machine; waits where it was begun, and then one tower may still be on its way
+        (`SiglipModel.loading`). Raises ModelError or ProviderUnavailable.
+        """
         return self._begun.result() if self._begun else self._open()
 
-    def _open(self) -> SiglipModel:
-        towers, cache = served_towers(self.settings), self.settings.model_cache
-        at_first_use = self.settings.load_towers == "first-use"
-        return load_first_right(self.directory, self.candidates, towers=towers, cache=cache, at_first_use=at_first_use)
+    def _open(self, *, text_first: bool = False) -> SiglipModel:
+        return load_first_right(
+            self.directory,
+            self.candidates,
+            towers=served_towers(self.settings),
+            cache=self.settings.model_cache,
+            at_first_use=self.settings.load_towers == "first-use",
+            text_first=text_first,
+        )
 
 
 def plan_openings(settings: Settings, cpu: CpuBudget) -> list[Opening]:

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,6 +33,7 @@ class Model(Protocol):
 
     manifest: Manifest
     plan: ExecutionPlan
+    loading: Future[None]
 
     @property
     def towers(self) -> tuple[Tower, ...]: ...
@@ -39,6 +41,8 @@ class Model(Protocol):
     def prepare_image(self, image: Image.Image, box: Box | None = None) -> Pixels: ...
 
     def prepare_text(self, text: str) -> TextRow: ...
+
+    def load_tower(self, tower: Tower) -> None: ...
 
     def run(self, tower: Tower, rows: list[Row], *, crowded: bool = False) -> Floats: ...
 

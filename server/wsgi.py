@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -33,6 +34,11 @@ def _is_stopping() -> bool:
     return worker is not None and not worker.alive
 
 
+def _leave() -> None:
+    """Answer what was admitted and end, as on SIGTERM; gunicorn starts another worker, which tests everything first."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 keep_little()
 try:
     _settings = Settings.from_env(read_environment())
@@ -42,7 +48,12 @@ try:
     from server.app import create_app  # the default model loads while falcon and the rest are imported
 
     app = create_app(
-        _settings, openings=_openings, load_wait_s=LOAD_WAIT_S, on_load_failure=_halt, is_stopping=_is_stopping
+        _settings,
+        openings=_openings,
+        load_wait_s=LOAD_WAIT_S,
+        on_load_failure=_halt,
+        on_late_failure=_leave,
+        is_stopping=_is_stopping,
     )
 except (SettingsInvalid, SiglipEdgeError) as error:
     _halt(str(error))

@@ -43,6 +43,7 @@ def perfect() -> Results:
         about={"model": "m", "plan": "int8", "cpu": "c", "machine": "2 cores", "onnxruntime": "1"},
         disk_mb=400,
         starts_s={OURS: [0.8, 0.9, 3.0], PYTORCH: [6.0], INFINITY: [60.0]},
+        image_starts_s={OURS: [1.2, 1.3, 1.4], PYTORCH: [7.0]},
         memory={
             OURS: left(PARENT, replace(WORKER, private_clean=60)),
             TEXT_ONLY: left(PARENT, replace(WORKER, pss=100)),
@@ -104,9 +105,9 @@ def test_what_is_worse_is_missed_by_name(figure, worse):
 def test_without_another_server_there_is_no_ratio():
     """The row is there with our own figure; it is neither met nor missed, and no empty column is printed."""
     run = perfect()
-    for found in (*run.load.values(), *run.agreement.values(), run.memory, run.starts_s):
+    for found in (*run.load.values(), *run.agreement.values(), run.memory, run.starts_s, run.image_starts_s):
         for name in (PYTORCH, INFINITY):
-            found.pop(name)
+            found.pop(name, None)
     judged = verdicts(run)
     assert judged["images/s, JPEG photographs, 8 clients"] is None
     assert len(judged) == len(verdicts(perfect()))

@@ -3,14 +3,16 @@
 import dataclasses
 import gc
 import logging
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from runtime import loading, selftest
 from runtime import model as module
-from runtime import selftest
 from runtime.errors import ArtifactCorrupt, ProviderUnavailable, SelfTestFailed
 from runtime.loading import load_first_right
 from runtime.manifest import Precision, Tower
@@ -164,6 +166,82 @@ def test_batches_that_change_no_bits_are_kept_and_asked_once(directory, tmp_path
         assert load_first_right(directory, [batched], cache=tmp_path / "cache").plan == batched
     assert asked == [batched]
     assert caplog.records == []
+
+
+def test_a_start_that_repeats_another_tests_one_row_a_tower(directory, tmp_path, monkeypatch):
+    """Before the tower answers; what was never tested is tested in full."""
+    full, rows = [], []
+    check_all, check = loading.check_all, loading.check
+    monkeypatch.setattr(loading, "check_all", lambda *given: (full.append(1), check_all(*given)))
+    monkeypatch.setattr(loading, "check", lambda model, given: (rows.append(len(given)), check(model, given)))
+    for expected in ([1], []):
+        full.clear()
+        rows.clear()
+        load_first_right(directory, [INT8], cache=tmp_path / "cache")
+        assert full == expected
+        assert sorted(rows) == [0, 1], "the tiny model has golden rows of the text tower only"
+
+
+class Slow:
+    """Loads of the vision tower wait for `release`, and fail while `error` is set."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.release, self.error, self._open_sessions = threading.Event(), None, module.open_sessions
+        monkeypatch.setattr(module, "open_sessions", self._open)
+
+    def _open(self, directory, artifact, plan, *given):
+        if artifact.tower is Tower.VISION:
+            self.release.wait(30)
+            if self.error and plan.precision is Precision.INT8:
+                raise self.error
+        return self._open_sessions(directory, artifact, plan, *given)
+
+
+@pytest.fixture
+def slow(directory, tmp_path, monkeypatch) -> Slow:
+    """Of a model that an earlier start has tested."""
+    load_first_right(directory, [INT8], cache=tmp_path / "cache")
+    return Slow(monkeypatch)
+
+
+def test_text_first_answers_while_the_vision_tower_loads(directory, tmp_path, slow):
+    """An image that comes meanwhile waits, and gets the vector that it always gets."""
+    model = load_first_right(directory, [INT8], cache=tmp_path / "cache", text_first=True)
+    assert (model.loaded(), model.loading.done()) == ((Tower.TEXT,), False)
+    model.embed_texts(["a text"])
+    picture = Image.linear_gradient("L")
+    with ThreadPoolExecutor(1) as caller:
+        waiting = caller.submit(model.embed_images, [picture])
+        assert not waiting.done()
+        slow.release.set()
+        assert np.array_equal(waiting.result(), load_first_right(directory, [INT8]).embed_images([picture]))
+    model.loading.result(30)
+    assert model.loaded() == tuple(Tower)
+
+
+def test_what_no_start_has_tested_is_loaded_whole(directory, tmp_path):
+    """Only then can another plan take its place."""
+    model = load_first_right(directory, [INT8], cache=tmp_path / "new", text_first=True)
+    assert (model.loaded(), model.loading.done()) == (tuple(Tower), True)
+
+
+def test_a_tower_that_fails_late_is_refused_by_the_next_start(directory, tmp_path, slow):
+    """Texts are answered on; `loading` has the error, and what passed once is tested in full again."""
+    slow.error = ArtifactCorrupt("the vision tower is damaged")
+    slow.release.set()
+    model = load_first_right(directory, [INT8, FP32], cache=tmp_path / "cache", text_first=True)
+    with pytest.raises(ArtifactCorrupt, match="damaged"):
+        model.loading.result(30)
+    assert model.embed_texts(["a text"]).shape == (1, 12)
+    model = load_first_right(directory, [INT8, FP32], cache=tmp_path / "cache", text_first=True)
+    assert model.plan.place == FP32.place
+    assert "damaged" in model.plan.refused[0]
+
+
+def test_text_first_without_a_text_tower_loads_what_there_is(directory, tmp_path):
+    for _ in range(2):
+        model = load_first_right(directory, [INT8], towers=[Tower.VISION], cache=tmp_path / "cache", text_first=True)
+        assert (model.loaded(), model.loading.done()) == ((Tower.VISION,), True)
 
 
 @pytest.fixture

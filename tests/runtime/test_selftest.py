@@ -1,4 +1,4 @@
-"""The self-test: every golden row the first time, one a tower when nothing has changed since."""
+"""The self-test: every golden row, and what its company does to a row's bits; what passed is remembered."""
 
 import dataclasses
 import io
@@ -13,7 +13,7 @@ from runtime.errors import BatchChangesBits, SelfTestFailed
 from runtime.manifest import Manifest, Tower
 from runtime.model import SiglipModel
 from runtime.providers import CPU, Wishes, plan
-from runtime.selftest import GoldenRow, check_once
+from runtime.selftest import GoldenRow, check_all, mark_of
 from tests.tiny_model import write_model
 
 TEXTS = ["one", "two", "three"]
@@ -50,49 +50,43 @@ def rows(directory, model) -> list[GoldenRow]:
     return [*(GoldenRow(text=text, embedding=row.tobytes()) for text, row in texts), picture]
 
 
-ALL, ONE_EACH = [(Tower.VISION, 1), (Tower.TEXT, 3)], [(Tower.VISION, 1), (Tower.TEXT, 1)]
+ALL = [(Tower.VISION, 1), (Tower.TEXT, 3)]
 
 
-def test_a_start_that_repeats_another_tests_one_row_a_tower(model, rows, tmp_path):
-    check_once(model, rows, tmp_path / "passed")
+def test_what_passed_is_remembered(model, rows, tmp_path):
+    mark = mark_of(model, tmp_path / "passed")
+    assert not mark.exists()
+    check_all(model, rows, mark)
     assert model.runs == ALL
-    model.runs.clear()
-    check_once(model, rows, tmp_path / "passed")
-    assert model.runs == ONE_EACH
+    assert mark_of(model, tmp_path / "passed").exists()
 
 
-@pytest.mark.parametrize("place", [None, "file/passed"])
-def test_without_a_place_to_remember_every_start_tests_all(model, rows, tmp_path, place):
+def test_without_a_place_to_remember_nothing_is(model, rows, tmp_path):
     (tmp_path / "file").touch()
-    for _ in range(2):
+    for place in (None, tmp_path / "file/passed"):
         model.runs.clear()
-        check_once(model, rows, place and tmp_path / place)
+        check_all(model, rows, mark_of(model, place))
         assert model.runs == ALL
 
 
-def test_another_onnxruntime_is_tested_in_full(model, rows, tmp_path, monkeypatch):
-    check_once(model, rows, tmp_path)
-    model.runs.clear()
+def test_another_onnxruntime_or_plan_has_not_passed(model, tmp_path, monkeypatch):
+    mark = mark_of(model, tmp_path)
+    planned = model.plan
+    model.plan = dataclasses.replace(planned, intra_op_threads=7)
+    assert mark_of(model, tmp_path) != mark
+    model.plan = planned
+    assert mark_of(model, tmp_path) == mark
     monkeypatch.setattr(selftest, "machine_facts", lambda: {"onnxruntime": "another"})
-    check_once(model, rows, tmp_path)
-    assert model.runs == ALL
+    assert mark_of(model, tmp_path) != mark
 
 
-def test_another_plan_is_tested_in_full(model, rows, tmp_path):
-    check_once(model, rows, tmp_path)
-    model.runs.clear()
-    model.plan = dataclasses.replace(model.plan, intra_op_threads=7)
-    check_once(model, rows, tmp_path)
-    assert model.runs == ALL
-
-
-def test_a_failure_is_not_remembered_and_fails_again(model, rows, tmp_path):
+def test_a_failure_is_not_remembered(model, rows, tmp_path):
     wrong = [GoldenRow(text="one", embedding=np.eye(12, dtype=np.float32)[0].tobytes()), *rows]
-    for _ in range(2):
-        model.runs.clear()
-        with pytest.raises(SelfTestFailed, match="text tower"):
-            check_once(model, wrong, tmp_path)
-        assert model.runs == [(Tower.VISION, 1), (Tower.TEXT, 4)]
+    mark = mark_of(model, tmp_path)
+    with pytest.raises(SelfTestFailed, match="text tower"):
+        check_all(model, wrong, mark)
+    assert model.runs == [(Tower.VISION, 1), (Tower.TEXT, 4)]
+    assert not mark.exists()
 
 
 def test_a_server_of_one_tower_tests_that_one(directory, model, rows):
@@ -100,18 +94,15 @@ def test_a_server_of_one_tower_tests_that_one(directory, model, rows):
     assert selftest.check(text, rows) == {Tower.TEXT: 1.0}
 
 
-def test_what_runs_rows_together_shows_at_the_first_start_that_they_keep_their_bits(model, rows, tmp_path):
+def test_what_runs_rows_together_shows_at_the_first_start_that_they_keep_their_bits(model, rows):
     """Each alone, then in every company that a run may hold, on all threads and on a share of them."""
     model.plan = dataclasses.replace(model.plan, rows_per_run=3, runs_at_once=2)
-    check_once(model, rows, tmp_path)
+    check_all(model, rows, None)
     assert model.runs == ALL + [
         (tower, *run)
         for tower in model.towers
         for run in ((1,), (1,), (1,), (2,), (2, "crowded"), (3,), (3, "crowded"))
     ]
-    model.runs.clear()
-    check_once(model, rows, tmp_path)
-    assert model.runs == ONE_EACH
 
 
 def test_a_tower_that_runs_its_rows_alone_is_not_asked(model):

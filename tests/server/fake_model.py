@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from concurrent.futures import Future
 
 import numpy as np
 from PIL import Image
@@ -31,6 +32,8 @@ class FakeModel:
             reason="a fake",
         )
         self._rotation: Rotation | None = None
+        self.loading: Future[None] = Future()
+        self.loading.set_result(None)
         self.runs: list[tuple[Tower, int]] = []
         self.failure: Exception | None = None
         self.gate = threading.Event()
@@ -47,6 +50,9 @@ class FakeModel:
 
     def shorten(self, embeddings: np.ndarray, dimensions: int) -> np.ndarray:
         return SiglipModel.shorten(self, embeddings, dimensions)
+
+    def load_tower(self, tower: Tower) -> None:
+        """Always loaded."""
 
     def run(self, tower: Tower, rows: list[Row], *, crowded: bool = False) -> np.ndarray:
         self.runs.append((tower, len(rows)))

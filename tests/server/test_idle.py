@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 import urllib.request
 
@@ -187,3 +188,22 @@ def test_a_server_prepares_its_model_at_the_first_start_and_only_then(start, tin
         logs.append(server.log.read_text().count("preparing"))
     assert logs == [0, 2, 0]
     assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_vision_tower_that_turns_wrong_after_the_first_start_has_a_successor(start, model_dir, tmp_path):
+    """Its prepared weights rot on the disk, unseen by size and time. Texts are answered at first; then the worker
+    leaves, and the next one tests everything, refuses INT8 and serves FP16.
+    """
+    environ = {"MODEL": str(model_dir), "DEVICE": "cpu", "PREPARE": "true", "CACHE_DIR": str(tmp_path)}
+    for _ in range(2):  # the second start is the first to read what the first one wrote
+        start(**environ).stop()
+    weights = max(tmp_path.glob("*/*/graph.onnx.bin"), key=lambda path: path.stat().st_size)
+    times = weights.stat()
+    weights.write_bytes(weights.read_bytes()[::-1])
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    server = start(**environ)
+    with urllib.request.urlopen(f"{server.url}/health") as answer:
+        (health,) = json.load(answer)["models"]
+    assert (health["status"], health["precision"]) == ("ready", "fp16")
+    assert "the vision tower" in health["refused"][0]
+    assert server.log.read_text().count("model emoji-siglip ready") == 1

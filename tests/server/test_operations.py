@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from concurrent.futures import Future
 
 import falcon.testing
 import msgspec
 import numpy as np
 import pytest
 
-from runtime.errors import ManifestInvalid, ProviderUnavailable
+from runtime.errors import ArtifactCorrupt, ManifestInvalid, ProviderUnavailable
 from runtime.manifest import Manifest, Precision, record_file
 from runtime.model import SiglipModel
 from runtime.selftest import GoldenRow, save_golden
 from server import logs
 from server.app import create_app
+from server.opening import Opening
 from server.settings import Settings, SettingsInvalid
 from tests.server.conftest import data_uri, png, wait_until
 from tests.tiny_model import add_precision, collapse, write_model
@@ -252,6 +254,7 @@ class TestReadiness:
         (refused,) = health["refused"]
         assert refused.startswith("int8 on CPUExecutionProvider: tiny: the text tower")
         assert [record.levelname for record in caplog.records if refused in record.getMessage()] == ["ERROR"]
+        wait_until(lambda: "ready in" in caplog.text)
         assert "fp32 on CPUExecutionProvider" in caplog.messages[-1]
         assert client.simulate_get("/v1/models").json["data"][0]["precision"] == "fp32"
         assert 'precision="fp32"' in client.simulate_get("/metrics").text
@@ -278,6 +281,33 @@ class TestReadiness:
         gate.set()
         wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
         assert ask(client).status_code == 200
+
+    def test_texts_are_answered_while_the_vision_tower_loads(self, client, fake):
+        """Ready is who has both; until then the probe says 503, and /health why."""
+        fake.loading = Future()
+        assert ask(client).status_code == 200
+        answer = client.simulate_get("/health/ready")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+        assert "a tower of model tiny is loading" in client.simulate_get("/health").json["status"]
+        fake.loading.set_result(None)
+        assert client.simulate_get("/health/ready").status_code == 200
+
+    def test_a_tower_that_fails_late_is_told_and_texts_are_answered_on(self, client, fake, tiny_dir, monkeypatch):
+        """Whoever runs the process hears of it; the probe says 503."""
+        fake.loading = Future()
+        fake.loading.set_exception(ArtifactCorrupt("damaged"))
+        assert (
+            "could not be loaded; the server's log says why"
+            in client.simulate_get("/health/ready").json["error"]["message"]
+        )
+        assert ask(client).status_code == 200
+        monkeypatch.setattr(Opening, "model", lambda self: fake)
+        monkeypatch.setattr(fake, "rest", lambda tower: None, raising=False)
+        told: list[str] = []
+        settings = Settings.from_env({"MODEL": str(tiny_dir), "PREPARE": "false"})
+        create_app(settings, on_load_failure=told.append, on_late_failure=lambda: told.append("late"))
+        wait_until(lambda: bool(told))
+        assert told == ["late"]
 
     def test_a_tower_that_finishes_nothing_is_not_ready(self, client, fake, monkeypatch):
         """Work waits and no run ends: 503; when it does: 200."""
