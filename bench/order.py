@@ -17,7 +17,7 @@ class Effort:
     warm_up_s: float = 1.5
     levels: tuple[int, ...] = (8, 32, 64, 128, 256)
     """Clients of the ladder; every level is compared with the first."""
-    level_rounds: int = 4
+    level_rounds: int = 3
     level_warm_up_s: float = 5.0
     """About as long as the longest queue: until then it only grows."""
     level_seconds: float = 6.0

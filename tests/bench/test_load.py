@@ -73,18 +73,29 @@ def test_no_input_is_sent_twice(answering):
     assert len(load.answered) == len(server.bodies) == len(inputs) == 40
 
 
-def test_answers_in_the_window_count():
-    """One that came in it, one that began in it, one outside: one in two seconds, whatever a growing queue holds."""
-    load = Load(answered=[(10.2, 10.7), (11.5, 12.5), (12.0, 13.0)], began=10.0, ended=12.0)
-    assert load.rate == pytest.approx(1 / 2)
-    assert load.latencies == pytest.approx([0.5, 1.0])
+def test_a_closed_loop_s_rate_is_its_clients_by_the_time_of_an_answer():
+    """Two clients, answered together every 1.5 s: 1.33 a second, though a window of two seconds holds two or four."""
+    pairs = [(start, start + 1.5) for start in (8.5, 10.0, 11.5)]
+    load = Load(2, answered=sorted(pairs * 2), began=9.0, ended=11.0)
+    assert load.latencies == pytest.approx([1.5, 1.5])
+    assert load.rate == pytest.approx(2 / 1.5)
 
 
-def test_a_window_too_short_for_an_answer_has_a_rate_all_the_same():
-    """A slow server's: two answers in four seconds. Without any, it is nothing."""
-    load = Load(answered=[(9.0, 12.5), (10.0, 13.0)], began=10.0, ended=10.3)
-    assert load.rate == pytest.approx(0.5)
-    assert Load(began=10.0, ended=10.3).rate == 0
+def test_among_the_refused_a_rate_is_of_the_answers_since_the_last_one_before_the_window():
+    """One before it, three in it, one after: three in the two seconds and a half from the first to the fourth."""
+    ends = (9.5, 10.5, 11.0, 12.0, 13.0)
+    load = Load(9, answered=[(1.0, end) for end in ends], refused=[0.1], began=10.0, ended=12.5)
+    assert load.rate == pytest.approx(3 / 2.5)
+    load.answered.pop(0)
+    assert load.rate == pytest.approx(3 / 2.0), "since the window began, where there is none before it"
+
+
+@pytest.mark.parametrize("refused", [[], [0.1]])
+def test_a_window_too_short_for_an_answer_has_a_rate_all_the_same(refused):
+    """A slow server's: two clients, two answers. Without any, it is nothing."""
+    load = Load(2, answered=[(9.0, 12.0), (10.0, 13.0)], refused=refused, began=10.0, ended=10.5)
+    assert load.rate == pytest.approx(2 / 3, rel=0.3)
+    assert Load(2, refused=refused, began=10.0, ended=10.3).rate == 0
 
 
 def test_the_load_lasts_until_everything_counted_is_answered(answering):
