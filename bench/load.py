@@ -64,10 +64,9 @@ class Load:
             return self.clients / statistics.mean(self.latencies)
         ends = sorted(end for _, end in self.answered)
         before, until = bisect_right(ends, self.began), bisect_right(ends, self.ended)
-        if not before < until:  # a window too short for an answer
-            before, until = 0, len(ends)
-        since = ends[before - 1] if before else self.began
-        return (until - before) / (ends[until - 1] - since)
+        if before == until:  # a window too short for an answer: of all the time
+            return len(ends) / (ends[-1] - min(start for start, _ in self.answered))
+        return (until - before) / (ends[until - 1] - (ends[before - 1] if before else self.began))
 
     @property
     def latencies(self) -> list[float]:
