@@ -6,6 +6,8 @@ once: workers wait for each other. A prepared graph is a directory of the cache:
 
     <key>/graph.onnx, graph.onnx.bin    what onnxruntime wrote
     <key>/record.json                   what it is valid for, and the files' sizes and checksums; written last
+
+Where packing changes the vectors, the directory holds a record that says so, and nothing else.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ _PACKAGES = Path(__file__).parents[1]
 _UNUSED_S = 30 * 24 * 3600
 """Prepared graphs that nothing has loaded for so long are removed when another one is made."""
 
+_CHANGED_VECTORS = 3
+"""The child's exit status for what will be so every time; any other failure is worth another attempt."""
+
 
 class PreparationFailed(SiglipEdgeError):
     """No prepared graph can be had; the unprepared one serves as well, with more memory."""
@@ -50,7 +55,9 @@ class Record(msgspec.Struct, frozen=True):
     """`record.json`."""
 
     facts: dict[str, str]
-    files: tuple[FileRecord, ...]
+    files: tuple[FileRecord, ...] = ()
+    refused: str = ""
+    """Why there is none."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -62,25 +69,28 @@ class Order(msgspec.Struct, frozen=True):
 
 
 def prepare(directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path, verified: VerifiedFiles) -> Path:
-    """The prepared graph of `artifact`, made now if there is none in `cache` that can be trusted.
+    """The prepared graph of `artifact`, made now if `cache` holds neither one to be trusted nor that it was refused.
 
     Raises PreparationFailed, or ArtifactCorrupt when the model directory's own files are not the recorded ones.
     """
     facts = _facts(artifact, plan)
     entry = cache / hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:32]
-    if _is_trusted(entry, facts, verified):
-        return entry / _GRAPH
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / "lock"):  # one at a time: each takes twice a tower's memory
-            if not _is_trusted(entry, facts, verified):  # else another worker has made it meanwhile
-                for record in (artifact.graph, *artifact.external_data):
-                    verified.verify(directory, record)
-                logger.info("preparing %s for this machine, once", artifact.graph.path)
-                _make(entry, facts, (directory / artifact.graph.path).resolve(), plan)
-                _remove_unused(cache)
-    except OSError as error:
-        raise PreparationFailed(f"{cache}: {error.strerror or error}") from error
+    record = _trusted(entry, facts, verified)
+    if record is None:
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / "lock"):  # one at a time: each takes twice a tower's memory
+                record = _trusted(entry, facts, verified)  # where another worker has made it meanwhile
+                if record is None:
+                    for file in (artifact.graph, *artifact.external_data):
+                        verified.verify(directory, file)
+                    logger.info("preparing %s for this machine, once", artifact.graph.path)
+                    record = _make(entry, facts, (directory / artifact.graph.path).resolve(), plan)
+                    _remove_unused(cache)
+        except OSError as error:
+            raise PreparationFailed(f"{cache}: {error.strerror or error}") from error
+    if record.refused:
+        raise PreparationFailed(record.refused)
     return entry / _GRAPH
 
 
@@ -99,42 +109,50 @@ def _facts(artifact: Artifact, plan: ExecutionPlan) -> dict[str, str]:
     }
 
 
-def _is_trusted(entry: Path, facts: dict[str, str], verified: VerifiedFiles) -> bool:
+def _trusted(entry: Path, facts: dict[str, str], verified: VerifiedFiles) -> Record | None:
     """Whole, undamaged, made for exactly this, and by this user or root: nobody else may choose what runs here."""
     try:
         record = msgspec.json.decode((entry / _RECORD).read_bytes(), type=Record)
         if record.facts != facts or entry.stat().st_uid not in {0, os.geteuid()}:
-            return False
+            return None
         for file in record.files:
             verified.verify(entry, file)
     except (OSError, msgspec.MsgspecError, SiglipEdgeError):
-        return False
+        return None
     with contextlib.suppress(OSError):
         os.utime(entry)
-    return True
+    return record
 
 
-def _make(entry: Path, facts: dict[str, str], graph: Path, plan: ExecutionPlan) -> None:
+def _make(entry: Path, facts: dict[str, str], graph: Path, plan: ExecutionPlan) -> Record:
     """Everything in a directory beside `entry` that takes its place when it is whole."""
     beside = Path(tempfile.mkdtemp(prefix=".", dir=entry.parent.resolve()))
     try:
-        _run_child(Order(str(graph), str(beside / _GRAPH), plan))
-        record = Record(facts, tuple(record_file(beside, path) for path in sorted(beside.iterdir())))
+        if refused := _run_child(Order(str(graph), str(beside / _GRAPH), plan)):
+            for path in beside.iterdir():
+                path.unlink()
+        files = (record_file(beside, path) for path in sorted(beside.iterdir()))
+        record = Record(facts, tuple(files), refused)
         (beside / _RECORD).write_bytes(msgspec.json.encode(record))
         shutil.rmtree(entry, ignore_errors=True)
         beside.rename(entry)
+        return record
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _run_child(order: Order) -> None:
+def _run_child(order: Order) -> str:
+    """-> why its result is refused, if it is. Raises PreparationFailed when there is none."""
     command = [sys.executable, "-m", "runtime.prepare"]
     done = subprocess.run(  # noqa: S603 - this program again, no shell
         command, input=msgspec.json.encode(order), cwd=_PACKAGES, capture_output=True, check=False
     )
-    if done.returncode != 0:
-        *_, last = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
-        raise PreparationFailed(last)
+    if done.returncode == 0:
+        return ""
+    *_, last = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+    if done.returncode == _CHANGED_VECTORS:
+        return last
+    raise PreparationFailed(last)
 
 
 def _remove_unused(cache: Path) -> None:
@@ -154,7 +172,8 @@ def main() -> None:
         sys.exit(" ".join(str(error).split()))
     row = original.noise()
     if not np.array_equal(original.run(row), packed.run(row)):
-        sys.exit(f"{graph.name}: packed, it gives other vectors")
+        sys.stderr.write(f"{graph.name}: packed, it gives other vectors\n")
+        sys.exit(_CHANGED_VECTORS)
     for path in target.parent.iterdir():  # on disk before a record says so
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -222,14 +222,54 @@ def test_a_damaged_model_directory_is_not_prepared(directory, planned, tmp_path)
         SiglipModel.load(damaged, planned, cache=tmp_path / "cache")
 
 
-def test_one_that_gives_other_vectors_is_refused(directory, planned, tmp_path, monkeypatch):
+def test_one_that_gives_other_vectors_is_refused(directory, planned, tmp_path, monkeypatch, capsys):
     """The child compares bits before anything is recorded."""
     other = write_model(tmp_path / "other", seed=1) / "vision_int8.onnx"
     order = Order(str(directory / "vision_int8.onnx"), str(tmp_path / "graph.onnx"), planned)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(msgspec.json.encode(order))))
     monkeypatch.setattr(module, "write_packed", lambda graph, plan, target: shutil.copy(other, target))
-    with pytest.raises(SystemExit, match="other vectors"):
+    with pytest.raises(SystemExit, match=str(module._CHANGED_VECTORS)):
         module.main()
+    assert "vision_int8.onnx: packed, it gives other vectors" in capsys.readouterr().err
+
+
+@pytest.fixture
+def failing_child(monkeypatch):
+    """A function: from here on a child leaves a graph behind and ends with this status. -> how many were started."""
+
+    def fail(status: int) -> list[str]:
+        started: list[str] = []
+
+        def run(command, *, input, **how):  # noqa: A002 - subprocess.run's name
+            order = msgspec.json.decode(input, type=Order)
+            started.append(order.graph)
+            Path(order.target).write_bytes(b"a graph")
+            return subprocess.CompletedProcess(command, status, stderr=b"it gives other vectors")
+
+        monkeypatch.setattr(module.subprocess, "run", run)
+        return started
+
+    return fail
+
+
+def test_a_refusal_is_remembered(directory, planned, tmp_path, failing_child):
+    """It would be refused at every start, by a child that takes seconds. Nothing that was refused is kept."""
+    started, place = failing_child(module._CHANGED_VECTORS), Place(directory, planned, tmp_path)
+    for _ in range(2):
+        with pytest.raises(PreparationFailed, match="other vectors"):
+            place.prepared()
+    assert len(started) == 1
+    assert [path.name for path in tmp_path.glob("*/*") if path.parent.name != "verified"] == ["record.json"]
+
+
+def test_any_other_failure_is_tried_again(directory, planned, tmp_path, failing_child):
+    """A child that ran out of memory, or was killed."""
+    started, place = failing_child(-9), Place(directory, planned, tmp_path)
+    for _ in range(2):
+        with pytest.raises(PreparationFailed):
+            place.prepared()
+    assert len(started) == 2
+    assert not list(tmp_path.glob("*/record.json"))
 
 
 def test_a_child_that_dies_is_reported(directory, planned, tmp_path):
