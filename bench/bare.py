@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import math
 import statistics
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache, partial
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from bench.bodies import jpegs
-from bench.results import Bare, LargeJpeg
+from bench.results import LargeJpeg
 from runtime.cpu import read_cpu_budget
 from runtime.loading import load_first_right
 from runtime.manifest import Manifest, Tower
@@ -56,26 +59,48 @@ def disk_mb(directory: Path) -> float:
     return sum(path.stat().st_size for path in directory.iterdir() if path.name not in others) / 1e6
 
 
-def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float) -> Bare:
+@dataclass(frozen=True)
+class Turn:
+    """One turn of bare calls."""
+
+    rate: float
+    """Rows a second."""
+    cpu: float
+    """CPU time a row, ms."""
+    waits: list[float]
+    """Seconds in which so many rows were done as there are clients: what each would have waited for."""
+
+
+def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float, clients: int) -> Turn:
     """As a lane of the server runs them: as many rows in a run, as many runs at once, without a pause."""
     model, tower, settings = _opened(directory), _TOWERS[kind], _settings(directory)
     rows, at_once = _rows(directory, tower, photos), model.plan.runs_at_once
     size = rows_per_batch(settings, model.plan, tower)
     model.run(tower, rows[:size], crowded=True)
-    cpu = time.process_time()
+    started, cpu = time.monotonic(), time.process_time()
     with ThreadPoolExecutor(at_once) as threads:
-        loops = [threads.submit(_run_for, model, tower, rows, size, seconds) for _ in range(at_once)]
-        done, rates = zip(*(loop.result() for loop in loops), strict=True)
-    return Bare(rates=[sum(rates)], cpu=1000 * (time.process_time() - cpu) / sum(done))
+        loops = [threads.submit(_run_until, started + seconds, model, tower, rows, size) for _ in range(at_once)]
+        ends = [loop.result() for loop in loops]
+    return Turn(
+        rate=sum(size * len(one) / (one[-1] - started) for one in ends),  # each loop ends with a run of its own
+        cpu=1000 * (time.process_time() - cpu) / (size * sum(map(len, ends))),
+        waits=waits([started, *sorted(chain(*ends))], max(at_once, math.ceil(clients / size))),
+    )
 
 
-def _run_for(model: SiglipModel, tower: Tower, rows: list[Row], size: int, seconds: float) -> tuple[int, float]:
-    """`size` rows a run, all in turn. -> how many rows, and how many a second: each loop ends with a run of its own."""
-    started, done, turn = time.monotonic(), 0, cycle(rows)
-    while time.monotonic() < started + seconds:
+def _run_until(end: float, model: SiglipModel, tower: Tower, rows: list[Row], size: int) -> list[float]:
+    """`size` rows a run, all in turn. -> when each run was done."""
+    ends, turn = [time.monotonic()], cycle(rows)
+    while ends[-1] < end:
         model.run(tower, list(islice(turn, size)), crowded=True)
-        done += size
-    return done, done / (time.monotonic() - started)
+        ends.append(time.monotonic())
+    return ends[1:]
+
+
+def waits(ends: Sequence[float], runs: int) -> list[float]:
+    """How long `runs` took, one after the other, from each end but the last ones; of all, where there are fewer."""
+    runs = min(runs, len(ends) - 1)
+    return [later - earlier for earlier, later in zip(ends, ends[runs:], strict=False)]
 
 
 def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -> LargeJpeg:

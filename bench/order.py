@@ -15,9 +15,10 @@ class Effort:
     seconds: float = 6.0
     """That is counted in a turn, after `warm_up_s`."""
     warm_up_s: float = 1.5
-    levels: tuple[int, ...] = (8, 32, 64, 128, 256)
+    levels: tuple[int, ...] = (8, 64, 256)
     """Clients of the ladder; every level is compared with the first."""
-    level_rounds: int = 3
+    level_rounds: int = 8
+    """More than the others have: no turn is for long, and each scatters by a tenth."""
     level_warm_up_s: float = 5.0
     """About as long as the longest queue: until then it only grows."""
     level_seconds: float = 6.0

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 from bench.order import Effort
 from bench.processes import ProcessMemory
@@ -48,6 +49,9 @@ class Bare:
 
     rates: list[float]
     cpu: float
+    p50: float
+    p99: float
+    """Of the times in which as many rows are done as there are clients: a tail that is the machine's."""
 
     @property
     def rate(self) -> float:
@@ -116,6 +120,19 @@ class Results:
 
 def _total(processes: Sequence[ProcessMemory], what: str) -> float:
     return math.fsum(getattr(process, what) for process in processes)
+
+
+@dataclass(frozen=True)
+class Median:
+    """Of turns, and its standard error, for turns that scatter normally: sqrt(pi / 2) times that of their mean."""
+
+    value: float
+    error: float
+
+    @classmethod
+    def of(cls, turns: Sequence[float]) -> Self:
+        spread = statistics.stdev(turns) if len(turns) > 1 else 0.0
+        return cls(statistics.median(turns), spread * math.sqrt(math.pi / 2 / len(turns)))
 
 
 def percentile(values: Sequence[float], share: float) -> float:

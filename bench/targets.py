@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TypeVar
 
-from bench.results import KINDS, OURS, PYTORCH, TEXT_ONLY, TWO_WORKERS, Footprint, Results
+from bench.results import KINDS, OURS, PYTORCH, TEXT_ONLY, TWO_WORKERS, Footprint, Median, Results
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ def _load(results: Results, kind: str) -> list[Row]:
     load, bare = results.load[kind], results.bare[kind]
     ours = load[OURS]
     ratios = {name: ours.rate / one.rate for name, one in load.items()}
-    of_bare, tail = statistics.median(results.of_bare[kind]), ours.p99 / ours.p50
+    of_bare, tail = Median.of(results.of_bare[kind]), ours.p99 / ours.p50
     return [
         Row(
             f"{WHAT[kind]}, {results.effort.clients} clients",
@@ -62,7 +63,7 @@ def _load(results: Results, kind: str) -> list[Row]:
         _same(load, f"{kind}: p50 / p95 / p99, ms", lambda one: f"{one.p50:.0f} / {one.p95:.0f} / {one.p99:.0f}"),
         Row(
             f"{kind}: p99 ÷ p50",
-            f"{tail:.2f}",
+            f"{tail:.2f} (bare session calls, as many rows: {bare.p99 / bare.p50:.2f})",
             f"≤ {TAIL}",
             tail <= TAIL,
             _others(load, lambda one: f"{one.p99 / one.p50:.2f}"),
@@ -70,10 +71,10 @@ def _load(results: Results, kind: str) -> list[Row]:
         _same(load, f"{kind}: CPU a request, ms", lambda one: f"{one.cpu:.1f}"),
         Row(
             f"{kind}: server ÷ bare session calls",
-            f"{of_bare:.3f} ({bare.rate:.1f}/s and {bare.cpu:.1f} CPU ms a row without server; clients' own "
-            f"{ours.client_cpu:.1f})",
+            f"{of_bare.value:.3f} ± {of_bare.error:.3f} ({bare.rate:.1f}/s and {bare.cpu:.1f} CPU ms a row without "
+            f"server; clients' own {ours.client_cpu:.1f})",
             f"≥ {OF_BARE}",
-            of_bare >= OF_BARE,
+            of_bare.value >= OF_BARE,
         ),
         _same(results.agreement[kind], f"{kind}: cosine to our vector of the same input", lambda one: f"{one:.4f}"),
     ]
@@ -81,7 +82,7 @@ def _load(results: Results, kind: str) -> list[Row]:
 
 def _ladder(results: Results, kind: str) -> list[Row]:
     levels = results.levels[kind]
-    kept = min(map(statistics.median, results.kept[kind].values()))
+    kept = min(map(Median.of, results.kept[kind].values()), key=attrgetter("value"))
     late = sum(one.timed_out for one in levels.values())
     refusing = [one for one in levels.values() if one.refused_p99 is not None]
     slowest = max((one.refused_p99 or 0.0 for one in refusing), default=0.0)
@@ -89,10 +90,10 @@ def _ladder(results: Results, kind: str) -> list[Row]:
         Row(
             f"{kind}/s with {' / '.join(map(str, levels))} clients",
             " / ".join(f"{one.rate:.1f}" for one in levels.values())
-            + f" (at least {kept:.1%} of the first)"
+            + f" (at least {100 * kept.value:.1f} ± {100 * kept.error:.1f} % of the first)"
             + (f"; {late} got 504" if late else ""),
             f"falls by < {LOSS:.0%}, no 504",
-            kept > 1 - LOSS and not late,
+            kept.value > 1 - LOSS and not late,
         ),
         Row(
             f"{kind}: 429 to the rest after, ms p50 / p99",

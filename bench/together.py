@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from functools import partial
 from operator import mul
 
-from bench.bare import run_rows
+from bench.bare import Turn, run_rows
 from bench.bodies import body_of
 from bench.clients import Clients, Tally, own_process
 from bench.order import Order
-from bench.results import KINDS, OURS, Bare, Results
+from bench.results import KINDS, OURS, Bare, Results, percentile
 from bench.servers import Server
 
 Say = Callable[[str], None]
@@ -30,8 +31,8 @@ def compare(order: Order, servers: Mapping[str, Server], results: Results, say: 
                 name: partial(clients.count, server, kind, effort.clients, seconds, warm_up_s, into=tallies[name])
                 for name, server in servers.items()
             }
-            rows: list[Bare] = []
-            bare = partial(_run_bare, session, order, kind, into=rows)
+            turns: list[Turn] = []
+            bare = partial(_run_bare, session, order, kind, into=turns)
             shares: list[float] = []
             for number in range(effort.rounds):
                 say(f"{kind}, {effort.clients} clients, round {number + 1} of {effort.rounds}")
@@ -40,7 +41,7 @@ def compare(order: Order, servers: Mapping[str, Server], results: Results, say: 
                     if name != OURS:
                         count[name]()
             results.load[kind] = {name: tally.summary() for name, tally in tallies.items()}
-            results.bare[kind] = _joined(rows)
+            results.bare[kind] = _joined(turns)
             results.of_bare[kind] = shares
 
 
@@ -77,8 +78,9 @@ def of_those_around(turns: Sequence[Callable[[], float]], other: Callable[[], fl
     return shares
 
 
-def _run_bare(session: Executor, order: Order, kind: str, *, into: list[Bare]) -> float:
-    into.append(session.submit(run_rows, order.model, kind, order.photos, order.effort.seconds).result())
+def _run_bare(session: Executor, order: Order, kind: str, *, into: list[Turn]) -> float:
+    effort = order.effort
+    into.append(session.submit(run_rows, order.model, kind, order.photos, effort.seconds, effort.clients).result())
     return into[-1].rate
 
 
@@ -93,5 +95,11 @@ def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
     return math.fsum(map(mul, one, other)) / math.hypot(*one) / math.hypot(*other)
 
 
-def _joined(rows: list[Bare]) -> Bare:
-    return Bare(rates=[rate for one in rows for rate in one.rates], cpu=sum(one.cpu for one in rows) / len(rows))
+def _joined(turns: list[Turn]) -> Bare:
+    waits = [wait for turn in turns for wait in turn.waits]
+    return Bare(
+        rates=[turn.rate for turn in turns],
+        cpu=statistics.mean(turn.cpu for turn in turns),
+        p50=1000 * percentile(waits, 50),
+        p99=1000 * percentile(waits, 99),
+    )

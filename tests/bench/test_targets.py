@@ -17,6 +17,7 @@ from bench.results import (
     Bare,
     Footprint,
     LargeJpeg,
+    Median,
     Results,
     Throughput,
 )
@@ -54,7 +55,7 @@ def perfect() -> Results:
         idle_cpu=0.001,
         agreement={kind: {OURS: 1.0, PYTORCH: 0.999, INFINITY: 0.2} for kind in KINDS},
         load={kind: {OURS: served(20), PYTORCH: served(5), INFINITY: served(1)} for kind in KINDS},
-        bare={kind: Bare([20.5], 48) for kind in KINDS},
+        bare={kind: Bare([20.5], 48, 100, 120) for kind in KINDS},
         of_bare={kind: [0.6, 0.97, 0.98] for kind in KINDS},
         levels={
             kind: {8: served(20), 256: served(19.5, refused=7, refused_p50=2.0, refused_p99=9.0)} for kind in KINDS
@@ -100,6 +101,14 @@ def test_what_is_worse_is_missed_by_name(figure, worse):
     run = perfect()
     worse(run)
     assert [name for name, met in verdicts(run).items() if met is False] == [figure]
+
+
+def test_turns_that_scatter_say_how_far_their_median_can_be_trusted():
+    """Eight turns of 1 ± 0.1: 1.2533 * 0.1 / sqrt(8), their standard deviation being just a little more than 0.1."""
+    found = Median.of([0.9, 1.1] * 4)
+    assert found.value == pytest.approx(1)
+    assert found.error == pytest.approx(1.2533 * 0.1069 / 8**0.5, rel=1e-3)
+    assert Median.of([0.97]) == Median(0.97, 0)
 
 
 def test_without_another_server_there_is_no_ratio():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench.bare import waits
 from bench.together import of_those_around
 
 
@@ -20,3 +21,13 @@ def test_each_turn_is_compared_with_its_neighbours():
     shares = of_those_around([turn("first", 90.0), turn("second", 60.0)], other)
     assert order == ["other", "first", "other", "second", "other"]
     assert shares == pytest.approx([0.9, 0.8])
+
+
+def test_bare_calls_wait_as_answers_do():
+    """Of one call each second and a hiccup of three, four calls take four seconds or seven."""
+    ends = [0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 9.0]
+    assert waits(ends, 4) == [4, 7, 7]
+
+
+def test_a_window_too_short_for_a_wait_is_one():
+    assert waits([0.0, 0.4, 0.5], 8) == [0.5]
