@@ -1,5 +1,6 @@
 """Planning: facts in, decisions with their reasons out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from runtime.manifest import Manifest, Precision, Tower
 from runtime.providers import CPU, CUDA, OPENVINO, ExecutionPlan, Wishes, plan, plans
 from tests.tiny_model import add_precision, write_model
 
-CPU_FACTS = CpuBudget(logical=8, physical=8, usable=8, quota=4.0, memory=1 << 30, isa=("avx2",))
+CPU_FACTS = CpuBudget(logical=8, physical=8, usable=8, quota=4.0, memory=1 << 30, isa=("avx2", "avx_vnni"))
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,28 @@ def test_the_plan_follows_facts_and_wishes(manifest, available, wishes, provider
     made = plan(available, CPU_FACTS, manifest, wishes)
     assert (made.provider, made.precision) == (provider, precision)
     assert made.reason
+
+
+@pytest.mark.parametrize(
+    ("isa", "first"),
+    [
+        (("avx2",), CPU),
+        (("avx2", "avx512f"), CPU),
+        ((), CPU),
+        (("avx2", "avx_vnni"), OPENVINO),
+        (("avx2", "avx512f", "avx512_vnni"), OPENVINO),
+    ],
+)
+def test_openvino_goes_first_only_where_it_is_faster(manifest, isa, first):
+    """Without VNNI its INT8 takes twice the CPU's time; it is then still there to fall back to."""
+    made = plans([CPU, OPENVINO], replace(CPU_FACTS, isa=isa), manifest, Wishes())
+    assert made[0].provider == first
+    assert {one.provider for one in made} == {CPU, OPENVINO}
+
+
+def test_a_gpu_goes_first_on_any_cpu(manifest):
+    made = plans([CPU, OPENVINO, CUDA], replace(CPU_FACTS, isa=("avx2",)), manifest, Wishes())
+    assert list(dict.fromkeys(one.provider for one in made)) == [CUDA, CPU, OPENVINO]
 
 
 @pytest.mark.parametrize(
