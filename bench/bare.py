@@ -89,12 +89,13 @@ def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float, cl
 
 
 def _run_until(end: float, model: SiglipModel, tower: Tower, rows: list[Row], size: int) -> list[float]:
-    """`size` rows a run, all in turn. -> when each run was done."""
-    ends, turn = [time.monotonic()], cycle(rows)
-    while ends[-1] < end:
+    """`size` rows a run, all in turn. -> when each run, one at least, was done."""
+    ends: list[float] = []
+    turn = cycle(rows)
+    while not ends or ends[-1] < end:
         model.run(tower, list(islice(turn, size)), crowded=True)
         ends.append(time.monotonic())
-    return ends[1:]
+    return ends
 
 
 def waits(ends: Sequence[float], runs: int) -> list[float]:

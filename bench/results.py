@@ -128,10 +128,11 @@ class Median:
 
     value: float
     error: float
+    """Not a number: of one turn nobody knows."""
 
     @classmethod
     def of(cls, turns: Sequence[float]) -> Self:
-        spread = statistics.stdev(turns) if len(turns) > 1 else 0.0
+        spread = statistics.stdev(turns) if len(turns) > 1 else math.nan
         return cls(statistics.median(turns), spread * math.sqrt(math.pi / 2 / len(turns)))
 
 

@@ -55,7 +55,7 @@ class Record(msgspec.Struct, frozen=True):
     """`record.json`."""
 
     facts: dict[str, str]
-    files: tuple[FileRecord, ...] = ()
+    files: tuple[FileRecord, ...]
     refused: str = ""
     """Why there is none."""
 
