@@ -13,7 +13,7 @@ import click
 
 from cli.loading import candidates, wishes_of
 from runtime import selftest
-from runtime.cpu import CpuBudget, read_cpu_budget, resident_bytes
+from runtime.cpu import INT8_DOT_PRODUCTS, CpuBudget, read_cpu_budget, resident_bytes
 from runtime.errors import SelfTestFailed, SiglipEdgeError
 from runtime.loading import load_first_right
 from runtime.manifest import Manifest, Precision, Tower
@@ -107,7 +107,7 @@ def advise(cpu: CpuBudget, manifest: Manifest, plan: ExecutionPlan) -> list[str]
         f"the artifacts take {size / 1e6:.0f} MB of {cpu.memory / 1e6:.0f}; grant more memory": size > cpu.memory / 2,
         "this CPU has no 8-bit dot product (VNNI, AMX, i8mm): expect INT8 to gain 1.7x rather than 2.5x": on_cpu
         and plan.precision is Precision.INT8
-        and not any("vnni" in flag or flag in {"amx_int8", "asimddp", "i8mm"} for flag in cpu.isa),
+        and not INT8_DOT_PRODUCTS.intersection(cpu.isa),
     }
     return [sentence for sentence, holds in cases.items() if holds]
 

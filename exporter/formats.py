@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-EXACT_SUMS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"})
-"""Flags of instruction sets whose dot products add in 32 bits."""
+from runtime.cpu import INT8_DOT_PRODUCTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,4 +57,4 @@ FORMATS = (
 
 def measurable(isa: Collection[str]) -> list[Format]:
     """The formats whose sums are right on a CPU with these flags (`runtime.cpu`)."""
-    return [one for one in FORMATS if one.safe_everywhere or EXACT_SUMS.intersection(isa)]
+    return [one for one in FORMATS if one.safe_everywhere or INT8_DOT_PRODUCTS.intersection(isa)]

@@ -28,6 +28,9 @@ _ISA_FLAGS = (
     "bf16",
 )
 
+INT8_DOT_PRODUCTS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"})
+"""Those of them that multiply bytes and add the products in 32 bits, in one instruction; x86 calls it VNNI."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class CpuBudget:

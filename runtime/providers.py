@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from runtime.cpu import CpuBudget
+from runtime.cpu import INT8_DOT_PRODUCTS, CpuBudget
 from runtime.errors import ArtifactMissing, ProviderUnavailable
 from runtime.manifest import Manifest, Precision, Tower
 
@@ -25,9 +25,6 @@ _PREFERENCE: Mapping[str, tuple[Precision, ...]] = {
     # QDQ nodes run one by one on CUDA, slower than FP16 on tensor cores.
     CUDA: (Precision.FP16, Precision.FP32, Precision.INT8, Precision.INT4),
 }
-
-_INT8_DOT_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp"}
-"""A CPU with one of them multiplies and adds four bytes in one instruction; x86 calls it VNNI."""
 
 _MOST_ROWS = 8
 """Of a run. More save next to nothing; memory and the first row's patience they cost."""
@@ -230,7 +227,7 @@ def _targets_there(available: Collection[str], cpu: CpuBudget) -> list[_Target]:
     """
     cuda = _Target(CUDA, {"device_id": "0"}, "CUDA is here")
     openvino = _Target(OPENVINO, {"device_type": "CPU"}, "OpenVINO is here")
-    if _INT8_DOT_PRODUCTS & set(cpu.isa):
+    if INT8_DOT_PRODUCTS.intersection(cpu.isa):
         order = [cuda, openvino, _Target(CPU, {}, "CPU")]
     else:
         order = [cuda, _Target(CPU, {}, "CPU, faster than OpenVINO without VNNI"), openvino]
