@@ -11,7 +11,9 @@ class Effort:
     clients: int = 8
     rounds: int = 3
     turns: int = 4
-    """That our server and bare session calls take in a round; another server has one."""
+    """That our server takes between bare session calls, in a round."""
+    other_turns: int = 2
+    """That each other server takes between turns of ours, in a round."""
     seconds: float = 6.0
     """That is counted in a turn, after `warm_up_s`."""
     warm_up_s: float = 1.5
@@ -41,6 +43,7 @@ QUICK = Effort(
     clients=4,
     rounds=1,
     turns=1,
+    other_turns=1,
     seconds=0.3,
     warm_up_s=0.1,
     levels=(4, 128),

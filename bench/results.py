@@ -111,6 +111,8 @@ class Results:
     bare: dict[str, Bare] = field(default_factory=dict)
     of_bare: dict[str, list[float]] = field(default_factory=dict)
     """Our server's rate by that of the bare calls before and after it, a turn each."""
+    of_others: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """Kind -> another server -> our rate before and after it by its own, a turn each."""
     levels: dict[str, dict[int, Throughput]] = field(default_factory=dict)
     """Kind -> clients -> our server."""
     kept: dict[str, dict[int, list[float]]] = field(default_factory=dict)

@@ -50,15 +50,15 @@ def rows(results: Results) -> list[Row]:
 def _load(results: Results, kind: str) -> list[Row]:
     load, bare = results.load[kind], results.bare[kind]
     ours = load[OURS]
-    ratios = {name: ours.rate / one.rate for name, one in load.items()}
+    ahead = {name: Median.of(turns) for name, turns in results.of_others[kind].items()}
     of_bare, tail = Median.of(results.of_bare[kind]), ours.p99 / ours.p50
     return [
         Row(
             f"{WHAT[kind]}, {results.effort.clients} clients",
             f"{ours.rate:.1f}",
             f"≥ {TIMES_PYTORCH[kind]} × PyTorch's",
-            ratios[PYTORCH] >= TIMES_PYTORCH[kind] if PYTORCH in ratios else None,
-            _others(load, lambda one: f"{one.rate:.2f} (ours: {ours.rate / one.rate:.1f} ×)"),
+            ahead[PYTORCH].value >= TIMES_PYTORCH[kind] if PYTORCH in ahead else None,
+            {name: f"{load[name].rate:.2f} (ours: {one.value:.2f} ± {one.error:.2f} ×)" for name, one in ahead.items()},
         ),
         _same(load, f"{kind}: p50 / p95 / p99, ms", lambda one: f"{one.p50:.0f} / {one.p95:.0f} / {one.p99:.0f}"),
         Row(

@@ -20,8 +20,9 @@ Say = Callable[[str], None]
 
 
 def compare(order: Order, servers: Mapping[str, Server], results: Results, say: Say) -> None:
-    """Fills in `agreement`, `load`, `bare` and `of_bare`."""
+    """Fills in `agreement`, `load`, `bare`, `of_bare` and `of_others`."""
     effort = order.effort
+    others = [name for name in servers if name != OURS]
     results.agreement = {kind: _agreement(order, kind, servers) for kind in KINDS}
     with Clients(order.photos) as clients, own_process() as session:
         for kind in KINDS:
@@ -33,16 +34,19 @@ def compare(order: Order, servers: Mapping[str, Server], results: Results, say: 
             }
             turns: list[Turn] = []
             bare = partial(_run_bare, session, order, kind, into=turns)
-            shares: list[float] = []
+            of_bare: list[float] = []
+            of_others: dict[str, list[float]] = {name: [] for name in others}
             for number in range(effort.rounds):
                 say(f"{kind}, {effort.clients} clients, round {number + 1} of {effort.rounds}")
-                shares += of_those_around([count[OURS]] * effort.turns, bare)
-                for name in servers:
-                    if name != OURS:
-                        count[name]()
+                of_bare += of_those_around([count[OURS]] * effort.turns, bare)
+                taking_turns = others * effort.other_turns
+                shares = of_those_around([count[name] for name in taking_turns], count[OURS]) if others else []
+                for name, share in zip(taking_turns, shares, strict=True):
+                    of_others[name].append(1 / share)
             results.load[kind] = {name: tally.summary() for name, tally in tallies.items()}
             results.bare[kind] = _joined(turns)
-            results.of_bare[kind] = shares
+            results.of_bare[kind] = of_bare
+            results.of_others[kind] = of_others
 
 
 def climb(order: Order, server: Server, results: Results, say: Say) -> None:
