@@ -22,31 +22,29 @@ Say = Callable[[str], None]
 def compare(order: Order, servers: Mapping[str, Server], results: Results, say: Say) -> None:
     """Fills in `agreement`, `load`, `bare`, `of_bare` and `of_others`."""
     effort = order.effort
-    others = [name for name in servers if name != OURS]
     results.agreement = {kind: _agreement(order, kind, servers) for kind in KINDS}
     with Clients(order.photos) as clients, own_process() as session:
         for kind in KINDS:
             tallies = {name: Tally() for name in servers}
-            seconds, warm_up_s = effort.seconds, effort.warm_up_s
-            count = {
-                name: partial(clients.count, server, kind, effort.clients, seconds, warm_up_s, into=tallies[name])
+            count = partial(clients.count, kind=kind, clients=effort.clients, warm_up_s=effort.warm_up_s)
+            ours = partial(count, servers[OURS], seconds=effort.seconds, into=tallies[OURS])
+            bare_turns: list[Turn] = []
+            bare = partial(_run_bare, session, order, kind, into=bare_turns)
+            longer = {
+                name: partial(count, server, seconds=effort.other_seconds, into=tallies[name])
                 for name, server in servers.items()
             }
-            turns: list[Turn] = []
-            bare = partial(_run_bare, session, order, kind, into=turns)
-            of_bare: list[float] = []
-            of_others: dict[str, list[float]] = {name: [] for name in others}
+            results.of_bare[kind] = []
+            results.of_others[kind] = {name: [] for name in servers if name != OURS}
             for number in range(effort.rounds):
                 say(f"{kind}, {effort.clients} clients, round {number + 1} of {effort.rounds}")
-                of_bare += of_those_around([count[OURS]] * effort.turns, bare)
-                taking_turns = others * effort.other_turns
-                shares = of_those_around([count[name] for name in taking_turns], count[OURS]) if others else []
-                for name, share in zip(taking_turns, shares, strict=True):
-                    of_others[name].append(1 / share)
+                results.of_bare[kind] += of_those_around([ours] * effort.turns, bare)
+                others = list(results.of_others[kind]) * effort.other_turns
+                shares = of_those_around([longer[name] for name in others], longer[OURS])
+                for name, share in zip(others, shares, strict=True):
+                    results.of_others[kind][name].append(1 / share)
             results.load[kind] = {name: tally.summary() for name, tally in tallies.items()}
-            results.bare[kind] = _joined(turns)
-            results.of_bare[kind] = of_bare
-            results.of_others[kind] = of_others
+            results.bare[kind] = _joined(bare_turns)
 
 
 def climb(order: Order, server: Server, results: Results, say: Say) -> None:
