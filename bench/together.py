@@ -70,8 +70,10 @@ def climb(order: Order, server: Server, results: Results, say: Say) -> None:
 def of_those_around(turns: Sequence[Callable[[], float]], other: Callable[[], float]) -> list[float]:
     """Take every turn, with `other` before, between and after -> each one's rate by the mean of the two around it.
 
-    Where the machine slows down or recovers within the minute, it does so for both.
+    Where the machine slows down or recovers within the minute, it does so for both. Without turns, `other` has none.
     """
+    if not turns:
+        return []
     shares, before = [], other()
     for turn in turns:
         rate, after = turn(), other()

@@ -52,7 +52,7 @@ def command(  # noqa: PLR0917 - click passes by name
 ) -> None:
     """Load MODEL's server and measure it, everything in one run: rates, latencies, CPU, memory, start.
 
-    Half an hour for a model of base size with both other servers, on an otherwise idle machine. The settings of this
+    Forty minutes for a model of base size with both other servers, on an otherwise idle machine. The settings of this
     environment count; no answer comes from the server's cache, because no input is sent twice. Linux only.
     """
     from bench import report, run
@@ -70,7 +70,7 @@ def command(  # noqa: PLR0917 - click passes by name
         infinity=infinity,
         effort=QUICK if quick else Effort(),
     )
-    if plot and not find_spec("matplotlib"):  # found out now, not after half an hour
+    if plot and not find_spec("matplotlib"):  # found out now, not after all that
         raise click.ClickException("matplotlib is not installed; pip install 'siglip-edge[export]'")
     try:
         results = run.measure(order, _saying())

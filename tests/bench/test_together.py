@@ -23,6 +23,11 @@ def test_each_turn_is_compared_with_its_neighbours():
     assert shares == pytest.approx([0.9, 0.8])
 
 
+def test_without_turns_nothing_is_measured_for_nothing():
+    """No other server: ours does not take a turn that is compared with none."""
+    assert of_those_around([], lambda: pytest.fail("a turn beside nothing")) == []
+
+
 def test_bare_calls_wait_as_answers_do():
     """Of one call each second and a hiccup of three, four calls take four seconds or seven."""
     ends = [0.0, 1.0, 2.0, 3.0, 4.0, 8.0, 9.0]
