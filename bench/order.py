@@ -21,7 +21,7 @@ class Effort:
     warm_up_s: float = 1.5
     levels: tuple[int, ...] = (8, 64, 256)
     """Clients of the ladder; every level is compared with the first."""
-    level_rounds: int = 8
+    level_rounds: int = 16
     """More than the others have: no turn is for long, and each scatters by a tenth."""
     level_warm_up_s: float = 5.0
     """About as long as the longest queue: until then it only grows."""
