@@ -22,7 +22,7 @@ class Effort:
     levels: tuple[int, ...] = (8, 64, 256)
     """Clients of the ladder; every level is compared with the first."""
     level_rounds: int = 16
-    """More than the others have: no turn is for long, and each scatters by a tenth."""
+    """More than the others have: each turn scatters by a tenth, and the limit is a loss of a twentieth."""
     level_warm_up_s: float = 5.0
     """About as long as the longest queue: until then it only grows."""
     level_seconds: float = 6.0

@@ -52,8 +52,8 @@ def command(  # noqa: PLR0917 - click passes by name
 ) -> None:
     """Load MODEL's server and measure it, everything in one run: rates, latencies, CPU, memory, start.
 
-    Fifty-four minutes for a model of base size with both other servers, on an otherwise idle machine. The settings of
-    this environment count; no answer comes from the server's cache, because no input is sent twice. Linux only.
+    Almost an hour for a model of base size with both other servers, on an otherwise idle machine. The settings of this
+    environment count; no answer comes from the server's cache, because no input is sent twice. Linux only.
     """
     from bench import report, run
     from bench.servers import ServerFailed
