@@ -63,10 +63,10 @@ test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO, in an 
 	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/server tests/cli --ignore tests/runtime/test_pixels.py
 
 openvino-figures: $(OPENVINO)/.installed  ## fidelity, time and memory of MODEL on OpenVINO and on the CPU, in turns
-	$(OPENVINO)/bin/python -m bench.providers $(MODEL)
+	$(OPENVINO)/bin/python -m siglip_edge.bench.providers $(MODEL)
 
 bench: $(BENCH)/.installed $(INFINITY)/.installed  ## every target at real size, beside PyTorch and infinity (PHOTOS=folder)
-	test -f $(BASE)/checkpoint/model.safetensors || $(BENCH)/bin/python -m bench.checkpoint $(BASE)/checkpoint
+	test -f $(BASE)/checkpoint/model.safetensors || $(BENCH)/bin/python -m siglip_edge.bench.checkpoint $(BASE)/checkpoint
 	test -f $(BASE)/models/base/manifest.json || $(BENCH)/bin/siglip-edge export $(BASE)/checkpoint -o $(BASE)/models --name base \
 		--precision int8 --calibration-images $(PHOTOS)
 	mkdir -p bench/out

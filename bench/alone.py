@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from bench.clients import Clients
-from bench.order import Effort, Order
-from bench.results import Footprint
-from bench.servers import Server
+from siglip_edge.bench.clients import Clients
+from siglip_edge.bench.order import Effort, Order
+from siglip_edge.bench.results import Footprint
+from siglip_edge.bench.servers import Server
 
 Start = Callable[[], AbstractContextManager[Server]]
 

@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.bodies import jpegs
-from bench.results import LargeJpeg
-from runtime.cpu import read_cpu_budget
-from runtime.loading import load_first_right
-from runtime.manifest import Manifest, Tower
-from runtime.model import Row, SiglipModel
-from runtime.session import available_providers
-from runtime.tuning import tuned_plans
-from server import decoding
-from server.capacity import rows_per_batch, served_towers, wishes
-from server.images import ImageLimits
-from server.settings import Settings, read_environment
+from siglip_edge.bench.bodies import jpegs
+from siglip_edge.bench.results import LargeJpeg
+from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.checks.tuning import tuned_plans
+from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.model import Row, SiglipModel
+from siglip_edge.runtime.open_model import load_first_right
+from siglip_edge.server.config.settings import Settings, read_environment
+from siglip_edge.server.config.sizing import rows_per_batch, served_towers, wishes
+from siglip_edge.server.inputs import decoding
+from siglip_edge.server.inputs.image_bytes import ImageLimits
 
 _TWELVE_MEGAPIXELS = (4000, 3000)
 _GRAIN = 6

@@ -1,6 +1,6 @@
 """Write a random-weight SigLIP2-shaped checkpoint: real sizes for speed and memory, without a download.
 
-    python -m bench.checkpoint DIRECTORY [--size base] [--outliers 50]
+    python -m siglip_edge.bench.checkpoint DIRECTORY [--size base] [--outliers 50]
 
 Weights mean nothing; shapes, files and the tokenizer's format are those of google/siglip2-base-patch16-256. Trained
 transformers have a few channels tens of times larger than the rest, random ones do not: `--outliers` plants them.

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.load import Load, Work, run_for, run_until
-from bench.results import Throughput, percentile
-from bench.servers import Server
+from siglip_edge.bench.load import Load, Work, run_for, run_until
+from siglip_edge.bench.results import Throughput, percentile
+from siglip_edge.bench.servers import Server
 
 _INPUTS_A_RUN = 1_000_000
 """No run sends as many: each has numbers, and so inputs, of its own."""

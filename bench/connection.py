@@ -9,7 +9,7 @@ from typing import Self
 
 import httptools
 
-from bench.servers import PATH, ServerFailed
+from siglip_edge.bench.servers import PATH, ServerFailed
 
 _TIMEOUT_S = 300.0
 _READ_AT_ONCE = 1 << 16

@@ -1,6 +1,6 @@
 """Fusions that onnxruntime does not make by itself, made by hand and timed against the graph as it is exported.
 
-    python -m bench.fusions MODEL [--tower vision] [--precision int8] [--forwards 15] [--threads 1]
+    python -m siglip_edge.bench.fusions MODEL [--tower vision] [--precision int8] [--forwards 15] [--threads 1]
 
 attention       ONNX's own Attention operator (opset 23) for everything from the split of the products to their merge
 multi-head      onnxruntime's MultiHeadAttention for the same
@@ -31,12 +31,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from bench.operators import show_times, take_turns
-from exporter.kernels import by_operator, profile
-from exporter.trial import serving_plan
-from runtime.manifest import Manifest, Precision, Tower
-from runtime.scoring import l2_normalize
-from runtime.session import GraphSession
+from siglip_edge.bench.operators import show_times, take_turns
+from siglip_edge.exporter.graphs.kernel_profile import by_operator, profile
+from siglip_edge.exporter.verification.trial import serving_plan
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.execution.session import GraphSession
+from siglip_edge.runtime.scoring import l2_normalize
 
 _ONNXRUNTIME = "com.microsoft"
 

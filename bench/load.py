@@ -17,9 +17,9 @@ from http import HTTPStatus
 from itertools import count
 from pathlib import Path
 
-from bench.bodies import Body, body_of
-from bench.connection import Connection
-from bench.servers import ServerFailed
+from siglip_edge.bench.bodies import Body, body_of
+from siglip_edge.bench.connection import Connection
+from siglip_edge.bench.servers import ServerFailed
 
 _RETRY_S = 1.0  # where a refusal does not say
 _ASK_AGAIN = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}  # the second: another worker is loading

@@ -1,6 +1,7 @@
 """Memory and start-up of a model directory: towers, unprepared and prepared, in one process and in several at once.
 
-    python -m bench.memory MODEL_DIRECTORY [--precision int4] [--processes 2] [--rows 40] [--cache DIRECTORY]
+    python -m siglip_edge.bench.memory MODEL_DIRECTORY [--precision int4] [--processes 2] [--rows 40]
+        [--cache DIRECTORY]
 
 Every line is a process of its own, measured by the kernel's account after `rows` texts and pictures, while all of them
 are alive: what they share is counted once in Pss, and in none of them as private.
@@ -25,11 +26,11 @@ def serve(arguments: argparse.Namespace) -> None:
     """Load, embed, say so, wait for the others, and tell what it took. Runs in a child."""
     from PIL import Image
 
-    from runtime.cpu import read_cpu_budget
-    from runtime.manifest import Manifest, Precision, Tower
-    from runtime.memory import read_memory
-    from runtime.model import SiglipModel
-    from runtime.providers import CPU, Wishes, plan
+    from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+    from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+    from siglip_edge.runtime.machine.cpu import read_cpu_budget
+    from siglip_edge.runtime.machine.memory import read_memory
+    from siglip_edge.runtime.model import SiglipModel
 
     directory, towers, started = arguments.directory, arguments.serve, arguments.started
     wishes = Wishes(precision=Precision(arguments.precision) if arguments.precision else None)
@@ -54,7 +55,7 @@ def measure(
     arguments: argparse.Namespace, towers: tuple[str, ...], count: int, cache: Path | None
 ) -> list[dict[str, float]]:
     """`count` processes at once."""
-    command = [sys.executable, "-m", "bench.memory", str(arguments.directory), "--serve", *towers]
+    command = [sys.executable, "-m", "siglip_edge.bench.memory", str(arguments.directory), "--serve", *towers]
     command += ["--rows", str(arguments.rows), *(["--cache", str(cache)] if cache else [])]
     command += ["--precision", arguments.precision] if arguments.precision else []
     pipe = subprocess.PIPE

@@ -1,7 +1,7 @@
 """CPU time of a forward by precision, graphs taking turns, and where it goes by operator.
 
     siglip-edge export CHECKPOINT -o MODELS --precision int8,fp32 …
-    python -m bench.operators MODELS/NAME [OTHER…] [--tower vision] [--forwards 20] [--threads 1]
+    python -m siglip_edge.bench.operators MODELS/NAME [OTHER…] [--tower vision] [--forwards 20] [--threads 1]
 
 Every precision in the named model directories runs alone, one row at a time, under the session options that serve it.
 Times are medians of CPU time over all threads, ratios are to the first FP32 graph. The table counts kernels after
@@ -15,10 +15,10 @@ import statistics
 import time
 from pathlib import Path
 
-from exporter.kernels import by_operator, profile
-from exporter.trial import serving_plan
-from runtime.manifest import Manifest, Precision, Tower
-from runtime.session import GraphSession
+from siglip_edge.exporter.graphs.kernel_profile import by_operator, profile
+from siglip_edge.exporter.verification.trial import serving_plan
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.execution.session import GraphSession
 
 _PROFILED = 7
 

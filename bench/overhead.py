@@ -1,6 +1,6 @@
 """What the server adds to inference: a cached text's rate, an image request's stages, texts beside a pile of images.
 
-    python -m bench.overhead MODEL [--photos DIR] [--seconds 6]
+    python -m siglip_edge.bench.overhead MODEL [--photos DIR] [--seconds 6]
 
 What `siglip-edge bench` does not ask. One worker, everything on this machine. Every image is sent as different bytes
 (a JPEG ignores what follows its end), so that nothing is answered from the cache or computed once for several.
@@ -16,10 +16,10 @@ import threading
 from itertools import count
 from pathlib import Path
 
-from bench.bodies import body_of
-from bench.load import Load, Work, run_for
-from bench.results import percentile
-from bench.servers import PATH, Server, serving
+from siglip_edge.bench.bodies import body_of
+from siglip_edge.bench.load import Load, Work, run_for
+from siglip_edge.bench.results import percentile
+from siglip_edge.bench.servers import PATH, Server, serving
 
 _IMAGE_CLIENTS = 4
 _WARM_UP_S = 0.5

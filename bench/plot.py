@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from bench.results import KINDS, OURS, TEXT_ONLY, TWO_WORKERS, Results
+from siglip_edge.bench.results import KINDS, OURS, TEXT_ONLY, TWO_WORKERS, Results
 
 
 def draw(results: Results, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Every provider and precision that one environment offers: fidelity, CPU and wall time a row, memory; in turns.
 
-    python -m bench.providers MODEL [--threads 1] [--forwards 20] [--rows 1,8]
+    python -m siglip_edge.bench.providers MODEL [--threads 1] [--forwards 20] [--rows 1,8]
 
 In an environment with onnxruntime-openvino (`make openvino-figures`) this compares OpenVINO with the CPU provider.
 Cosines are the least of the golden rows to FP32; times are medians over all threads, without decoding and tokenization;
@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from runtime.cpu import read_cpu_budget
-from runtime.errors import SiglipEdgeError
-from runtime.manifest import Manifest, Tower
-from runtime.memory import give_back, read_memory
-from runtime.model import Row, SiglipModel
-from runtime.providers import ExecutionPlan, Wishes, plans
-from runtime.selftest import check, load_golden
-from runtime.session import available_providers
+from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.checks.selftest import check, load_golden
+from siglip_edge.runtime.errors import SiglipEdgeError
+from siglip_edge.runtime.execution.plan import ExecutionPlan, Wishes, plans
+from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.machine.memory import give_back, read_memory
+from siglip_edge.runtime.model import Row, SiglipModel
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from bench.results import INFINITY, OURS, PYTORCH, Results
-from bench.targets import Row, rows
+from siglip_edge.bench.results import INFINITY, OURS, PYTORCH, Results
+from siglip_edge.bench.targets import Row, rows
 
 _VERDICTS = {True: "met", False: "MISSED", None: ""}
 

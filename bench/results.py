@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from bench.order import Effort
-from bench.processes import ProcessMemory
+from siglip_edge.bench.order import Effort
+from siglip_edge.bench.processes import ProcessMemory
 
 OURS, PYTORCH, INFINITY = "siglip-edge", "PyTorch + FastAPI", "infinity"
 TEXT_ONLY, TWO_WORKERS = "siglip-edge, TOWERS=text", "siglip-edge, WORKERS=2"

@@ -15,11 +15,11 @@ from functools import partial
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
-from bench.alone import Start, idle_cpu, take_footprint, time_starts
-from bench.clients import own_process
-from bench.order import Order
-from bench.results import INFINITY, OURS, PYTORCH, TEXT_ONLY, TWO_WORKERS, Results
-from bench.servers import ServerFailed, console_script, infinity, pytorch, serving
+from siglip_edge.bench.alone import Start, idle_cpu, take_footprint, time_starts
+from siglip_edge.bench.clients import own_process
+from siglip_edge.bench.order import Order
+from siglip_edge.bench.results import INFINITY, OURS, PYTORCH, TEXT_ONLY, TWO_WORKERS, Results
+from siglip_edge.bench.servers import ServerFailed, console_script, infinity, pytorch, serving
 
 Say = Callable[[str], None]
 
@@ -80,13 +80,13 @@ def _image_body(order: Order) -> bytes:
 
 
 def _first_image(photos: Path | None) -> bytes:
-    from bench.bodies import body_of
+    from siglip_edge.bench.bodies import body_of
 
     return body_of("images", photos)(0)
 
 
 def _compare(order: Order, results: Results, say: Say) -> None:
-    from bench.together import climb, compare
+    from siglip_edge.bench.together import climb, compare
 
     with ExitStack() as stack:
         starts = {OURS: _ours(order), **_others(order, warm_up=False)}
@@ -96,7 +96,7 @@ def _compare(order: Order, results: Results, say: Say) -> None:
 
 
 def _look_inside(order: Order, results: Results, say: Say) -> None:
-    from bench import bare
+    from siglip_edge.bench import bare
 
     say("decoding photographs of 12 megapixels")
     effort = order.effort

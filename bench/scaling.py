@@ -1,6 +1,6 @@
 """What decoding a JPEG at a fraction of its size costs the embedding and saves in time, as the server does it.
 
-    python -m bench.scaling MODEL --photos DIR [--margins 1.5 2 2.5 3 4]
+    python -m siglip_edge.bench.scaling MODEL --photos DIR [--margins 1.5 2 2.5 3 4]
 
 Every photograph is resized so that a half and a quarter of its shorter side are a margin times the model's, and a
 pixel more, which neither divides. Then CPU time, for 12 megapixels with a camera's grain.
@@ -18,16 +18,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.bare import enlarge
-from bench.bodies import jpegs
-from runtime.cpu import read_cpu_budget
-from runtime.manifest import Manifest, Tower
-from runtime.model import SiglipModel
-from runtime.providers import Wishes, plan
-from runtime.session import available_providers
-from server import decoding
-from server.decoding import Decoded
-from server.images import ImageLimits
+from siglip_edge.bench.bare import enlarge
+from siglip_edge.bench.bodies import jpegs
+from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.execution.plan import Wishes, plan
+from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.server.inputs import decoding
+from siglip_edge.server.inputs.decoding import Decoded
+from siglip_edge.server.inputs.image_bytes import ImageLimits
 
 _LIMITS = ImageLimits(max_bytes=1 << 30, max_pixels=1 << 30)
 _FRACTIONS = (2, 4, 8)

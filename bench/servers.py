@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from bench.processes import ProcessMemory, cpu_seconds, family, memory
+from siglip_edge.bench.processes import ProcessMemory, cpu_seconds, family, memory
 
 PATH = "/v1/embeddings"
 _FIRST_BODY = b'{"input": "a photo of a cat", "encoding_format": "base64"}'

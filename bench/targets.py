@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import TypeVar
 
-from bench.results import KINDS, OURS, PYTORCH, TEXT_ONLY, TWO_WORKERS, Footprint, Median, Results
+from siglip_edge.bench.results import KINDS, OURS, PYTORCH, TEXT_ONLY, TWO_WORKERS, Footprint, Median, Results
 
 T = TypeVar("T")
 

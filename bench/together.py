@@ -9,12 +9,12 @@ from concurrent.futures import Executor
 from functools import partial
 from operator import mul
 
-from bench.bare import Turn, run_rows
-from bench.bodies import body_of
-from bench.clients import Clients, Tally, own_process
-from bench.order import Order
-from bench.results import KINDS, OURS, Bare, Results, percentile
-from bench.servers import Server
+from siglip_edge.bench.bare import Turn, run_rows
+from siglip_edge.bench.bodies import body_of
+from siglip_edge.bench.clients import Clients, Tally, own_process
+from siglip_edge.bench.order import Order
+from siglip_edge.bench.results import KINDS, OURS, Bare, Results, percentile
+from siglip_edge.bench.servers import Server
 
 Say = Callable[[str], None]
 

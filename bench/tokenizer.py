@@ -1,6 +1,6 @@
 """Compare the two forms of a model directory's tokenizer: their ids on a million texts, their memory and their speed.
 
-python -m bench.tokenizer MODEL_DIRECTORY [--texts 1000000]
+python -m siglip_edge.bench.tokenizer MODEL_DIRECTORY [--texts 1000000]
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from exporter.probes import probe_texts
-from runtime.memory import read_memory
-from runtime.packed_tokenizer import PackedTokenizer, PackedVocabulary
-from runtime.tokenizer import HuggingFaceTokenizer, Tokenizer
+from siglip_edge.exporter.tokenizers.probes import probe_texts
+from siglip_edge.runtime.machine.memory import read_memory
+from siglip_edge.runtime.text.packed_tokenizer import PackedTokenizer, PackedVocabulary
+from siglip_edge.runtime.text.tokenizer import HuggingFaceTokenizer, Tokenizer
 
 FORMS: dict[str, Callable[[Path], Tokenizer]] = {
     "tokenizer.json": HuggingFaceTokenizer,
@@ -44,7 +44,7 @@ def measure(path: Path) -> dict[str, float]:
 
 def measure_alone(path: Path) -> dict[str, float]:
     """`measure` in a process of its own: memory that another form has freed must not be counted as free."""
-    command = [sys.executable, "-m", "bench.tokenizer", "--measure", str(path)]
+    command = [sys.executable, "-m", "siglip_edge.bench.tokenizer", "--measure", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout)
     return figures

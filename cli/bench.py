@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from bench.order import QUICK, Effort, Order
+from siglip_edge.bench.order import QUICK, Effort, Order
 
 _INTERPRETER = click.Path(path_type=Path, exists=True, dir_okay=False)
 _OUTPUT = click.Path(path_type=Path, dir_okay=False)
@@ -55,8 +55,8 @@ def command(  # noqa: PLR0917 - click passes by name
     Almost an hour for a model of base size with both other servers, on an otherwise idle machine. The settings of this
     environment count; no answer comes from the server's cache, because no input is sent twice. Linux only.
     """
-    from bench import report, run
-    from bench.servers import ServerFailed
+    from siglip_edge.bench import report, run
+    from siglip_edge.bench.servers import ServerFailed
 
     if infinity and not against:
         raise click.UsageError("--infinity serves the checkpoint of --against; give that too")
@@ -79,7 +79,7 @@ def command(  # noqa: PLR0917 - click passes by name
     if json_file:
         json_file.write_text(report.as_json(results), encoding="utf-8")
     if plot:
-        from bench.plot import draw
+        from siglip_edge.bench.plot import draw
 
         draw(results, plot)
     click.echo(report.as_markdown(results) if markdown else report.as_text(results))

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import click
 
-from cli.loading import candidates, wishes_of
-from runtime import selftest
-from runtime.cpu import INT8_DOT_PRODUCTS, CpuBudget, read_cpu_budget, resident_bytes
-from runtime.errors import SelfTestFailed, SiglipEdgeError
-from runtime.loading import load_first_right
-from runtime.manifest import Manifest, Precision, Tower
-from runtime.model import SiglipModel
-from runtime.providers import CPU, ExecutionPlan
-from runtime.session import available_providers
+from siglip_edge.cli.model_options import candidates, wishes_of
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.checks import selftest
+from siglip_edge.runtime.errors import SelfTestFailed, SiglipEdgeError
+from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
+from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.machine.cpu import INT8_DOT_PRODUCTS, CpuBudget, read_cpu_budget, resident_bytes
+from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.open_model import load_first_right
 
 _RUNS = 9
 

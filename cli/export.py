@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from runtime.errors import SiglipEdgeError
-from runtime.manifest import Precision
+from siglip_edge.runtime.artifacts.manifest import Precision
+from siglip_edge.runtime.errors import SiglipEdgeError
 
 
 @click.command("export")
@@ -54,7 +54,7 @@ def command(  # noqa: PLR0917 - click passes by name
 ) -> None:
     """Turn SOURCE, a SigLIP or SigLIP2 checkpoint (hub id or local directory), into verified ONNX towers."""
     try:
-        from exporter.export import Order, export
+        from siglip_edge.exporter.export import Order, export
     except ImportError as error:
         raise click.ClickException(f"{error.name} is not installed; pip install 'siglip-edge[export]'") from error
     order = Order(
@@ -96,7 +96,7 @@ def _progress(items: Iterable[Any], what: str) -> Iterable[Any]:
 
 
 def _summary(directory: Path) -> str:
-    from runtime.manifest import Manifest
+    from siglip_edge.runtime.artifacts.manifest import Manifest
 
     manifest = Manifest.load(directory)
     lines = [f"{directory}: {manifest.dimensions} dimensions, space {manifest.space_id}"]

@@ -8,20 +8,21 @@ from importlib.util import find_spec
 import click
 
 COMMANDS = {
-    "serve": "cli.serve",
-    "export": "cli.export",
-    "prepare": "cli.prepare",
-    "tune": "cli.tune",
-    "evaluate": "cli.evaluate",
-    "doctor": "cli.doctor",
-    "bench": "cli.bench",
+    "serve": "siglip_edge.cli.serve",
+    "export": "siglip_edge.cli.export",
+    "prepare": "siglip_edge.cli.prepare",
+    "tune": "siglip_edge.cli.tuning.tune",
+    "evaluate": "siglip_edge.cli.evaluation.evaluate",
+    "doctor": "siglip_edge.cli.doctor",
+    "bench": "siglip_edge.cli.bench",
+    "healthcheck": "siglip_edge.cli.healthcheck",
 }
 """Subcommand -> module with a click command called `command`."""
 
 
 class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return [name for name, module in COMMANDS.items() if find_spec(module)]
+        return [name for name in COMMANDS if name != "bench" or find_spec("siglip_edge.bench")]  # of a checkout only
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.list_commands(ctx):

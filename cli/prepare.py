@@ -7,15 +7,15 @@ from pathlib import Path
 
 import click
 
-from runtime.cpu import read_cpu_budget
-from runtime.errors import SiglipEdgeError
-from runtime.loading import load_first_right
-from runtime.manifest import Manifest
-from runtime.session import available_providers
-from runtime.tuning import tuned_plans
-from server import logs
-from server.capacity import served_towers, wishes
-from server.settings import Settings, SettingsInvalid, read_environment
+from siglip_edge.runtime.artifacts.manifest import Manifest
+from siglip_edge.runtime.checks.tuning import tuned_plans
+from siglip_edge.runtime.errors import SiglipEdgeError
+from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.open_model import load_first_right
+from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
+from siglip_edge.server.config.sizing import served_towers, wishes
+from siglip_edge.server.observability import logs
 
 
 @click.command("prepare")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 import click
 
-import server
-from server.settings import Settings, SettingsInvalid, read_environment, table
+from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment, table
 
-GUNICORN_CONFIG = Path(server.__file__).with_name("gunicorn.conf.py")
+GUNICORN_CONFIG = "python:siglip_edge.server.gunicorn.configuration"
 
 
 class SettingsHelp(click.Command):
@@ -36,7 +34,7 @@ def command(model: str | None, host: str | None, port: str | None) -> None:
     from gunicorn import __main__ as gunicorn
 
     # In this process: another interpreter would take a tenth of a second more. On SIGUSR2 gunicorn executes its argv.
-    sys.argv = [gunicorn.__file__, "--config", str(GUNICORN_CONFIG)]
+    sys.argv = [gunicorn.__file__, "--config", GUNICORN_CONFIG]
     gunicorn.run(prog="gunicorn")
 
 

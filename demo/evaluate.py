@@ -134,10 +134,10 @@ def torch_embedders(folder: Path) -> tuple[EmbedImages, EmbedTexts]:
 
 def onnx_embedders(folder: Path, precision: str | None) -> tuple[EmbedImages, EmbedTexts]:
     """An exported model directory on the CPU, through the code that serves it."""
-    from runtime.cpu import read_cpu_budget
-    from runtime.manifest import Manifest, Precision
-    from runtime.model import SiglipModel
-    from runtime.providers import CPU, Wishes, plan
+    from siglip_edge.runtime.artifacts.manifest import Manifest, Precision
+    from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+    from siglip_edge.runtime.machine.cpu import read_cpu_budget
+    from siglip_edge.runtime.model import SiglipModel
 
     wishes = Wishes(device="cpu", precision=Precision(precision) if precision else None)
     model = SiglipModel.load(folder, plan([CPU], read_cpu_budget(), Manifest.load(folder), wishes))

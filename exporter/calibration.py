@@ -12,11 +12,11 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from exporter import graphs
-from exporter.errors import ExportError
-from runtime.manifest import ImageSpec, TextSpec
-from runtime.pixels import pixels
-from runtime.token_ids import token_ids
+from siglip_edge.exporter.errors import ExportError
+from siglip_edge.exporter.graphs import graph_files as graphs
+from siglip_edge.runtime.artifacts.manifest import ImageSpec, TextSpec
+from siglip_edge.runtime.images.pixels import pixels
+from siglip_edge.runtime.text.token_ids import token_ids
 
 Row = NDArray[np.generic]
 Floats = NDArray[np.float32]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.errors import SiglipEdgeError
+from siglip_edge.runtime.errors import SiglipEdgeError
 
 
 class ExportError(SiglipEdgeError):

@@ -20,19 +20,17 @@ from numpy.typing import NDArray
 from onnxruntime import __version__ as ORT_VERSION  # noqa: N812 - its wheel has three names, its module one
 from PIL import Image
 
-from exporter import golden
-from exporter.artifacts import HELD_BACK, SEARCHED, TowerExport, TowerResult, export_tower
-from exporter.calibration import Progress, Row, image_files, image_rows, text_rows
-from exporter.checkpoint import Checkpoint, load_checkpoint
-from exporter.errors import ExportError
-from exporter.ledger import open_ledger
-from exporter.page import write_report
-from exporter.report import measure
-from exporter.rotation import agreement_kept, learn_directions
-from exporter.tokenizer import NotPackable, write_packed_tokenizer
-from runtime import selftest
-from runtime.cpu import read_cpu_budget
-from runtime.manifest import (
+from siglip_edge.exporter.calibration import Progress, Row, image_files, image_rows, text_rows
+from siglip_edge.exporter.errors import ExportError
+from siglip_edge.exporter.families.siglip.checkpoint import Checkpoint, load_checkpoint
+from siglip_edge.exporter.report.measurements import measure
+from siglip_edge.exporter.report.page import write_report
+from siglip_edge.exporter.rotation import agreement_kept, learn_directions
+from siglip_edge.exporter.search_ledger import open_ledger
+from siglip_edge.exporter.tokenizers.packing import NotPackable, write_packed_tokenizer
+from siglip_edge.exporter.tower_export import HELD_BACK, SEARCHED, TowerExport, TowerResult, export_tower
+from siglip_edge.exporter.verification import golden
+from siglip_edge.runtime.artifacts.manifest import (
     FORMAT_VERSION,
     ImageSpec,
     Manifest,
@@ -42,11 +40,13 @@ from runtime.manifest import (
     Tower,
     record_file,
 )
-from runtime.model import SiglipModel
-from runtime.pixels import pixels
-from runtime.providers import CPU, Wishes, plan
-from runtime.token_ids import token_ids
-from runtime.tokenizer import HuggingFaceTokenizer
+from siglip_edge.runtime.checks import selftest
+from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+from siglip_edge.runtime.images.pixels import pixels
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.text.token_ids import token_ids
+from siglip_edge.runtime.text.tokenizer import HuggingFaceTokenizer
 
 Floats = NDArray[np.float32]
 

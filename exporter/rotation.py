@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from exporter.fidelity import nearest_agreement
-from runtime.rotation import Rotation
+from siglip_edge.exporter.verification.fidelity import nearest_agreement
+from siglip_edge.runtime.shortening import Rotation
 
 Floats = NDArray[np.float32]
 

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime import token_ids
-from runtime.errors import ArtifactMissing, UnsupportedInput
-from runtime.manifest import Artifact, Manifest, Tower
-from runtime.providers import ExecutionPlan
-from runtime.rotation import Rotation
-from runtime.scoring import l2_normalize
-from runtime.tokenizer import Tokenizer, load_tokenizer
-from runtime.towers import TowerOnDemand, open_sessions
-from runtime.verified import VerifiedFiles
-from runtime.vocabulary import Vocabulary
+from siglip_edge.runtime.artifacts.checksum_cache import VerifiedFiles
+from siglip_edge.runtime.artifacts.manifest import Artifact, Manifest, Tower
+from siglip_edge.runtime.errors import ArtifactMissing, UnsupportedInput
+from siglip_edge.runtime.execution.plan import ExecutionPlan
+from siglip_edge.runtime.execution.tower import TowerOnDemand, open_sessions
+from siglip_edge.runtime.scoring import l2_normalize
+from siglip_edge.runtime.shortening import Rotation
+from siglip_edge.runtime.text import token_ids
+from siglip_edge.runtime.text.tokenizer import Tokenizer, load_tokenizer
+from siglip_edge.runtime.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from runtime.pixels import Box
+    from siglip_edge.runtime.images.pixels import Box
 
 Floats = NDArray[np.float32]
 Row = NDArray[np.generic]
@@ -153,7 +153,7 @@ class SiglipModel:
 
     def prepare_image(self, image: Image.Image, box: Box | None = None) -> NDArray[np.uint8]:
         """Any Pillow image, or the part of it in `box` -> one vision row, uint8 (3, S, S). Raises UnsupportedInput."""
-        from runtime.pixels import pixels  # noqa: PLC0415 - Pillow, which texts alone do not need
+        from siglip_edge.runtime.images.pixels import pixels  # noqa: PLC0415 - Pillow, which texts alone do not need
 
         self._tower(Tower.VISION)
         return pixels(image, self.manifest.image, box)

@@ -11,37 +11,37 @@ from typing import TYPE_CHECKING, Any
 
 import falcon
 
-from runtime.cpu import CpuBudget, read_cpu_budget
-from runtime.errors import ModelError, NotReady, ProviderUnavailable
-from runtime.manifest import Tower
-from runtime.model import Floats, Row, SiglipModel
-from server import errors
-from server.cache import EmbeddingCache
-from server.capacity import concurrent_batches, rows_per_batch
-from server.embedding import Embedder, Lane
-from server.idle import REST_S, IdleWatch, watch_for_unloading
-from server.images import ImageLimits
-from server.inputs import InputReader
-from server.metrics import Metrics
-from server.middleware import EXPOSED_HEADERS, AdmissionMiddleware, CallMiddleware, KeyMiddleware
-from server.models import Models, ServedModel
-from server.opening import Opening, plan_openings
-from server.preparation import Model, Preparation
-from server.resources.classify import Classify
-from server.resources.docs import ASSETS, Docs
-from server.resources.embeddings import Embeddings
-from server.resources.evaluation import Evaluate
-from server.resources.health import Health
-from server.resources.metrics import MetricsText
-from server.resources.models import ModelCollection
-from server.resources.rank import Rank
-from server.router import Router
-from server.service import Service
-from server.settings import Settings
-from server.warmup import warm_up
+from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.runtime.errors import ModelError, NotReady, ProviderUnavailable
+from siglip_edge.runtime.machine.cpu import CpuBudget, read_cpu_budget
+from siglip_edge.runtime.model import Floats, Row, SiglipModel
+from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.config.sizing import concurrent_batches, rows_per_batch
+from siglip_edge.server.embedding.cache import EmbeddingCache
+from siglip_edge.server.embedding.embedder import Embedder, Lane
+from siglip_edge.server.embedding.preparation import Model, Preparation
+from siglip_edge.server.faces.native.classify import Classify
+from siglip_edge.server.faces.native.evaluation import Evaluate
+from siglip_edge.server.faces.native.rank import Rank
+from siglip_edge.server.faces.openai.embeddings import Embeddings
+from siglip_edge.server.faces.openai.models import ModelCollection
+from siglip_edge.server.faces.operations.docs import ASSETS, Docs
+from siglip_edge.server.faces.operations.health import Health
+from siglip_edge.server.faces.operations.metrics import MetricsText
+from siglip_edge.server.faces.service import Service
+from siglip_edge.server.http import errors
+from siglip_edge.server.http.middleware import EXPOSED_HEADERS, AdmissionMiddleware, CallMiddleware, KeyMiddleware
+from siglip_edge.server.http.router import Router
+from siglip_edge.server.inputs.image_bytes import ImageLimits
+from siglip_edge.server.inputs.input_reader import InputReader
+from siglip_edge.server.models.idle import REST_S, IdleWatch, watch_for_unloading
+from siglip_edge.server.models.loading import Opening, plan_openings
+from siglip_edge.server.models.registry import Models, ServedModel
+from siglip_edge.server.models.warmup import warm_up
+from siglip_edge.server.observability.metrics import Metrics
 
 if TYPE_CHECKING:
-    from server.decoding import Decoded
+    from siglip_edge.server.inputs.decoding import Decoded
 
 logger = logging.getLogger("siglip_edge")
 
@@ -156,7 +156,7 @@ class _Parts:
         )
 
     def _fetcher(self) -> Callable[[str], bytes]:
-        from server.urls import ImageFetcher  # noqa: PLC0415 - an HTTP client is in memory only where it is allowed
+        from siglip_edge.server.inputs.urls import ImageFetcher  # noqa: PLC0415 - an HTTP client is in memory only where it is allowed
 
         return ImageFetcher(
             max_bytes=self.settings.max_image_bytes,
@@ -202,7 +202,7 @@ class _Parts:
 
     def _embedder(self, name: str, model: Model) -> Embedder:
         def decode(data: bytes) -> Decoded:
-            from server import decoding  # noqa: PLC0415 - Pillow, which texts alone do not need
+            from siglip_edge.server.inputs import decoding  # noqa: PLC0415 - Pillow, which texts alone do not need
 
             return decoding.decode(data, self.limits, target=model.manifest.image.size)
 

@@ -25,8 +25,7 @@ def test_an_image_copies_everything_its_installation_needs(name):
     """Every package and file that pyproject.toml names is copied into the build stage."""
     text = (ROOT / name).read_text()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {package.partition(".")[0] for package in project["tool"]["setuptools"]["packages"]}
-    for package in packages:
+    for package in ("cli", "exporter", "runtime", "server", "siglip_edge"):
         assert f"COPY {package} {package}\n" in text
     for file in (
         "pyproject.toml",
@@ -43,16 +42,17 @@ def test_an_image_is_non_root_and_checks_its_health_without_curl(name):
     text = (ROOT / name).read_text()
     assert re.search(r"^USER \d+$", text, re.MULTILINE)
     assert "HEALTHCHECK" in text
-    assert '"-m", "server.healthcheck"' in text
+    assert '"siglip-edge", "healthcheck"' in text
     assert "curl" not in text
 
 
 def test_data_files_are_packaged():
     """What a module reads beside itself travels with it, in an installation that is not editable too."""
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
-    for package in ("bench", "cli", "exporter", "runtime", "server"):
-        beside = {path.name for path in (ROOT / package).iterdir() if path.is_file() and path.suffix != ".py"}
-        assert beside == set(data.get(package, [])), package
+    for room in ("cli", "exporter", "runtime", "server"):
+        files = [path for path in (ROOT / room).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        beside = {str(path.relative_to(ROOT / room)) for path in files if path.suffix != ".py"}
+        assert beside == set(data.get(f"siglip_edge.{room}", [])), room
 
 
 def test_the_wheels_of_onnxruntime_exclude_each_other():
@@ -67,6 +67,6 @@ def test_the_wheels_of_onnxruntime_exclude_each_other():
 
 def test_serving_never_imports_the_training_stack():
     """The composition root loads neither torch nor transformers nor onnx, even where they are installed."""
-    program = "import sys, server.app, runtime.model; print(sorted({'torch', 'transformers', 'onnx', 'optimum'} & set(sys.modules)))"
+    program = "import sys, siglip_edge.server.app, runtime.model; print(sorted({'torch', 'transformers', 'onnx', 'optimum'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

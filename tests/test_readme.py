@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.servers import serving
-from server.settings import Settings, table
+from siglip_edge.bench.servers import serving
+from siglip_edge.server.config.settings import Settings, table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from runtime.manifest import (
+from siglip_edge.runtime.artifacts.manifest import (
     Artifact,
     Fidelity,
     ImageSpec,
@@ -22,10 +22,10 @@ from runtime.manifest import (
     VocabularySpec,
     record_file,
 )
-from runtime.model import SiglipModel
-from runtime.providers import CPU, ExecutionPlan
-from runtime.selftest import GoldenRow, save_golden
-from runtime.vocabulary import write_vocabulary
+from siglip_edge.runtime.checks.selftest import GoldenRow, save_golden
+from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
+from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.text.vocabulary import write_vocabulary
 
 SIZE, PATCH, LENGTH, WIDTH, DIMENSIONS = 16, 8, 16, 8, 12
 PAD, EOS = 0, 1

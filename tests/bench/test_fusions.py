@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
-from bench.fusions import BIASED, FUSIONS
-from exporter.trial import serving_plan
-from runtime.manifest import Manifest, Precision
-from runtime.scoring import l2_normalize
-from runtime.session import GraphSession
+from siglip_edge.bench.fusions import BIASED, FUSIONS
+from siglip_edge.exporter.verification.trial import serving_plan
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision
+from siglip_edge.runtime.execution.session import GraphSession
+from siglip_edge.runtime.scoring import l2_normalize
 
 MODEL = Path(__file__).parents[2] / "quantized_models/emoji-siglip"
 OPERATOR = {

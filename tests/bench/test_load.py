@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from bench.bodies import body_of
-from bench.load import Load, Work, run_for, run_until
-from bench.servers import ServerFailed
+from siglip_edge.bench.bodies import body_of
+from siglip_edge.bench.load import Load, Work, run_for, run_until
+from siglip_edge.bench.servers import ServerFailed
 
 
 class FakeServer:

@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from bench import operators
+from siglip_edge.bench import operators
 
 MODEL = Path(__file__).parents[2] / "quantized_models/emoji-siglip"
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bench.processes import cpu_seconds, family, memory
+from siglip_edge.bench.processes import cpu_seconds, family, memory
 
 
 def test_a_server_is_all_its_processes():

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from bench.providers import load, main, planned
-from runtime.errors import SelfTestFailed
-from runtime.manifest import Precision
+from siglip_edge.bench.providers import load, main, planned
+from siglip_edge.runtime.artifacts.manifest import Precision
+from siglip_edge.runtime.errors import SelfTestFailed
 from tests.tiny_model import add_precision, collapse, write_model
 
 
@@ -16,7 +16,7 @@ def directory(tmp_path):
 
 
 def run(capsys, monkeypatch, *arguments: str) -> list[str]:
-    monkeypatch.setattr(sys, "argv", ["bench.providers", *arguments])
+    monkeypatch.setattr(sys, "argv", ["siglip_edge.bench.providers", *arguments])
     main()
     return capsys.readouterr().out.splitlines()
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.checkpoint import OUTLIER_CHANNELS, SIZES, plant_outliers, random_model
+from siglip_edge.bench.checkpoint import OUTLIER_CHANNELS, SIZES, plant_outliers, random_model
 
 
 def reach(outliers: float) -> dict[str, torch.Tensor]:

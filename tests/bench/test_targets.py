@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from bench.order import Effort
-from bench.processes import ProcessMemory
-from bench.report import as_markdown, as_text
-from bench.results import (
+from siglip_edge.bench.order import Effort
+from siglip_edge.bench.processes import ProcessMemory
+from siglip_edge.bench.report import as_markdown, as_text
+from siglip_edge.bench.results import (
     INFINITY,
     KINDS,
     OURS,
@@ -22,7 +22,7 @@ from bench.results import (
     Results,
     Throughput,
 )
-from bench.targets import rows
+from siglip_edge.bench.targets import rows
 
 PARENT = ProcessMemory(30, 15, 20, 1, 9, 8)
 WORKER = ProcessMemory(200, 190, 20, 90, 60, 55)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.bare import waits
-from bench.together import of_those_around
+from siglip_edge.bench.bare import waits
+from siglip_edge.bench.together import of_those_around
 
 
 def test_each_turn_is_compared_with_its_neighbours():

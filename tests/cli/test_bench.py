@@ -8,8 +8,8 @@ import traceback
 import pytest
 from click.testing import CliRunner
 
-from bench.results import OURS
-from cli.main import main
+from siglip_edge.bench.results import OURS
+from siglip_edge.cli.main import main
 from tests.tiny_model import write_model
 
 
@@ -63,6 +63,6 @@ def test_a_server_that_does_not_start_is_shown(tmp_path):
 
 def test_until_memory_has_been_read_nothing_is_mapped_that_a_server_maps():
     """Shared pages would count in neither's private memory."""
-    program = "import sys, bench.run, cli.bench; print(sorted({'numpy', 'onnxruntime', 'PIL'} & set(sys.modules)))"
+    program = "import sys, siglip_edge.bench.run, cli.bench; print(sorted({'numpy', 'onnxruntime', 'PIL'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

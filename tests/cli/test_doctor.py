@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from cli.doctor import advise
-from cli.main import main
-from runtime.cpu import CpuBudget
-from runtime.manifest import Manifest, Precision, record_file
-from runtime.providers import CPU, Wishes, plan
-from runtime.selftest import GoldenRow, load_golden, save_golden
+from siglip_edge.cli.doctor import advise
+from siglip_edge.cli.main import main
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, record_file
+from siglip_edge.runtime.checks.selftest import GoldenRow, load_golden, save_golden
+from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+from siglip_edge.runtime.machine.cpu import CpuBudget
 from tests.tiny_model import add_precision, collapse, write_model
 
 BOX = CpuBudget(logical=4, physical=4, usable=4, quota=None, memory=8 << 30, isa=("avx2", "avx_vnni"))

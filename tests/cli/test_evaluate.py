@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from cli.datasets import Dataset, load_dataset
-from cli.main import main
-from cli.measure import ranks, score
+from siglip_edge.cli.evaluation.datasets import Dataset, load_dataset
+from siglip_edge.cli.evaluation.measure import ranks, score
+from siglip_edge.cli.main import main
 from tests.tiny_model import write_model
 
 

@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from cli.main import main
+from siglip_edge.cli.main import main
 from tests.tiny_model import write_model
 
 

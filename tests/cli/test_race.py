@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from cli.race import BATCHES, FINAL_LAPS, choose, combinations, race
-from runtime.errors import ProviderUnavailable, SelfTestFailed
-from runtime.manifest import Precision, Tower
-from runtime.providers import CPU, CUDA, OPENVINO, ExecutionPlan
+from siglip_edge.cli.tuning.race import BATCHES, FINAL_LAPS, choose, combinations, race
+from siglip_edge.runtime.artifacts.manifest import Precision, Tower
+from siglip_edge.runtime.errors import ProviderUnavailable, SelfTestFailed
+from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan
 
 INT8 = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=2, rows_per_run=1, reason="default")
 FP32 = replace(INT8, precision=Precision.FP32)

@@ -8,7 +8,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from cli.main import main
+from siglip_edge.cli.main import main
 
 
 def test_help_prints_the_settings_table_with_values_in_force(monkeypatch):

@@ -15,18 +15,18 @@ from click.testing import CliRunner
 from filelock import FileLock
 from PIL import Image
 
-from cli.main import main
-from cli.race import Entrant
-from cli.track import ModelTrack
-from cli.tune import conclude, render
-from runtime.errors import SelfTestFailed
-from runtime.manifest import Manifest, Precision, Tower, record_file
-from runtime.model import SiglipModel
-from runtime.providers import CPU, ExecutionPlan
-from runtime.selftest import GoldenRow, load_golden, save_golden
-from runtime.tuning import Tuning
-from server.app import create_app
-from server.settings import Settings
+from siglip_edge.cli.main import main
+from siglip_edge.cli.tuning.race import Entrant
+from siglip_edge.cli.tuning.track import ModelTrack
+from siglip_edge.cli.tuning.tune import conclude, render
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower, record_file
+from siglip_edge.runtime.checks.selftest import GoldenRow, load_golden, save_golden
+from siglip_edge.runtime.checks.tuning import Tuning
+from siglip_edge.runtime.errors import SelfTestFailed
+from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
+from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.server.app import create_app
+from siglip_edge.server.config.settings import Settings
 from tests.server.conftest import wait_until
 from tests.tiny_model import add_precision, collapse, write_model
 
@@ -230,7 +230,7 @@ def test_texts_are_timed_side_by_side_where_the_server_runs_them_so(track, monke
         return run(self, tower, rows, crowded=crowded)
 
     monkeypatch.setattr(SiglipModel, "run", meet)
-    monkeypatch.setattr("cli.track.RUNS", 1)
+    monkeypatch.setattr("siglip_edge.cli.tuning.track.RUNS", 1)
     assert replace(track, towers=[Tower.TEXT]).lap(replace(PLAN, runs_at_once=2), 0.0)[Tower.TEXT] > 0
     assert len(warm) == 3
 

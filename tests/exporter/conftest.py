@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.checkpoint import SIZES, write_checkpoint
-from exporter.export import Order, export
-from runtime.manifest import Precision
+from siglip_edge.bench.checkpoint import SIZES, write_checkpoint
+from siglip_edge.exporter.export import Order, export
+from siglip_edge.runtime.artifacts.manifest import Precision
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import sentencepiece
 from tokenizers import Tokenizer
 from transformers import SiglipTokenizer
 
-from exporter.checkpoint import _unigram_json
-from exporter.export import DEFAULT_TEXTS
+from siglip_edge.exporter.export import DEFAULT_TEXTS
+from siglip_edge.exporter.families.siglip.checkpoint import _unigram_json
 
 LINES = DEFAULT_TEXTS.read_text(encoding="utf-8").splitlines()
 
@@ -41,7 +41,7 @@ def hostile(count: int) -> list[str]:
 def test_siglips_slow_tokenizer_is_rewritten_exactly(siglip_tokenizer):
     """Canonicalised text gives transformers' ids, EOS included."""
     ours = Tokenizer.from_str(_unigram_json(siglip_tokenizer))
-    from runtime.token_ids import canonicalize
+    from siglip_edge.runtime.text.token_ids import canonicalize
     from tests.runtime.test_token_ids import TEXT
 
     spec = type(TEXT)(**{field: getattr(TEXT, field) for field in TEXT.__struct_fields__} | {"strip_punctuation": True})

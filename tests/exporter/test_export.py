@@ -11,18 +11,18 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, SiglipImageProcessor, SiglipModel
 
-from exporter import graphs
-from exporter.errors import ExportError, FidelityError
-from exporter.export import Order, export
-from exporter.formats import CANONICAL, U8U8
-from exporter.variants import WITH_PRODUCTS
-from runtime import selftest
-from runtime.cpu import read_cpu_budget
-from runtime.errors import SelfTestFailed, UnsupportedInput
-from runtime.manifest import Manifest, Precision, Tower
-from runtime.model import SiglipModel as ServedModel
-from runtime.providers import CPU, Wishes, plan
-from runtime.scoring import l2_normalize
+from siglip_edge.exporter.errors import ExportError, FidelityError
+from siglip_edge.exporter.export import Order, export
+from siglip_edge.exporter.graphs import graph_files as graphs
+from siglip_edge.exporter.int8.number_formats import CANONICAL, U8U8
+from siglip_edge.exporter.int8.variants import WITH_PRODUCTS
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.checks import selftest
+from siglip_edge.runtime.errors import SelfTestFailed, UnsupportedInput
+from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.model import SiglipModel as ServedModel
+from siglip_edge.runtime.scoring import l2_normalize
 
 PHOTOS = Path(__file__).parents[3] / "shared/photos"
 LENGTH = 16
@@ -102,7 +102,7 @@ def reference_texts(reference, directory: Path, texts: list[str]) -> np.ndarray:
 
 def reference_images(reference, images: list[Image.Image]) -> np.ndarray:
     """transformers' own processor on the upright RGB picture."""
-    from runtime.pixels import to_rgb
+    from siglip_edge.runtime.images.pixels import to_rgb
 
     processor = SiglipImageProcessor(size={"height": 32, "width": 32}, resample=2)
     pixels = processor([to_rgb(image) for image in images], return_tensors="pt", input_data_format="channels_last")
@@ -341,7 +341,7 @@ def test_the_manifest_says_how_int4_was_chosen(exported):
 
 def test_an_interrupted_search_goes_on_where_it_stopped(fresh, monkeypatch):
     """What was measured before Ctrl-C is not measured again; a finished export leaves no notes behind."""
-    from exporter.trial import Trial
+    from siglip_edge.exporter.verification.trial import Trial
 
     measured, measure = [], Trial.loss
 
@@ -475,11 +475,11 @@ def test_an_interruption_leaves_nothing_half_written(fresh, interruption):
 
 def test_a_tower_below_its_floor_is_never_written(fresh, monkeypatch):
     """The fidelity gate: a graph quantized wrongly is refused with figures and a remedy."""
-    monkeypatch.setattr("exporter.recipes.PAIR_LIMIT", 1)  # two-bit weights
+    monkeypatch.setattr("siglip_edge.exporter.int8.layer_quantization.PAIR_LIMIT", 1)  # two-bit weights
     refused(fresh, r"int8: cosine to the reference is .* at least 0\.995", FidelityError)
 
 
 def test_int4_below_its_floor_is_refused_though_int8_would_pass(fresh, monkeypatch):
     """Asked for by name, had or an error: the sentence says which precision to leave out."""
-    monkeypatch.setattr("exporter.blocks._SHRINKING", [0.01])  # nearly every weight is clipped
+    monkeypatch.setattr("siglip_edge.exporter.int4.gptq._SHRINKING", [0.01])  # nearly every weight is clipped
     refused(fresh, r"vision int4: cosine .* at least 0\.995 .* or leave int4 out of --precision", FidelityError)

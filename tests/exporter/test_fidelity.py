@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from exporter import fidelity
-from exporter.errors import FidelityError
-from exporter.trial import serving_plan
-from runtime.manifest import Manifest, Precision, Tower
-from runtime.session import GraphSession
+from siglip_edge.exporter.errors import FidelityError
+from siglip_edge.exporter.verification import fidelity
+from siglip_edge.exporter.verification.trial import serving_plan
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.execution.session import GraphSession
 
 RNG = np.random.default_rng(0)
 

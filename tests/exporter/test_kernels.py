@@ -4,9 +4,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter.kernels import Kernel, by_operator, profile
-from exporter.trial import serving_plan
-from runtime.manifest import Precision
+from siglip_edge.exporter.graphs.kernel_profile import Kernel, by_operator, profile
+from siglip_edge.exporter.verification.trial import serving_plan
+from siglip_edge.runtime.artifacts.manifest import Precision
 
 
 def test_every_kernel_that_runs_is_timed_once(tmp_path):

@@ -6,11 +6,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter import nbits
-from exporter.blocks import BLOCK, Blocks, in_blocks
-from exporter.calibration import Observation
-from exporter.ledger import Ledger
-from exporter.nbits import quantize_weights, search_bits
+from siglip_edge.exporter.calibration import Observation
+from siglip_edge.exporter.int4 import weight_quantization as nbits
+from siglip_edge.exporter.int4.gptq import BLOCK, Blocks, in_blocks
+from siglip_edge.exporter.int4.weight_quantization import quantize_weights, search_bits
+from siglip_edge.exporter.search_ledger import Ledger
 
 RNG = np.random.default_rng(0)
 

@@ -6,17 +6,18 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from exporter import ranges, recipes, search
-from exporter.calibration import Observation
-from exporter.formats import CANONICAL, FORMATS, U8U8, measurable
-from exporter.kernels import profile
-from exporter.quantize import product_nodes, quantize
-from exporter.ranges import METHODS, Histogram, affine, rounded
-from exporter.search import Layer, kept_in_float
-from exporter.trial import serving_plan
-from exporter.variants import Variant, fastest
-from runtime.cpu import read_cpu_budget
-from runtime.manifest import Precision
+from siglip_edge.exporter.calibration import Observation
+from siglip_edge.exporter.graphs.kernel_profile import profile
+from siglip_edge.exporter.int8 import layer_quantization as recipes
+from siglip_edge.exporter.int8 import ranges, search
+from siglip_edge.exporter.int8.number_formats import CANONICAL, FORMATS, U8U8, measurable
+from siglip_edge.exporter.int8.qdq import product_nodes, quantize
+from siglip_edge.exporter.int8.ranges import METHODS, Histogram, affine, rounded
+from siglip_edge.exporter.int8.search import Layer, kept_in_float
+from siglip_edge.exporter.int8.variants import Variant, fastest
+from siglip_edge.exporter.verification.trial import serving_plan
+from siglip_edge.runtime.artifacts.manifest import Precision
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
 
 RNG = np.random.default_rng(0)
 

@@ -6,10 +6,10 @@ import re
 import numpy as np
 import pytest
 
-from exporter.formats import U8U8
-from exporter.page import render
-from exporter.report import ArtifactReport, Report
-from runtime.manifest import Manifest, Precision, Tower
+from siglip_edge.exporter.int8.number_formats import U8U8
+from siglip_edge.exporter.report.measurements import ArtifactReport, Report
+from siglip_edge.exporter.report.page import render
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 
 
 def test_the_report_repeats_what_the_manifest_promises(exported):

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from bench.checkpoint import train_tokenizer
-from exporter.export import export
-from exporter.probes import probe_texts
-from exporter.tokenizer import NotPackable, pack, write_packed_tokenizer
-from runtime.errors import ArtifactCorrupt
-from runtime.manifest import Manifest, PackedTokenizerSpec, Precision, TextSpec, record_file
-from runtime.packed_tokenizer import PackedTokenizer, PackedVocabulary
-from runtime.token_ids import token_ids
-from runtime.tokenizer import HuggingFaceTokenizer, load_tokenizer
+from siglip_edge.bench.checkpoint import train_tokenizer
+from siglip_edge.exporter.export import export
+from siglip_edge.exporter.tokenizers.packing import NotPackable, pack, write_packed_tokenizer
+from siglip_edge.exporter.tokenizers.probes import probe_texts
+from siglip_edge.runtime.artifacts.manifest import Manifest, PackedTokenizerSpec, Precision, TextSpec, record_file
+from siglip_edge.runtime.errors import ArtifactCorrupt
+from siglip_edge.runtime.text.packed_tokenizer import PackedTokenizer, PackedVocabulary
+from siglip_edge.runtime.text.token_ids import token_ids
+from siglip_edge.runtime.text.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -154,8 +154,8 @@ def test_serving_a_packed_tokenizer_does_not_import_the_library(exported):
     program = f"""
 import sys
 from pathlib import Path
-from runtime.manifest import Manifest
-from runtime.tokenizer import load_tokenizer
+from siglip_edge.runtime.artifacts.manifest import Manifest
+from siglip_edge.runtime.text.tokenizer import load_tokenizer
 directory = Path({str(exported)!r})
 print(load_tokenizer(directory, Manifest.load(directory).text)("a"), "tokenizers" in sys.modules)
 """
@@ -216,7 +216,7 @@ def test_other_ids_on_any_probe_leave_no_file(description, tmp_path, monkeypatch
         merges = parsed["model"]["merges"]
         return pack(changed(parsed, "model", "merges", value=merges[:50] + merges[51:]), suffix=suffix)
 
-    monkeypatch.setattr("exporter.tokenizer.pack", lossy)
+    monkeypatch.setattr("siglip_edge.exporter.tokenizers.packing.pack", lossy)
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(description), encoding="utf-8")
     with pytest.raises(NotPackable, match="other ids"):
@@ -230,7 +230,7 @@ def test_an_export_says_when_it_keeps_tokenizer_json(order, tmp_path, monkeypatc
     def refuse(*_: object) -> None:
         raise NotPackable("a reason")
 
-    monkeypatch.setattr("exporter.export.write_packed_tokenizer", refuse)
+    monkeypatch.setattr("siglip_edge.exporter.export.write_packed_tokenizer", refuse)
     with caplog.at_level(logging.WARNING):
         directory = export(replace(order, output=tmp_path, precisions=[Precision.FP32]))
     assert "keeps tokenizer.json, which takes more memory: a reason" in caplog.text

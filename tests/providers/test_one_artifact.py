@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.cpu import read_cpu_budget
-from runtime.errors import ProviderUnavailable
-from runtime.loading import load_first_right
-from runtime.manifest import Manifest, Precision, Tower
-from runtime.model import SiglipModel
-from runtime.providers import CPU, CUDA, OPENVINO, ExecutionPlan, Wishes, plan, plans
-from runtime.selftest import check, load_golden
-from runtime.session import GraphSession, available_providers, session_options
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.checks.selftest import check, load_golden
+from siglip_edge.runtime.errors import ProviderUnavailable
+from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan, Wishes, plan, plans
+from siglip_edge.runtime.execution.session import GraphSession, available_providers, session_options
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.open_model import load_first_right
 from tests.server.conftest import ROOT, Server, data_uri
 
 MODEL = ROOT / "quantized_models/emoji-siglip"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.cpu import CpuBudget, CpuUse, read_cpu_budget, read_cpu_use
+from siglip_edge.runtime.machine.cpu import CpuBudget, CpuUse, read_cpu_budget, read_cpu_use
 from tests.real_cgroup import cgroup
 
 
@@ -95,7 +95,7 @@ def test_a_real_affinity_mask_is_seen():
     assert done.stdout.split()[0] == "1"
 
 
-BUDGET = "from runtime.cpu import read_cpu_budget as read\nprint(read().usable, read().cores, read().quota)"
+BUDGET = "from siglip_edge.runtime.machine.cpu import read_cpu_budget as read\nprint(read().usable, read().cores, read().quota)"
 
 
 def budget_in(inside: list[str]) -> list[str]:

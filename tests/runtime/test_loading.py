@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime import loading, selftest
-from runtime import model as module
-from runtime.errors import ArtifactCorrupt, ProviderUnavailable, SelfTestFailed
-from runtime.loading import load_first_right
-from runtime.manifest import Precision, Tower
-from runtime.model import SiglipModel
-from runtime.providers import CPU, CUDA, ExecutionPlan
-from runtime.session import GraphSession, available_providers
+from siglip_edge.runtime import model as module
+from siglip_edge.runtime import open_model as loading
+from siglip_edge.runtime.artifacts.manifest import Precision, Tower
+from siglip_edge.runtime.checks import selftest
+from siglip_edge.runtime.errors import ArtifactCorrupt, ProviderUnavailable, SelfTestFailed
+from siglip_edge.runtime.execution.plan import CPU, CUDA, ExecutionPlan
+from siglip_edge.runtime.execution.session import GraphSession, available_providers
+from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.open_model import load_first_right
 from tests.tiny_model import add_precision, collapse, rewrite, write_model
 
 INT8 = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=1, rows_per_run=1, reason="first")

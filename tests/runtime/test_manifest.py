@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from runtime.errors import ArtifactCorrupt, ArtifactMissing, ManifestInvalid
-from runtime.manifest import Manifest, Precision, Tower, verify_file
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower, verify_file
+from siglip_edge.runtime.errors import ArtifactCorrupt, ArtifactMissing, ManifestInvalid
 from tests.tiny_model import write_model
 
 

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from runtime.memory import give_back, read_memory
+from siglip_edge.runtime.machine.memory import give_back, read_memory
 
 ROLLUP = """\
 55d0c8a5e000-7ffd9b1f2000 ---p 00000000 00:00 0                          [rollup]
@@ -53,7 +53,7 @@ def test_code_that_ran_once_is_forgotten_and_comes_back_when_it_runs():
     """Importing onnxruntime maps megabytes of code and constants; nothing that was written to is lost."""
     script = """
 import numpy, onnxruntime
-from runtime.memory import forget_code, read_memory
+from siglip_edge.runtime.machine.memory import forget_code, read_memory
 before = read_memory()
 forget_code()
 after = read_memory()

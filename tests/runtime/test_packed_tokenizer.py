@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.packed_tokenizer import PackedTokenizer, PackedVocabulary
+from siglip_edge.runtime.text.packed_tokenizer import PackedTokenizer, PackedVocabulary
 
 FILE = Path(__file__).parents[2] / "quantized_models/emoji-siglip/tokenizer.bin"
 SMAPS = Path("/proc/self/smaps")

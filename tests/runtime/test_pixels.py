@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from transformers import SiglipImageProcessor
 
-from runtime.errors import UnsupportedInput
-from runtime.manifest import ImageSpec
-from runtime.pixels import pixels
+from siglip_edge.runtime.artifacts.manifest import ImageSpec
+from siglip_edge.runtime.errors import UnsupportedInput
+from siglip_edge.runtime.images.pixels import pixels
 
 PHOTOS = Path(__file__).parents[3] / "shared/photos"
 SPEC = ImageSpec(size=256, patch_size=16, resample="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))

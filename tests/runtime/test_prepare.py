@@ -16,15 +16,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime import prepare as module
-from runtime.cpu import read_cpu_budget
-from runtime.errors import ArtifactCorrupt
-from runtime.manifest import Manifest, Precision, Tower
-from runtime.model import SiglipModel
-from runtime.prepare import Order, PreparationFailed, prepare
-from runtime.providers import CPU, ExecutionPlan, Wishes, plan
-from runtime.session import GraphSession, packed_options
-from runtime.verified import VerifiedFiles
+from siglip_edge.runtime.artifacts.checksum_cache import VerifiedFiles
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.errors import ArtifactCorrupt
+from siglip_edge.runtime.execution import packed_graph as module
+from siglip_edge.runtime.execution.packed_graph import Order, PreparationFailed, prepare
+from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan, Wishes, plan
+from siglip_edge.runtime.execution.session import GraphSession, packed_options
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.model import SiglipModel
 from tests.tiny_model import write_model
 
 ROOT = Path(__file__).parents[2]
@@ -157,10 +157,10 @@ def test_several_workers_make_it_once(directory, tmp_path):
 import logging, sys
 from pathlib import Path
 logging.basicConfig(level="INFO")
-from runtime.cpu import read_cpu_budget
-from runtime.manifest import Manifest
-from runtime.model import SiglipModel
-from runtime.providers import CPU, Wishes, plan
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.artifacts.manifest import Manifest
+from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
 directory, cache = map(Path, sys.argv[1:])
 planned = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes())
 print(SiglipModel.load(directory, planned, cache=cache).embed_texts(["a text"]).tobytes().hex())

@@ -6,10 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime.cpu import CpuBudget
-from runtime.errors import ArtifactMissing, ProviderUnavailable
-from runtime.manifest import Manifest, Precision, Tower
-from runtime.providers import CPU, CUDA, OPENVINO, ExecutionPlan, Wishes, plan, plans
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.errors import ArtifactMissing, ProviderUnavailable
+from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan, Wishes, plan, plans
+from siglip_edge.runtime.machine.cpu import CpuBudget
 from tests.tiny_model import add_precision, write_model
 
 CPU_FACTS = CpuBudget(logical=8, physical=8, usable=8, quota=4.0, memory=1 << 30, isa=("avx2", "avx_vnni"))

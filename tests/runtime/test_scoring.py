@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from runtime.scoring import l2_normalize, probability, similarity, softmax
+from siglip_edge.runtime.scoring import l2_normalize, probability, similarity, softmax
 
 RNG = np.random.default_rng(0)
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime import selftest
-from runtime.cpu import read_cpu_budget
-from runtime.errors import BatchChangesBits, SelfTestFailed
-from runtime.manifest import Manifest, Tower
-from runtime.model import SiglipModel
-from runtime.providers import CPU, Wishes, plan
-from runtime.selftest import GoldenRow, check_all, mark_of
+from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.checks import selftest
+from siglip_edge.runtime.checks.selftest import GoldenRow, check_all, mark_of
+from siglip_edge.runtime.errors import BatchChangesBits, SelfTestFailed
+from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.model import SiglipModel
 from tests.tiny_model import write_model
 
 TEXTS = ["one", "two", "three"]

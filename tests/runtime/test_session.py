@@ -10,10 +10,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.manifest import Precision
-from runtime.memory import read_memory
-from runtime.providers import CPU, CUDA, OPENVINO, ExecutionPlan
-from runtime.session import GraphSession, provider_options
+from siglip_edge.runtime.artifacts.manifest import Precision
+from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan
+from siglip_edge.runtime.execution.session import GraphSession, provider_options
+from siglip_edge.runtime.machine.memory import read_memory
 
 
 def plan_on(provider: str, **given: str) -> ExecutionPlan:
@@ -73,7 +73,7 @@ def test_what_runs_keep_is_given_back_when_asked(tmp_path):
     assert (session.run(row) == first).all()
 
 
-@pytest.mark.parametrize("first", ["runtime.session", "exporter.graphs"])
+@pytest.mark.parametrize("first", ["siglip_edge.runtime.execution.session", "siglip_edge.exporter.graphs.graph_files"])
 def test_onnxruntime_reports_to_nobody(first, tmp_path):
     """Unless told not to before it is imported, it writes a device id and what it would send into the user's cache."""
     environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from runtime.cpu import read_cpu_budget
-from runtime.errors import ArtifactCorrupt
-from runtime.manifest import Manifest, Tower
-from runtime.model import SiglipModel
-from runtime.providers import CPU, Wishes, plan
-from runtime.sharing import SharedCores
+from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.errors import ArtifactCorrupt
+from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+from siglip_edge.runtime.execution.session_pair import SharedCores
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.model import SiglipModel
 from tests.tiny_model import write_model
 
 ROWS = np.ones((1, 2), np.float32)

@@ -1,7 +1,7 @@
 """Every family's text rule, and rows of full length whatever the text."""
 
-from runtime.manifest import FileRecord, TextSpec
-from runtime.token_ids import canonicalize, pad
+from siglip_edge.runtime.artifacts.manifest import FileRecord, TextSpec
+from siglip_edge.runtime.text.token_ids import canonicalize, pad
 
 TEXT = TextSpec(
     length=6,

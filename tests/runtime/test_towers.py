@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.cpu import read_cpu_budget
-from runtime.errors import UnsupportedInput
-from runtime.manifest import Manifest, Tower
-from runtime.model import SiglipModel
-from runtime.providers import CPU, ExecutionPlan, Wishes, plan
-from runtime.session import GraphSession
-from runtime.towers import TowerOnDemand
+from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.errors import UnsupportedInput
+from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan, Wishes, plan
+from siglip_edge.runtime.execution.session import GraphSession
+from siglip_edge.runtime.execution.tower import TowerOnDemand
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.model import SiglipModel
 from tests.tiny_model import write_model
 
 
@@ -91,7 +91,7 @@ class Session:
 
 def test_what_only_loading_needed_is_forgotten_at_the_first_rest_after_each_load(monkeypatch):
     forgotten = []
-    monkeypatch.setattr("runtime.towers.forget_code", lambda: forgotten.append(1))
+    monkeypatch.setattr("siglip_edge.runtime.execution.tower.forget_code", lambda: forgotten.append(1))
     tower = TowerOnDemand(Session)
     tower.rest()
     assert not forgotten, "nothing was loaded yet"

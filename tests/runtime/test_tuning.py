@@ -6,11 +6,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from runtime import tuning as module
-from runtime.cpu import CpuBudget
-from runtime.manifest import Manifest, Precision, Tower
-from runtime.providers import CPU, OPENVINO, ExecutionPlan, Wishes, plan
-from runtime.tuning import Measured, Tuning, load_tuning, save_tuning, tuned_plans, tuning_facts
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.checks import tuning as module
+from siglip_edge.runtime.checks.tuning import Measured, Tuning, load_tuning, save_tuning, tuned_plans, tuning_facts
+from siglip_edge.runtime.execution.plan import CPU, OPENVINO, ExecutionPlan, Wishes, plan
+from siglip_edge.runtime.machine.cpu import CpuBudget
 from tests.tiny_model import write_model
 
 BOX = CpuBudget(logical=4, physical=4, usable=4, quota=None, memory=8 << 30, isa=("avx2",))

@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from runtime import verified as module
-from runtime.errors import ArtifactCorrupt
-from runtime.manifest import record_file
-from runtime.verified import VerifiedFiles
+from siglip_edge.runtime.artifacts import checksum_cache as module
+from siglip_edge.runtime.artifacts.checksum_cache import VerifiedFiles
+from siglip_edge.runtime.artifacts.manifest import record_file
+from siglip_edge.runtime.errors import ArtifactCorrupt
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from runtime.errors import ArtifactCorrupt
-from runtime.manifest import FileRecord, VocabularySpec
-from runtime.memory import read_memory
-from runtime.vocabulary import Vocabulary, write_vocabulary
+from siglip_edge.runtime.artifacts.manifest import FileRecord, VocabularySpec
+from siglip_edge.runtime.errors import ArtifactCorrupt
+from siglip_edge.runtime.machine.memory import read_memory
+from siglip_edge.runtime.text.vocabulary import Vocabulary, write_vocabulary
 
 TABLE = (np.random.default_rng(0).standard_normal((5000, 12)) * np.logspace(-4, 1, 5000)[:, None]).astype(np.float32)
 IDS = np.array([[0, 1, 4999], [4096, 4095, 7]])

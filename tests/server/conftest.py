@@ -18,9 +18,9 @@ import falcon.testing
 import pytest
 from PIL import Image
 
-from runtime.manifest import Manifest
-from server.app import create_app
-from server.settings import Settings
+from siglip_edge.runtime.artifacts.manifest import Manifest
+from siglip_edge.server.app import create_app
+from siglip_edge.server.config.settings import Settings
 from tests.server.fake_model import FakeModel
 from tests.tiny_model import write_model
 
@@ -82,7 +82,7 @@ class Server:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PORT": str(self.port), "PREPARE": "false", **environ}
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*inside, sys.executable, "-c", "from cli.main import main; main()", "serve"],
+                [*inside, sys.executable, "-c", "from siglip_edge.cli.main import main; main()", "serve"],
                 cwd=log.parent, env=env, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
 

@@ -9,13 +9,13 @@ from concurrent.futures import Future
 import numpy as np
 from PIL import Image
 
-from runtime.manifest import Manifest, Tower
-from runtime.model import Row, SiglipModel, TextRow
-from runtime.pixels import Box, pixels
-from runtime.providers import CPU, ExecutionPlan
-from runtime.rotation import Rotation
-from runtime.scoring import l2_normalize
-from runtime.token_ids import canonicalize, pad
+from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
+from siglip_edge.runtime.images.pixels import Box, pixels
+from siglip_edge.runtime.model import Row, SiglipModel, TextRow
+from siglip_edge.runtime.scoring import l2_normalize
+from siglip_edge.runtime.shortening import Rotation
+from siglip_edge.runtime.text.token_ids import canonicalize, pad
 
 
 class FakeModel:

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from runtime.errors import Overloaded
-from server.middleware import AdmissionMiddleware
+from siglip_edge.runtime.errors import Overloaded
+from siglip_edge.server.http.middleware import AdmissionMiddleware
 
 
 class Clock:

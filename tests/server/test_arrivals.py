@@ -10,7 +10,7 @@ import time
 import pytest
 from gunicorn.http.body import Body, LengthReader
 
-from server.arrivals import Arrivals
+from siglip_edge.server.gunicorn.connection_reader import Arrivals
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from runtime.errors import DeadlineExceeded, NotReady, Overloaded
-from server.batcher import MicroBatcher
+from siglip_edge.runtime.errors import DeadlineExceeded, NotReady, Overloaded
+from siglip_edge.server.batching.batcher import MicroBatcher
 from tests.server.conftest import wait_until
 
 

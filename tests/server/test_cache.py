@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.cache import ENTRY_OVERHEAD, EmbeddingCache
+from siglip_edge.server.embedding.cache import ENTRY_OVERHEAD, EmbeddingCache
 
 
 def put(cache, key, size=100):

@@ -6,8 +6,8 @@ import socket
 
 import pytest
 
-from runtime.manifest import Tower
-from server.call import Call, has_hung_up, request_id
+from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.server.http.request_context import Call, has_hung_up, request_id
 
 
 def test_hanging_up_is_seen_without_reading():

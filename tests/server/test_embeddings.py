@@ -7,8 +7,8 @@ import base64
 import numpy as np
 import pytest
 
-from runtime.manifest import Tower
-from runtime.rotation import Rotation
+from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.runtime.shortening import Rotation
 from tests.server.conftest import data_uri, form, png, wait_until
 
 

@@ -112,7 +112,7 @@ def test_a_broken_model_ends_the_start_with_one_sentence(tmp_path, tiny_dir):
     broken = shutil.copytree(tiny_dir, tmp_path / "broken")
     (broken / "text_int8.onnx").write_bytes(b"\0" * (tiny_dir / "text_int8.onnx").stat().st_size)
     run = subprocess.run(
-        [sys.executable, "-c", "from cli.main import main; main()", "serve", str(broken), "--port", "0"],
+        [sys.executable, "-c", "from siglip_edge.cli.main import main; main()", "serve", str(broken), "--port", "0"],
         cwd=ROOT, env={**os.environ, "CACHE_DIR": str(tmp_path / "cache")},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

@@ -11,14 +11,14 @@ import urllib.request
 import falcon.testing
 import pytest
 
-from runtime.cpu import read_cpu_budget
-from runtime.manifest import Manifest, Tower
-from runtime.model import SiglipModel
-from runtime.providers import CPU, Wishes, plan
-from server.app import create_app
-from server.batcher import MicroBatcher
-from server.idle import IdleWatch, watch_for_unloading
-from server.settings import Settings
+from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.server.app import create_app
+from siglip_edge.server.batching.batcher import MicroBatcher
+from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.models.idle import IdleWatch, watch_for_unloading
 from tests.server.conftest import data_uri, png, wait_until
 from tests.tiny_model import write_model
 

@@ -14,16 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageDraw
 
-from runtime.cpu import read_cpu_budget
-from runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage
-from runtime.manifest import ImageSpec, Manifest, Precision, Tower
-from runtime.model import SiglipModel
-from runtime.pixels import pixels
-from runtime.providers import Wishes, plan
-from runtime.session import available_providers
-from server import decoding, images
-from server.decoding import FORMATS
-from server.images import ImageLimits
+from siglip_edge.runtime.artifacts.manifest import ImageSpec, Manifest, Precision, Tower
+from siglip_edge.runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage
+from siglip_edge.runtime.execution.plan import Wishes, plan
+from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.images.pixels import pixels
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.server.inputs import decoding, image_bytes
+from siglip_edge.server.inputs.decoding import FORMATS
+from siglip_edge.server.inputs.image_bytes import ImageLimits
 from tests.server.conftest import ROOT, data_uri, png
 
 LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1_000_000)
@@ -39,7 +39,7 @@ def encoded(kind: str) -> bytes:
 def test_every_accepted_format_is_sniffed_and_decoded(kind):
     """Bare base64 of each format is seen to be an image, and its pixels are there."""
     data = encoded(kind)
-    assert images.looks_like_base64_image(base64.b64encode(data).decode())
+    assert image_bytes.looks_like_base64_image(base64.b64encode(data).decode())
     assert decoding.decode(data, LIMITS).image.size == (256, 256)
 
 
@@ -55,7 +55,7 @@ def test_other_formats_are_refused(kind):
 )
 def test_texts_are_not_taken_for_images(text):
     """Only the base64 of a whole magic number counts."""
-    assert not images.looks_like_base64_image(text)
+    assert not image_bytes.looks_like_base64_image(text)
 
 
 def test_pixels_are_counted_before_they_are_expanded():
@@ -79,7 +79,7 @@ def test_pixels_are_counted_before_they_are_expanded():
 def test_base64_beyond_the_limit_is_refused_before_it_is_decoded():
     """The length of the text tells."""
     with pytest.raises(ImageTooLarge):
-        images.from_base64("A" * 2_000_000, LIMITS)
+        image_bytes.from_base64("A" * 2_000_000, LIMITS)
 
 
 @pytest.mark.parametrize("kind", FORMATS)

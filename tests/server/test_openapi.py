@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from falcon.inspect import inspect_app, inspect_compiled_router, register_router
 
-from server.openapi import OPERATIONS
-from server.router import Router
+from siglip_edge.server.faces.openapi import OPERATIONS
+from siglip_edge.server.http.router import Router
 from tests.server.conftest import form, png
 
 register_router(Router)(inspect_compiled_router)

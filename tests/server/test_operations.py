@@ -12,14 +12,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from runtime.errors import ArtifactCorrupt, ManifestInvalid, ProviderUnavailable
-from runtime.manifest import Manifest, Precision, record_file
-from runtime.model import SiglipModel
-from runtime.selftest import GoldenRow, save_golden
-from server import logs
-from server.app import create_app
-from server.opening import Opening
-from server.settings import Settings, SettingsInvalid
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, record_file
+from siglip_edge.runtime.checks.selftest import GoldenRow, save_golden
+from siglip_edge.runtime.errors import ArtifactCorrupt, ManifestInvalid, ProviderUnavailable
+from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.server.app import create_app
+from siglip_edge.server.config.settings import Settings, SettingsInvalid
+from siglip_edge.server.models.loading import Opening
+from siglip_edge.server.observability import logs
 from tests.server.conftest import data_uri, png, wait_until
 from tests.tiny_model import add_precision, collapse, write_model
 
@@ -311,7 +311,7 @@ class TestReadiness:
 
     def test_a_tower_that_finishes_nothing_is_not_ready(self, client, fake, monkeypatch):
         """Work waits and no run ends: 503; when it does: 200."""
-        monkeypatch.setattr("server.models._STALL_S", 0.0)
+        monkeypatch.setattr("siglip_edge.server.models.registry._STALL_S", 0.0)
         fake.gate.clear()
         asking = threading.Thread(target=ask, args=(client,))
         asking.start()

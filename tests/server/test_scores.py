@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from runtime.manifest import Tower
+from siglip_edge.runtime.artifacts.manifest import Tower
 from tests.server.conftest import data_uri, form, png
 
 SCALE, BIAS = 10.0, -2.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from server.settings import Settings, SettingsInvalid, table
+from siglip_edge.server.config.settings import Settings, SettingsInvalid, table
 
 
 def test_nothing_set_gives_the_defaults():

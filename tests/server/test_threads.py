@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from runtime.cpu import read_cpu_budget
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from tests.real_cgroup import cgroup
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.turns import LONGEST_S, Turns
+from siglip_edge.server.batching.retry_after import LONGEST_S, Turns
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from runtime.errors import ImageTooLarge, UndecodableImage, UnsupportedInput
-from server.urls import ImageFetcher, is_global
+from siglip_edge.runtime.errors import ImageTooLarge, UndecodableImage, UnsupportedInput
+from siglip_edge.server.inputs.urls import ImageFetcher, is_global
 from tests.server.conftest import png
 
 

@@ -1,0 +1,1 @@
+"""`siglip-edge evaluate`: model directories compared on labelled pictures."""

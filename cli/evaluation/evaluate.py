@@ -1,0 +1,91 @@
+"""`siglip-edge evaluate`: model directories compared on your own pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import click
+
+from siglip_edge.cli.evaluation.datasets import Dataset, load_dataset
+from siglip_edge.cli.evaluation.measure import Measured, measure, table
+from siglip_edge.cli.model_options import wishes_of
+from siglip_edge.cli.progress import progress
+from siglip_edge.runtime.artifacts.manifest import Manifest
+from siglip_edge.runtime.errors import SiglipEdgeError
+from siglip_edge.runtime.execution.plan import Wishes
+
+
+@click.command("evaluate")
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder with a sub-folder a class or with labels.csv (file, label); or a CSV or TSV with file and caption.",
+)
+@click.option("--precision", default="all", show_default=True, help="all, auto, or a comma-separated list.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, openvino.")
+@click.option("--template", help="What a class name is put into, as in 'a photo of a {}'.  [default: the model's own]")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw it: FILE.svg or FILE.png.")
+def command(  # noqa: PLR0917 - click passes by name
+    models: Sequence[Path],
+    data: Path,
+    precision: str,
+    device: str,
+    template: str | None,
+    as_json: bool,
+    plot: Path | None,
+) -> None:
+    """Compare MODELS, model directories, on labelled or captioned pictures: accuracy, latency, memory."""
+    dataset = load_dataset(data)
+    try:
+        measured = [
+            _in_own_process(directory, wishes_of(device, one), dataset, template)
+            for directory in models
+            for one in _precisions(directory, precision)
+        ]
+    except SiglipEdgeError as error:
+        raise click.ClickException(str(error)) from error
+    shown = f"{len(dataset.images)} pictures, {len(dataset.texts)} {'labels' if dataset.labelled else 'captions'}"
+    click.echo(json.dumps([dataclasses.asdict(one) for one in measured], indent=2) if as_json else table(measured))
+    click.echo(f"{data}: {shown}", err=True)
+    if plot:
+        draw(measured, plot)
+
+
+def _in_own_process(directory: Path, wishes: Wishes, dataset: Dataset, template: str | None) -> Measured:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(measure, directory, wishes, dataset, template, progress).result()
+
+
+def _precisions(directory: Path, wanted: str) -> list[str]:
+    return list(Manifest.load(directory).precisions()) if wanted == "all" else wanted.split(",")
+
+
+def draw(measured: Sequence[Measured], path: Path) -> None:
+    """Bars: every score, and the time of a row, a model beside a model."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise click.ClickException(f"{error.name} is not installed; pip install 'siglip-edge[export]'") from error
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    right, fast = figure.subplots(1, 2, width_ratios=[2, 1])
+    for at, one in enumerate(measured):
+        width, label = 0.8 / len(measured), f"{one.model} {one.precision}"
+        shift = at * width
+        right.bar(
+            [x + shift for x in range(len(one.scores))], [100 * v for v in one.scores.values()], width, label=label
+        )
+        fast.bar([shift, 1 + shift], [one.image_ms, one.text_ms], width)
+    right.set_xticks(range(len(measured[0].scores)), list(measured[0].scores), rotation=20, ha="left")
+    right.set_ylabel("% of rows")
+    right.legend()
+    fast.set_xticks([0, 1], ["image", "text"])
+    fast.set_ylabel("milliseconds a row")
+    figure.savefig(path)

@@ -1,0 +1,1 @@
+"""`siglip-edge tune`: plans raced on this machine."""

@@ -1,0 +1,207 @@
+"""`siglip-edge tune`: the fastest right way to run a model on this machine, measured and kept for the server."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import click
+import msgspec
+from filelock import FileLock, Timeout
+
+from siglip_edge.cli.evaluation.measure import columns
+from siglip_edge.cli.progress import progress
+from siglip_edge.cli.tuning.race import Entrant, choose, combinations, finishers, race, right
+from siglip_edge.cli.tuning.track import ModelTrack
+from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.checks import selftest
+from siglip_edge.runtime.checks.selftest import GoldenRow
+from siglip_edge.runtime.checks.tuning import Measured, Tuning, save_tuning, tuning_facts
+from siglip_edge.runtime.errors import SelfTestFailed, SiglipEdgeError
+from siglip_edge.runtime.execution.plan import ExecutionPlan, plans
+from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.machine.cpu import read_cpu_budget, read_cpu_use
+from siglip_edge.runtime.open_model import load_first_right
+from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
+from siglip_edge.server.config.sizing import served_towers, wishes
+from siglip_edge.server.observability import logs
+
+QUIET = 0.1
+"""Share of the CPUs. When others use more, the fewest threads look best, and the reason has to say so."""
+
+
+@click.command("tune")
+@click.argument("model", required=False)
+@click.option("--budget", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds of timing.")
+@click.option("--device", help="Only this one [DEVICE].")
+@click.option("--precision", help="Only this one [PRECISION].")
+@click.option("--towers", help="Those that will be served [TOWERS].")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+def command(  # noqa: PLR0917 - click passes by name
+    model: str | None, budget: float, device: str | None, precision: str | None, towers: str | None, as_json: bool
+) -> None:
+    """Measure MODEL [MODEL] on this machine; servers with the same WORKERS, TOWERS and CPUs then use what won.
+
+    The environment variables of `serve` count. Nothing else should run meanwhile, not even the server.
+    """
+    given = {"MODEL": model, "DEVICE": device, "PRECISION": precision, "TOWERS": towers}
+    try:
+        settings = Settings.from_env(read_environment() | {name: value for name, value in given.items() if value})
+        logs.configure(settings.log_format, "warning")
+        tunings = [tune(settings, directory, budget) for directory in settings.named_models.values()]
+    except (SettingsInvalid, SiglipEdgeError) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(tunings)))
+    else:
+        click.echo("\n\n".join(map(render, tunings)))
+
+
+def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
+    """Race what may be served, keep the result. Raises ModelError, ProviderUnavailable or click.ClickException."""
+    cpu, manifest, towers = read_cpu_budget(), Manifest.load(directory), served_towers(settings)
+    wished = wishes(settings, cpu)
+    preferred = plans(available_providers(), cpu, manifest, wished)
+    candidates = combinations(preferred, most_threads=wished.share(cpu), most_rows=settings.batch_size)
+    golden = _golden(directory, manifest, towers)
+    with _scratch(settings.model_cache) as (cache, scratch):
+        track = ModelTrack(directory, towers, golden, scratch)
+        before = read_cpu_use()
+        entrants = race(track, candidates, budget_s, progress)
+        others = read_cpu_use().others_since(before, cpu.logical)
+        winner = choose(track, entrants)
+        if winner is None:
+            raise SelfTestFailed(f"{manifest.name}: nothing passes the self-test here: {entrants[0].refused}")
+        facts = tuning_facts(manifest, available_providers(), cpu, wished, towers)
+        tuning = conclude(entrants, winner, facts, datetime.now(UTC).date(), others)
+        # The very plan, as the server will load it: prepared, and tested by every golden row.
+        load_first_right(directory, [tuning.best], towers=towers, cache=cache)
+        save_tuning(cache, tuning)
+    return tuning
+
+
+def conclude(
+    entrants: Sequence[Entrant], winner: Entrant, facts: dict[str, str], today: date, others: float = 0.0
+) -> Tuning:
+    """The record of a race. `others`: share of the CPUs that other processes had meanwhile."""
+    timed = [one for one in right(entrants) if one.laps]
+    default = timed[0]
+    busy = f", while others used {others:.0%} of the CPUs" if others > QUIET else ""
+    return Tuning(
+        facts=facts,
+        when=today.isoformat(),
+        best=replace(winner.plan, reason=f"tuned here on {today.isoformat()}: {_gain(winner, timed)}{busy}"),
+        default_ratio=round(1 / min(one.relative(default) for one in finishers(entrants)), 3),
+        measured=tuple(_measured(one, default) for one in entrants),
+    )
+
+
+def render(tuning: Tuning) -> str:
+    """The table, fastest first, and what it comes to."""
+    rows = sorted(tuning.measured, key=lambda one: (bool(one.refused), one.relative or math.inf))
+    return "\n".join([
+        *columns(_HEADER, [_cells(one, is_best=_same(one.plan, tuning.best)) for one in rows]),
+        *(f"refused: {place}: {reason}" for place, reason in _refusals(tuning.measured).items()),
+        _default(tuning),
+        f"Kept: {tuning.best.reason}",
+    ])  # fmt: skip
+
+
+def described(plan: ExecutionPlan) -> str:
+    """`int8 on CPU, 2 threads`, and what is unusual."""
+    threads = f"{plan.intra_op_threads} thread{'s' if plan.intra_op_threads > 1 else ''}"
+    rows = f"{plan.rows_per_run} rows a run" if (plan.rows_per_run or 1) > 1 else ""
+    texts = f"{plan.text_rows_per_run} texts a run" if plan.text_rows_per_run else ""
+    runs = f"{plan.runs_at_once} runs at once" if plan.runs_at_once > 1 else ""
+    spinning = "spinning" if plan.allow_spinning else ""
+    return ", ".join(part for part in (_place(plan), threads, runs, spinning, rows, texts) if part)
+
+
+_HEADER = ["", "combination", "image ms", "text ms", "of the default", "laps", "least cosine to FP32"]
+
+
+def _cells(one: Measured, *, is_best: bool) -> list[str]:
+    return [
+        "*" if is_best else "",
+        described(one.plan),
+        *(f"{one.row_ms[tower]:.2f}" if tower in one.row_ms else "" for tower in (Tower.VISION, Tower.TEXT)),
+        f"{one.relative:.3f}" if one.relative else "",
+        str(one.laps),
+        "refused" if one.refused else ", ".join(f"{tower} {cosine:.4f}" for tower, cosine in one.cosine.items()),
+    ]
+
+
+def _default(tuning: Tuning) -> str:
+    first, *_ = tuning.measured
+    name = f"The default ({described(first.plan)})"
+    return (
+        f"{name} is refused" if first.refused else f"{name} takes {tuning.default_ratio:.2f}x the fastest one's time."
+    )
+
+
+def _refusals(measured: Sequence[Measured]) -> dict[str, str]:
+    """Each cause once: threads and batches rarely differ in it."""
+    causes = {one.refused: described(one.plan) for one in reversed(measured) if one.refused}
+    return {place: cause for cause, place in causes.items()}
+
+
+def _measured(one: Entrant, default: Entrant) -> Measured:
+    return Measured(
+        plan=one.plan,
+        relative=round(one.relative(default), 4) if one.laps else None,
+        row_ms={tower: round(ms, 3) for tower, ms in one.row_ms.items()},
+        cosine=one.cosines,
+        laps=len(one.laps),
+        refused=one.refused,
+    )
+
+
+def _gain(winner: Entrant, timed: Sequence[Entrant]) -> str:
+    """What was kept, and how much faster it is than the best of another provider or precision, or than the default."""
+    default, mine = timed[0], winner.relative(timed[0])
+    rivals = [one for one in timed if _place(one.plan) != _place(winner.plan)]
+    rival = min(rivals, key=lambda one: one.relative(default), default=None)
+    gains = [f"{rival.relative(default) / mine:.2f}x {_place(rival.plan)}"] if rival else []
+    gains += ["as by default"] if winner is default else [f"{1 / mine:.2f}x the default"]
+    return ", ".join([described(winner.plan), *gains])
+
+
+def _same(plan: ExecutionPlan, other: ExecutionPlan) -> bool:
+    return replace(plan, reason="") == replace(other, reason="")
+
+
+def _place(plan: ExecutionPlan) -> str:
+    return f"{plan.precision} on {plan.provider.removesuffix('ExecutionProvider')}"
+
+
+def _golden(directory: Path, manifest: Manifest, towers: Sequence[Tower]) -> list[GoldenRow]:
+    rows = selftest.load_golden(directory, manifest)
+    if untested := set(towers) - {row.tower for row in rows}:
+        message = f"{manifest.name} holds no golden rows of its {' and '.join(sorted(untested))} tower"
+        raise SelfTestFailed(f"{message}: what is fastest could be wrong; run the export again")
+    return rows
+
+
+@contextmanager
+def _scratch(cache: Path | None) -> Iterator[tuple[Path, Path]]:
+    """-> the cache, and a directory in it for the losers' prepared graphs. Two races would only measure each other."""
+    if cache is None:
+        raise click.ClickException("PREPARE=false: nothing is kept")
+    scratch = cache / "tuning"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / "tuning.lock", timeout=0):
+            try:
+                yield cache, scratch
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+    except Timeout:
+        raise click.ClickException(f"{cache}: another tune is running") from None
+    except OSError as error:
+        message = f"{cache}: {error.strerror or error}; what is found is kept there: set CACHE_DIR to another directory"
+        raise click.ClickException(message) from error

@@ -1,0 +1,1 @@
+"""SigLIP and SigLIP2 checkpoints of fixed resolution."""

@@ -1,0 +1,165 @@
+"""A Hugging Face SigLIP or SigLIP2 checkpoint, opened, and the contract it was trained with."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from siglip_edge.exporter.errors import ExportError
+
+_CONTRACT_PROBES = ("a photo of 2 cats", "Ünïcödé, ¿qué?", "红色的苹果", "  two  spaces ", "emoji 👩‍🚀!", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Weights in float32 on the CPU, and everything serving needs to know about its inputs."""
+
+    source: str
+    model: Any
+    """transformers.SiglipModel, in eval mode."""
+    tokenizer_json: str
+    """`tokenizers` serialization: adds EOS, no BOS, no padding, no truncation."""
+    length: int
+    pad_id: int
+    eos_id: int
+    strip_punctuation: bool
+    resample: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def name(self) -> str:
+        return Path(self.source).name
+
+    @property
+    def image_size(self) -> int:
+        return int(self.model.config.vision_config.image_size)
+
+    @property
+    def patch_size(self) -> int:
+        return int(self.model.config.vision_config.patch_size)
+
+    def weights_sha256(self) -> str:
+        """Digest of every tensor by name: the same weights in other files are the same space."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().numpy().data)
+        return digest.hexdigest()
+
+
+def load_checkpoint(source: str) -> Checkpoint:
+    """Open a hub id or a local directory. Raises ExportError saying what is missing."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise ExportError(
+            f"{source}: not a checkpoint directory or a reachable hub id ({_first_line(error)})"
+        ) from error
+    if config.model_type != "siglip":
+        hint = " (NaFlex checkpoints take patches of any size; export a fixed-resolution one)"
+        hint = hint if config.model_type == "siglip2" else ""
+        raise ExportError(f"{source}: model type {config.model_type!r} is not a SigLIP checkpoint's 'siglip'{hint}")
+    tokenizer = _load_tokenizer(source)
+    image = _load_image_processor(source)
+    slow = not tokenizer.is_fast
+    return Checkpoint(
+        source=source,
+        model=_load_model(source),
+        tokenizer_json=_unigram_json(tokenizer) if slow else _fast_json(tokenizer),
+        length=config.text_config.max_position_embeddings,
+        pad_id=tokenizer.pad_token_id,
+        eos_id=tokenizer.eos_token_id,
+        # Only SigLIP's own tokenizer (slow, SentencePiece) was trained on canonicalised text; SigLIP2's is Gemma's.
+        strip_punctuation=slow,
+        resample=Image.Resampling(image.resample).name.lower(),
+        mean=tuple(image.image_mean),
+        std=tuple(image.image_std),
+    )
+
+
+def _load_model(source: str) -> Any:
+    import torch
+    from transformers import SiglipModel
+
+    try:
+        model = SiglipModel.from_pretrained(source, dtype=torch.float32, attn_implementation="eager")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ExportError(f"{source}: the weights cannot be loaded ({_first_line(error)})") from error
+    if not model.vision_model.use_head:
+        raise ExportError(f"{source}: its vision tower has no pooling head, so it has no image embedding")
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+def _load_image_processor(source: str) -> Any:
+    from transformers import AutoImageProcessor
+
+    try:
+        processor = AutoImageProcessor.from_pretrained(source, use_fast=False)
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{source}: no preprocessor_config.json that can be read ({_first_line(error)})") from error
+    if getattr(processor, "do_center_crop", False):
+        raise ExportError(
+            f"{source}: its processor crops; SigLIP squashes to a square. Is preprocessor_config.json its own?"
+        )
+    return processor
+
+
+def _load_tokenizer(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError, ImportError, TypeError, AttributeError) as error:
+        # transformers walks through several None's when a directory has no tokenizer files
+        raise ExportError(f"{source}: no tokenizer that can be loaded ({_first_line(error)})") from error
+    if tokenizer.pad_token_id is None or tokenizer.eos_token_id is None:
+        raise ExportError(f"{source}: its tokenizer has no padding or no end-of-sequence token; SigLIP needs both")
+    return tokenizer
+
+
+def _fast_json(tokenizer: Any) -> str:
+    """SigLIP2: Gemma's tokenizer with `bos='no', eos='sticky'` (big_vision's SigLIP2 configuration)."""
+    from tokenizers import Tokenizer
+    from tokenizers.processors import TemplateProcessing
+
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_padding()
+    backend.no_truncation()
+    eos = tokenizer.eos_token
+    backend.post_processor = TemplateProcessing(single=f"$A {eos}", special_tokens=[(eos, tokenizer.eos_token_id)])
+    return str(backend.to_str())
+
+
+def _unigram_json(tokenizer: Any) -> str:
+    """SigLIP: a slow SentencePiece tokenizer, rewritten for `tokenizers` and proven equal on the probes."""
+    from tokenizers import Tokenizer, processors
+    from transformers.convert_slow_tokenizer import SpmConverter
+
+    class SiglipConverter(SpmConverter):  # type: ignore[misc]
+        def post_processor(self) -> Any:
+            eos = self.original_tokenizer.eos_token
+            special = [(eos, self.original_tokenizer.eos_token_id)]
+            return processors.TemplateProcessing(single=f"$A {eos}", special_tokens=special)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # byte fallback is not lost: these models have none
+        backend: Tokenizer = SiglipConverter(tokenizer).converted()
+    for probe in _CONTRACT_PROBES:
+        text = " ".join(tokenizer.remove_punctuation(probe.lower()).split())
+        if backend.encode(text).ids != tokenizer(probe)["input_ids"]:
+            raise ExportError(
+                f"{tokenizer.name_or_path}: its tokenizer cannot be rewritten exactly (differs on {probe!r})"
+            )
+    return str(backend.to_str())
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

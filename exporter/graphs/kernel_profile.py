@@ -1,0 +1,54 @@
+"""Where a graph's time goes: onnxruntime's own profile of its kernels, after all of its fusions."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from siglip_edge.runtime.execution.plan import ExecutionPlan
+from siglip_edge.runtime.execution.session import session_options
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One node as it runs. Fusions append to the name of their first node."""
+
+    name: str
+    operator: str
+    ms: float
+    """Least of all runs: whatever else the machine does only adds."""
+
+
+def profile(graph: Path, plan: ExecutionPlan, row: NDArray[np.generic], runs: int) -> list[Kernel]:
+    """Every kernel of `graph` over `runs` forwards of `row`, one row of its input, under the options that serve it."""
+    with TemporaryDirectory() as scratch:
+        options = session_options(plan)
+        options.enable_profiling, options.profile_file_prefix = True, f"{scratch}/profile"
+        providers = [(plan.provider, dict(plan.provider_options))]
+        session = onnxruntime.InferenceSession(graph, options, providers=providers)
+        for _ in range(runs):
+            session.run(None, {session.get_inputs()[0].name: row[None]})
+        events = json.loads(Path(session.end_profiling()).read_text())
+    taken: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for event in events:
+        name, kernel, _ = event["name"].partition("_kernel_time")
+        if kernel:
+            taken[name, event["args"]["op_name"]].append(event["dur"] / 1000)
+    return [Kernel(name, operator, min(times)) for (name, operator), times in taken.items()]
+
+
+def by_operator(kernels: list[Kernel]) -> Mapping[str, tuple[int, float]]:
+    """Operator -> how many there are, and the milliseconds of all of them."""
+    sums: dict[str, tuple[int, float]] = {}
+    for kernel in kernels:
+        count, ms = sums.get(kernel.operator, (0, 0.0))
+        sums[kernel.operator] = (count + 1, ms + kernel.ms)
+    return sums

@@ -1,0 +1,1 @@
+"""Static INT8 quantization and the search for the layers that may use it."""

@@ -1,0 +1,111 @@
+"""FP32 graph -> static INT8 in QDQ form. Linear layers; everything else stays in float.
+
+Why so, measured: products of two activations lose more than they gain (`exporter.int8.variants`),
+and in attention pooling as transformers has it they trip an onnxruntime fusion; Softmax and LayerNorm in float cost 6 %
+of the time (`bench.operators`). Static, because a dynamic scale spans the whole batch, so that neighbours would change
+an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from siglip_edge.exporter.int8.layer_quantization import Product, Recipe, Recipes
+from siglip_edge.exporter.int8.number_formats import U8U8, Format
+from siglip_edge.exporter.int8.ranges import Range, affine
+from siglip_edge.exporter.int8.smoothing import divide
+
+SMALLEST = 4096
+"""Weights with fewer values stay in float: nothing to gain."""
+
+
+def linear_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The quantizable nodes: products of an activation with a constant matrix."""
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    return [
+        node
+        for node in graph.node
+        if node.op_type == "MatMul" and (weight := weights.get(node.input[1])) is not None
+        if len(weight.dims) == 2 and np.prod(weight.dims) >= SMALLEST
+    ]
+
+
+def product_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Products of two activations: attention's queries by keys, and probabilities by values."""
+    constants = {tensor.name for tensor in graph.initializer}
+    return [node for node in graph.node if node.op_type == "MatMul" and not constants.intersection(node.input)]
+
+
+def quantize(model: onnx.ModelProto, recipes: Recipes) -> onnx.ModelProto:
+    """A copy in QDQ form: the nodes that `recipes` names are computed in INT8, all others as they were.
+
+    The weights of `model` are not read, so they may be anywhere (`graphs.bare`).
+    """
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(model)
+    graph, nodes = quantized.graph, list(quantized.graph.node)
+    for node in list(nodes):
+        if recipe := recipes.get(node.name):
+            at = nodes.index(node)
+            nodes[at:at] = _in_codes(graph, node, recipe)
+    _replace_nodes(graph, nodes)
+    drop_unused(graph)
+    return quantized
+
+
+def _in_codes(graph: onnx.GraphProto, node: onnx.NodeProto, recipe: Recipe | Product) -> list[onnx.NodeProto]:
+    """Give `node` inputs that went through codes. -> the nodes that make them."""
+    if isinstance(recipe, Product):
+        names = [f"{node.name}/{side}" for side in ("left", "right")]
+        left, right = (_activation(graph, *of, U8U8) for of in zip(names, node.input, recipe.spans, strict=True))
+        node.input[:] = [f"{name}_dq" for name in names]
+        return [*left, *right]
+    activation, before = divide(graph, node, recipe.smoothing) if recipe.smoothing is not None else (node.input[0], [])
+    own, codes = f"{node.name}/activation", f"{node.name}/weight_codes"
+    graph.initializer.append(numpy_helper.from_array(recipe.format.weight_codes(recipe.weight), codes))
+    zeros = recipe.format.weight_zeros(len(recipe.scale))
+    weight = _constants(graph, f"{node.name}/weight", recipe.scale, zeros)
+    node.input[:] = [f"{own}_dq", f"{node.name}/weight_dq"]
+    return [
+        *before,
+        *_activation(graph, own, activation, recipe.span, recipe.format),
+        helper.make_node(
+            "DequantizeLinear", [codes, *weight], [f"{node.name}/weight_dq"], f"{node.name}/weight/Dequantize", axis=1
+        ),
+    ]
+
+
+def _activation(graph: onnx.GraphProto, own: str, tensor: str, span: Range, form: Format) -> list[onnx.NodeProto]:
+    """The nodes that take `tensor` to codes and back, as `<own>_dq`."""
+    scale, zero = affine(span)
+    parameters = _constants(graph, own, np.asarray(scale), form.activation_zero(zero))
+    return [
+        helper.make_node("QuantizeLinear", [tensor, *parameters], [f"{own}_codes"], f"{own}/Quantize"),
+        helper.make_node("DequantizeLinear", [f"{own}_codes", *parameters], [f"{own}_dq"], f"{own}/Dequantize"),
+    ]
+
+
+def _constants(
+    graph: onnx.GraphProto, name: str, scale: NDArray[np.float32], zero_point: NDArray[np.generic]
+) -> list[str]:
+    names = [f"{name}_scale", f"{name}_zero_point"]
+    graph.initializer.extend(map(numpy_helper.from_array, (scale, zero_point), names))
+    return names
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

@@ -1,0 +1,1 @@
+"""What an export lost and gained, for people and programs."""

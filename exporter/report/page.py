@@ -1,0 +1,131 @@
+"""A report on disk: `report.json` for programs; `report.html` for people, one file with its plots inside."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from siglip_edge.exporter.report.measurements import ArtifactReport, Report
+from siglip_edge.runtime.artifacts.manifest import Precision, Tower
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{name}: export report</title>
+<style>
+body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
+table {{ border-collapse: collapse; margin: 1rem 0 }} svg {{ max-width: 100%; height: auto }}
+th, td {{ padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }}
+th:first-child, td:first-child {{ text-align: left }}
+</style></head><body>
+<h1>{name}</h1>
+<p>Exported from {source} on {created}, measured on {machine}. Every figure compares an artifact, as it is served, with
+FP32 on calibration rows that no range was taken from. Loss is 1 - cosine.</p>
+{body}
+</body></html>
+"""
+
+
+def write_report(report: Report, directory: Path) -> None:
+    (directory / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    (directory / "report.html").write_text(render(report), encoding="utf-8")
+
+
+def render(report: Report) -> str:
+    """One self-contained HTML page."""
+    words = {key: html.escape(getattr(report, key)) for key in ("name", "source", "created", "machine")}
+    return _PAGE.format(**words, body="\n".join(_sections(report)))
+
+
+def _sections(report: Report) -> Iterator[str]:
+    head = ["artifact", "MB", "ms a row", "mean loss", "worst loss", "same nearest row", "images choose the same text"]
+    yield _table(head, [_line(one, report.zero_shot_agreement[one.precision]) for one in report.artifacts])
+    if report.shortened:
+        yield "<h2>Shorter vectors</h2>"
+        yield _table(["dimensions", "rows that keep their nearest"], [list(pair) for pair in report.shortened.items()])
+    yield _plots(report)
+    for one in report.artifacts:
+        if "layers" in one.details:
+            yield from _layers(one)
+    yield "<p>" + html.escape(", ".join(f"{name} {version}" for name, version in report.toolchain.items())) + "</p>"
+
+
+def _layers(one: ArtifactReport) -> Iterator[str]:
+    layers, losses = one.details["layers"], one.details["loss"]
+    compared = ", ".join(f"{name} {loss:.1e}" for name, loss in losses.items())
+    yield f"<h2>{one.tower} {one.precision}</h2><p>{html.escape(one.details['reason'])}. Loss: {compared}.</p>"
+    for measured in (one.details.get("formats"), layers):
+        if measured:
+            yield _table(list(measured[0]), [list(row.values()) for row in measured])
+
+
+def _line(one: ArtifactReport, zero_shot: float) -> list[object]:
+    losses = (f"{one.mean_loss:.1e}", f"{max(one.losses):.1e}")
+    shares = (f"{one.retrieval_agreement:.1%}", f"{zero_shot:.1%}" if one.tower is Tower.VISION else "")
+    times = ", ".join(f"{ms} {_short(provider)}" for provider, ms in one.row_ms.items())
+    return [f"{one.tower} {one.precision}", one.megabytes, times, *losses, *shares]
+
+
+def _short(provider: str) -> str:
+    return provider.removesuffix("ExecutionProvider")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    def line(tag: str, cells: Sequence[object]) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+    return "<table>" + line("th", head) + "".join(line("td", row) for row in rows) + "</table>"
+
+
+def _plots(report: Report) -> str:
+    """Distribution of losses, time of a row, and what every layer costs: an inline SVG."""
+    from matplotlib.figure import Figure
+
+    searched = [one for one in report.artifacts if "layers" in one.details]
+    lines = 1 + -(-len(searched) // 2)
+    figure = Figure(figsize=(11, 4 * lines), layout="constrained")
+    losses, times, *others = figure.subplots(lines, 2).flat
+    _draw_losses(losses, report.artifacts)
+    _draw_times(times, report.artifacts)
+    for axes, one in zip(others, searched, strict=False):
+        _draw_layers(axes, one)
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg")
+    return drawn.getvalue()[drawn.getvalue().index("<svg") :]  # without the XML declaration
+
+
+def _draw_losses(axes: Any, artifacts: Sequence[ArtifactReport]) -> None:
+    for one in artifacts:
+        shares = np.arange(1, len(one.losses) + 1) / len(one.losses)
+        axes.step(np.maximum(one.losses, 1e-8), shares, where="post", label=f"{one.tower} {one.precision}")
+    axes.set(xscale="log", xlabel="loss (1 - cosine)", ylabel="share of rows at most that", title="Fidelity")
+    axes.legend()
+
+
+def _draw_times(axes: Any, artifacts: Sequence[ArtifactReport]) -> None:
+    bars = [
+        (f"{one.tower} {one.precision}, {_short(provider)}", ms)
+        for one in artifacts
+        for provider, ms in one.row_ms.items()
+    ]
+    axes.barh([name for name, _ in bars], [ms for _, ms in bars])
+    axes.set(xlabel="milliseconds a row", title="Latency")
+
+
+def _draw_layers(axes: Any, one: ArtifactReport) -> None:
+    """What a layer gains beside what it costs."""
+    layers = one.details["layers"]
+    if one.precision is Precision.INT4:
+        gain, gained = [layer["megabytes"] for layer in layers], "megabytes of weights"
+        cost, costs = [layer["output_error"] for layer in layers], "squared error of the output"
+    else:
+        gain, gained = [layer["fp32_ms"] - layer["int8_ms"] for layer in layers], "milliseconds gained"
+        cost, costs = [layer["loss"] for layer in layers], "loss alone"
+    axes.scatter(gain, np.maximum(cost, 1e-9), s=14)
+    costliest = int(np.argmax(cost))
+    axes.annotate(layers[costliest]["name"], (gain[costliest], cost[costliest]), fontsize=8)
+    axes.set(yscale="log", xlabel=gained, ylabel=costs, title=f"{one.tower} {one.precision}: layers")

@@ -1,0 +1,1 @@
+"""Packed tokenizers and the texts that prove them."""

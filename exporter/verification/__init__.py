@@ -1,0 +1,1 @@
+"""What an artifact has to pass before it is written."""

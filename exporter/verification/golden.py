@@ -1,0 +1,53 @@
+"""The self-test's inputs: what has gone silently wrong in other servers, made from the user's own pictures."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from siglip_edge.runtime.artifacts.manifest import FileRecord, Tower, record_file
+from siglip_edge.runtime.checks.selftest import GoldenRow, save_golden
+
+TEXTS = (
+    "a photo of a cat",
+    "A PHOTO OF A CAT",
+    "a long text that does not fit: " + "one more word and " * 40,
+    "红色的苹果和一只猫",
+    "¿Qué hora es, 👩‍🚀?",
+)
+
+_ORIENTATION = 0x0112
+_ROTATED_RIGHT = 6
+_SIDE = 96
+"""Pixels: small files; the towers see them squashed to their own size anyway."""
+
+
+def golden_images(picture: Path) -> list[bytes]:
+    """One picture as PNG files: wide, tall, rotated by EXIF only, and with an alpha gradient."""
+    with Image.open(picture) as opened:
+        square = opened.convert("RGB").resize((_SIDE, _SIDE))
+    exif = Image.Exif()
+    exif[_ORIENTATION] = _ROTATED_RIGHT
+    transparent = square.convert("RGBA")
+    transparent.putalpha(Image.linear_gradient("L").resize(square.size))
+    wide, tall = square.resize((_SIDE, _SIDE // 3)), square.resize((_SIDE // 3, _SIDE))
+    return [_png(wide), _png(tall), _png(wide, exif), _png(transparent)]
+
+
+def write_golden(directory: Path, images: list[bytes], embeddings: dict[Tower, np.ndarray]) -> FileRecord:
+    """Store the inputs with their FP32 embeddings, (n, d) unit rows a tower."""
+    stored = {tower: [row.astype("<f4").tobytes() for row in rows] for tower, rows in embeddings.items()}
+    rows = [GoldenRow(text=text, embedding=row) for text, row in zip(TEXTS, stored[Tower.TEXT], strict=True)]
+    rows += [GoldenRow(png=png, embedding=row) for png, row in zip(images, stored[Tower.VISION], strict=True)]
+    path = directory / "golden.msgpack"
+    save_golden(path, rows)
+    return record_file(directory, path)
+
+
+def _png(image: Image.Image, exif: Image.Exif | None = None) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True, **({"exif": exif} if exif else {}))
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Model directories on disk: the manifest, older manifests, checksums."""

@@ -1,0 +1,152 @@
+"""Golden rows: inputs of the kinds that go wrong, with their FP32 embeddings, checked on the session that will serve.
+
+A provider that answers plausibly and wrongly is the worst failure an embedding server has; this one is seen at start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+from io import BytesIO
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower, verify_file
+from siglip_edge.runtime.errors import BatchChangesBits, SelfTestFailed
+from siglip_edge.runtime.execution.packed_graph import machine_facts
+from siglip_edge.runtime.execution.plan import ExecutionPlan
+from siglip_edge.runtime.model import Row, TextRow
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Floats = NDArray[np.float32]
+
+FLOOR = {Precision.FP32: 0.9999, Precision.FP16: 0.999, Precision.INT8: 0.95, Precision.INT4: 0.95}
+"""Least cosine of any golden row. A right session is far above, a collapsed or mis-fused one far below."""
+
+
+class Embeds(Protocol):
+    """What is tested: a loaded model."""
+
+    manifest: Manifest
+    plan: ExecutionPlan
+
+    @property
+    def towers(self) -> tuple[Tower, ...]: ...
+
+    def embed_images(self, images: list[Image.Image]) -> Floats: ...
+    def embed_texts(self, texts: list[str]) -> Floats: ...
+    def prepare_text(self, text: str) -> TextRow: ...
+    def run(self, tower: Tower, rows: list[Row], *, crowded: bool = False) -> Floats: ...
+
+
+class GoldenRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One input and its FP32 embedding, little-endian float32 of unit length."""
+
+    embedding: bytes
+    text: str | None = None
+    png: bytes | None = None
+
+    @property
+    def tower(self) -> Tower:
+        return Tower.VISION if self.png is not None else Tower.TEXT
+
+
+def save_golden(path: Path, rows: list[GoldenRow]) -> None:
+    path.write_bytes(msgspec.msgpack.encode(rows))
+
+
+def load_golden(directory: Path, manifest: Manifest) -> list[GoldenRow]:
+    """The manifest's golden rows; raises ArtifactCorrupt when the file is not the exporter's."""
+    if manifest.golden is None:
+        return []
+    return msgspec.msgpack.decode(verify_file(directory, manifest.golden).read_bytes(), type=list[GoldenRow])
+
+
+def check(model: Embeds, rows: list[GoldenRow]) -> dict[Tower, float]:
+    """Embed the served towers' golden rows on this machine. -> each one's least cosine.
+
+    Raises SelfTestFailed below FLOOR, or when the provider cannot run them.
+    """
+    tested = {row.tower for row in rows}
+    try:
+        cosines = {tower: _least_cosine(model, tower, rows) for tower in model.towers if tower in tested}
+    except Exception as error:  # a provider's own share no base class but this
+        raise SelfTestFailed(f"{model.manifest.name}: {model.plan.place} fails when it is run: {error}") from error
+    for tower, cosine in cosines.items():
+        if not cosine >= FLOOR[model.plan.precision]:
+            raise SelfTestFailed(
+                f"{model.manifest.name}: the {tower} tower ({model.plan.precision}, {model.plan.provider}) is wrong: "
+                f"cosine {cosine:.4f} to the exporter's FP32 embeddings; choose another PRECISION or DEVICE"
+            )
+    return cosines
+
+
+def mark_of(model: Embeds, passed: Path | None) -> Path | None:
+    """The file in `passed`, the directory that remembers, which says that these files passed `check_all` with this
+    plan, CPU and onnxruntime; None for nowhere.
+    """
+    facts = (msgspec.json.encode(model.manifest), model.plan, model.towers, sorted(machine_facts().items()))
+    return passed and passed / hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def check_all(model: Embeds, rows: list[GoldenRow], mark: Path | None) -> None:
+    """`check` every row, and `check_bits`: what a first start does. Leaves `mark`, so that later ones need not.
+
+    All rows of a base model take longer than loading it.
+    """
+    check(model, rows)
+    check_bits(model)
+    if mark:
+        with suppress(OSError):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+
+
+def check_bits(model: Embeds) -> None:
+    """Raise BatchChangesBits when the plan runs several rows at once and one has other bits then than alone.
+
+    On all threads and on a share of them. A plan that sets no number of rows, a GPU's, promises no such thing.
+    """
+    for tower in model.towers:
+        rows = noise(model, tower, model.plan.rows(tower) or 1)
+        if len(rows) == 1:
+            continue
+        alone = np.concatenate([model.run(tower, [row]) for row in rows])
+        for size, crowded in product(range(2, len(rows) + 1), {False, model.plan.runs_at_once > 1}):
+            if not np.array_equal(model.run(tower, rows[:size], crowded=crowded), alone[:size]):
+                raise BatchChangesBits(f"a batch of {size} gives the {tower} tower's rows other bits")
+
+
+def noise(model: Embeds, tower: Tower, count: int) -> list[Row]:
+    """So many different rows; always the same ones."""
+    rng, manifest = np.random.default_rng(0), model.manifest
+    if tower is Tower.VISION:
+        size = manifest.image.size
+        return list(rng.integers(0, 256, (count, 3, size, size), np.uint8))
+    return [model.prepare_text(f"text number {number}").ids for number in range(count)]
+
+
+def one_each(rows: Iterable[GoldenRow]) -> list[GoldenRow]:
+    """One row a tower."""
+    return list({row.tower: row for row in rows}.values())
+
+
+def _least_cosine(model: Embeds, tower: Tower, rows: list[GoldenRow]) -> float:
+    mine = [row for row in rows if row.tower is tower]
+    if tower is Tower.VISION:
+        from PIL import Image  # noqa: PLC0415 - which texts alone do not need
+
+        got = model.embed_images([Image.open(BytesIO(row.png)) for row in mine if row.png is not None])
+    else:
+        got = model.embed_texts([row.text for row in mine if row.text is not None])
+    wanted = np.stack([np.frombuffer(row.embedding, "<f4") for row in mine])
+    cosines = np.nan_to_num(np.sum(got * wanted, axis=1), nan=-1.0)
+    return round(float(cosines.min()), 6)

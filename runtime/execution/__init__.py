@@ -1,0 +1,1 @@
+"""Running a tower: the execution plan, sessions, packed graphs."""

@@ -1,0 +1,1 @@
+"""From a text to a row of token ids, and token ids to embeddings."""

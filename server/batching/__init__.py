@@ -1,0 +1,1 @@
+"""Micro-batching: rows of many requests share runs."""

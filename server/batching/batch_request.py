@@ -1,0 +1,91 @@
+"""One request's rows in one lane: taken one by one, their outputs gathered in order."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from operator import itemgetter
+from typing import Generic, TypeVar
+
+from siglip_edge.runtime.errors import DeadlineExceeded
+
+RowT = TypeVar("RowT")
+OutT = TypeVar("OutT")
+
+
+class Job(Generic[RowT, OutT]):
+    """One request's rows in one lane. Its outputs come in the order of its rows."""
+
+    def __init__(self, rows: Sequence[RowT], deadline: float, abandoned: Callable[[], bool], now: float) -> None:
+        self.future: Future[list[OutT]] = Future()
+        self.submitted = now
+        self.finished = now
+        self.inference_s = 0.0
+        """Seconds in which runs that it took part in were under way; the rest of its time it queued."""
+        self._runs = 0
+        self._running_since = now
+        self._deadline = deadline
+        self._abandoned = abandoned
+        self._waiting = deque(enumerate(rows))
+        self._outputs: dict[int, OutT] = {}
+        self._missing = len(rows)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def queue_s(self) -> float:
+        return max(0.0, self.finished - self.submitted - self.inference_s)
+
+    def result(self) -> list[OutT]:
+        """Wait for the outputs. Raises DeadlineExceeded when the time is up, or what the run raised."""
+        try:
+            return self.future.result(max(0.0, self._deadline - time.monotonic()))
+        except (FutureTimeout, CancelledError):
+            self.cancel()
+            raise DeadlineExceeded("the request's time was up before its turn came; the work was dropped") from None
+
+    def cancel(self) -> None:
+        """Nobody waits for the outputs any more: rows that have not run will not."""
+        self.future.cancel()
+
+    def take(self) -> tuple[int, RowT]:
+        """The next row, and its place among the outputs."""
+        return self._waiting.popleft()
+
+    def is_dropped(self, now: float) -> bool:
+        """Cancelled, out of time, or the caller hung up: not worth computing."""
+        if not self.future.done() and (now > self._deadline or self._abandoned()):
+            self.cancel()
+        return self.future.done()
+
+    def enter(self, now: float) -> None:
+        """A run with rows of it begins. As `leave` and `accept`, not for two threads at once."""
+        if not self._runs:
+            self._running_since = now
+        self._runs += 1
+
+    def leave(self, now: float) -> None:
+        """That run has ended."""
+        self._runs -= 1
+        if not self._runs:
+            self.inference_s += now - self._running_since
+
+    def accept(self, place: int, output: OutT) -> bool:
+        """Take one output; whether none is missing now."""
+        self._outputs[place] = output
+        self._missing -= 1
+        return not self._missing
+
+    def finish(self, now: float) -> None:
+        self.finished = now
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result([output for _, output in sorted(self._outputs.items(), key=itemgetter(0))])
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done() and self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)

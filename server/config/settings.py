@@ -1,0 +1,275 @@
+"""Everything an operator can set: one table of environment variables, read once into a frozen `Settings`.
+
+The predecessors' names are kept. Below the composition root everything receives plain values.
+"""
+
+# ruff: noqa: RUF009 - `variable` is dataclasses.field, which the rule knows
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from siglip_edge.server.config import parsing
+from siglip_edge.server.config.parsing import UnreadableValue
+
+
+class SettingsInvalid(ValueError):
+    """A variable cannot be read; `str(error)` names the variable, the value and what is allowed."""
+
+
+def variable(
+    names: str, meaning: str, parse: Callable[[str], Any], *, default: Any, secret: bool = False
+) -> Any:  # what `dataclasses.field` itself returns to type checkers
+    """One row of the table. `names`: the variable, then its aliases; the first one that is set counts."""
+    return field(default=default, metadata={"names": names.split(), "parse": parse, "help": meaning, "secret": secret})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The table. None as a default: derived from the machine or the model, where it is used."""
+
+    model: Path = variable(
+        "MODEL SIGLIP_MODEL",
+        "model directory, or a name below MODELS_DIR",
+        Path,
+        default=Path("quantized_models/emoji-siglip"),
+    )
+    models: tuple[tuple[str, Path], ...] = variable(
+        "MODELS", "several: name=path,name=path; the first one is the default", parsing.named_paths, default=()
+    )
+    models_dir: Path = variable(
+        "MODELS_DIR", "where a model's bare name is looked up", Path, default=Path("quantized_models")
+    )
+    device: str = variable("DEVICE", "auto, cpu, cuda[:n] or openvino[:GPU]", parsing.device, default="auto")
+    precision: str = variable(
+        "PRECISION",
+        "auto, int8, int4, fp16 or fp32",
+        parsing.choice("auto", "int8", "int4", "fp16", "fp32"),
+        default="auto",
+    )
+    towers: str = variable(
+        "TOWERS",
+        "text, vision or both: what is loaded and served",
+        parsing.choice("text", "vision", "both"),
+        default="both",
+    )
+    load_towers: str = variable(
+        "LOAD_TOWERS",
+        "start or first-use: when a tower takes its memory; it is tested before it answers either way",
+        parsing.choice("start", "first-use"),
+        default="start",
+    )
+    idle_unload_s: float = variable(
+        "IDLE_UNLOAD_S",
+        "seconds without work until a tower's memory is given back, and loaded again when asked for; 0: never",
+        parsing.number(0, 604_800),
+        default=0.0,
+    )
+    prepare: bool = variable(
+        "PREPARE", "keep models in a form that workers share, made at the first start", parsing.boolean, default=True
+    )
+    cache_dir: Path | None = variable(
+        "CACHE_DIR",
+        "where prepared models and tunings are kept; empty: the user's own cache directory",
+        Path,
+        default=None,
+    )
+
+    host: str = variable("HOST", "address to listen on; 0.0.0.0 for every interface", str, default="127.0.0.1")
+    port: int = variable("PORT", "port to listen on", parsing.integer(0, 65535), default=8000)
+    workers: int | None = variable(
+        "WORKERS", "processes; each holds its own model", parsing.integer(1, 256), default=None
+    )
+    auto_scale_workers: bool = variable(
+        "AUTO_SCALE_WORKERS",
+        "WORKERS from the cores and memory there are, instead of 1",
+        parsing.boolean,
+        default=False,
+    )
+    cpu_utilization_factor: float = variable(
+        "CPU_UTILIZATION_FACTOR", "share of the cores to use", parsing.number(0.05, 1.0), default=1.0
+    )
+    threads: int = variable("THREADS", "requests a worker holds at once", parsing.integer(4, 1024), default=96)
+    request_timeout_s: float = variable(
+        "REQUEST_TIMEOUT", "seconds a request may take, then 504", parsing.number(0.1, 3600), default=60.0
+    )
+
+    batch_size: int = variable(
+        "BATCH_SIZE BATCH_WINDOW_MAX_SIZE", "most rows in one run of a tower", parsing.integer(1, 1024), default=32
+    )
+    batch_wait_time_ms: float = variable(
+        "BATCH_WAIT_TIME_MS BATCH_WINDOW_MS", "how long a batch waits for company", parsing.number(0, 1000), default=0.0
+    )
+    max_concurrent_batches: int | None = variable(
+        "MAX_CONCURRENT_BATCHES",
+        "runs under way at once, of both towers together; not set: as many as the cores are good for",
+        parsing.integer(1, 64),
+        default=None,
+    )
+    max_queue_size: int = variable(
+        "MAX_QUEUE_SIZE", "rows waiting a tower, then 429", parsing.integer(1, 100_000), default=512
+    )
+    queue_overflow_action: str = variable(
+        "QUEUE_OVERFLOW_ACTION",
+        "a full queue: reject with 429, or wait",
+        parsing.choice("reject", "wait"),
+        default="reject",
+    )
+    embedding_cache_bytes: int = variable(
+        "EMBEDDING_CACHE_SIZE", "bytes of embeddings kept a model and worker; 0: none", parsing.size, default=16 << 20
+    )
+
+    max_batch_size: int = variable("MAX_BATCH_SIZE", "inputs a request", parsing.integer(1, 100_000), default=256)
+    max_text_chars: int = variable(
+        "MAX_TEXT_CHARS", "characters a text", parsing.integer(1, 10_000_000), default=32_768
+    )
+    max_body_bytes: int = variable("MAX_BODY_BYTES", "bytes a request", parsing.size, default=64 << 20)
+    max_image_bytes: int = variable("MAX_IMAGE_BYTES", "bytes an image file", parsing.size, default=20 << 20)
+    max_image_pixels: int = variable("MAX_IMAGE_PIXELS", "pixels an image", parsing.size, default=50_000_000)
+    accept_token_ids: bool = variable(
+        "ACCEPT_TOKEN_IDS", "take token-id arrays; they must be this model's own ids", parsing.boolean, default=False
+    )
+
+    allow_image_urls: bool = variable(
+        "ALLOW_IMAGE_URLS", "fetch images from http(s) URLs", parsing.boolean, default=False
+    )
+    image_url_hosts: tuple[str, ...] = variable(
+        "IMAGE_URL_HOSTS", "hosts to fetch from; empty: any with a global address", parsing.names, default=()
+    )
+    image_root: Path | None = variable(
+        "IMAGE_ROOT", "directory below which file paths are accepted", Path, default=None
+    )
+
+    api_keys: tuple[str, ...] = variable("API_KEYS", "keys, comma-separated", parsing.names, default=(), secret=True)
+    api_keys_file: Path | None = variable("API_KEYS_FILE", "file with a key a line", Path, default=None)
+    protect_metrics: bool = variable("PROTECT_METRICS", "ask for a key on /metrics too", parsing.boolean, default=False)
+    cors_allow_origins: tuple[str, ...] = variable(
+        "CORS_ALLOW_ORIGINS", "origins that browsers may call from; empty: none", parsing.names, default=()
+    )
+
+    enable_metrics: bool = variable("ENABLE_METRICS", "serve /metrics", parsing.boolean, default=True)
+    enable_warmup: bool = variable("ENABLE_WARMUP", "run both towers before being ready", parsing.boolean, default=True)
+    warmup_steps: int = variable("WARMUP_STEPS", "warm-up runs a tower", parsing.integer(1, 100), default=1)
+    warmup_batch_size: int = variable("WARMUP_BATCH_SIZE", "rows a warm-up run", parsing.integer(1, 1024), default=1)
+    log_format: str = variable("LOG_FORMAT", "text or json", parsing.choice("text", "json"), default="text")
+    log_level: str = variable(
+        "LOG_LEVEL",
+        "debug, info, warning or error",
+        parsing.choice("debug", "info", "warning", "error"),
+        default="info",
+    )
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read the table from a mapping. Raises SettingsInvalid; an empty value counts as not set."""
+        given = {row.name: _read(row, environ) for row in fields(cls) if _name_in_force(row, environ)}
+        settings = cls(**given)
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        # A worker that holds fewer requests than a batch has rows could never fill one.
+        if self.threads < self.batch_size:
+            message = f"THREADS={self.threads} is less than BATCH_SIZE={self.batch_size}; allowed: at least as many"
+            raise SettingsInvalid(message)
+        if self.max_queue_size < self.max_batch_size:
+            raise SettingsInvalid(
+                f"MAX_QUEUE_SIZE={self.max_queue_size} is less than MAX_BATCH_SIZE={self.max_batch_size}; "
+                "allowed: at least as many, or the largest request could never be admitted"
+            )
+        if self.precision == "fp16" and self.device == "cpu":
+            message = (
+                "PRECISION=fp16 with DEVICE=cpu computes in fp32 with more memory; allowed there: int8, int4, fp32"
+            )
+            raise SettingsInvalid(message)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """API_KEYS and the lines of API_KEYS_FILE. Raises SettingsInvalid when the file cannot be read or is empty."""
+        if self.api_keys_file is None:
+            return self.api_keys
+        try:
+            lines = [line.strip() for line in self.api_keys_file.read_text().splitlines() if line.strip()]
+        except OSError as error:
+            raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file}: {error.strerror}; allowed: a file") from None
+        if not lines:  # an empty file must not mean an open server
+            raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file} is empty; allowed: a file with a key a line")
+        return (*self.api_keys, *lines)
+
+    @property
+    def model_cache(self) -> Path | None:
+        """Where prepared models are kept between starts; None: nowhere."""
+        from platformdirs import user_cache_path  # noqa: PLC0415 - needed once, in workers only
+
+        return (self.cache_dir or user_cache_path("siglip-edge")) if self.prepare else None
+
+    @property
+    def named_models(self) -> dict[str, Path]:
+        """Every served name and its directory, the default first."""
+        listed = self.models or ((self.model.name, self.model),)
+        return {name: self._directory(path) for name, path in listed}
+
+    def _directory(self, path: Path) -> Path:
+        below = self.models_dir / path
+        return below if not path.exists() and len(path.parts) == 1 and below.exists() else path
+
+
+def read_environment() -> dict[str, str]:
+    """The process's environment over the `.env` file of the working directory."""
+    if not Path(".env").exists():  # it may be a pipe
+        return dict(os.environ)
+    from dotenv import dotenv_values  # noqa: PLC0415 - needed once, at the start
+
+    return {**{name: value or "" for name, value in dotenv_values(".env").items()}, **os.environ}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table, for people."""
+
+    names: tuple[str, ...]
+    value: str
+    """The value in force."""
+    default: str
+    meaning: str
+
+
+def table(settings: Settings) -> list[Row]:
+    """The table of variables with the values in force. Secrets are counted, not shown."""
+    return [
+        Row(
+            names=tuple(row.metadata["names"]),
+            value=_shown(getattr(settings, row.name), secret=row.metadata["secret"]),
+            default=_shown(row.default, secret=False),
+            meaning=row.metadata["help"],
+        )
+        for row in fields(settings)
+    ]
+
+
+def _shown(value: Any, *, secret: bool) -> str:
+    if secret and value:
+        return f"({len(value)} set)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join("=".join(map(str, item)) if isinstance(item, tuple) else item for item in value)
+    return "" if value is None or value is MISSING else str(value)
+
+
+def _name_in_force(row: Field[Any], environ: Mapping[str, str]) -> str | None:
+    return next((name for name in row.metadata["names"] if environ.get(name, "").strip()), None)
+
+
+def _read(row: Field[Any], environ: Mapping[str, str]) -> Any:
+    name = _name_in_force(row, environ)
+    assert name is not None
+    try:
+        return row.metadata["parse"](environ[name].strip())
+    except UnreadableValue as error:
+        shown = "(hidden)" if row.metadata["secret"] else repr(environ[name])
+        raise SettingsInvalid(f"{name}={shown} cannot be read; allowed: {error.allowed}") from None

@@ -1,0 +1,1 @@
+"""Inputs to embeddings and scores of one model."""

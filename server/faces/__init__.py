@@ -1,0 +1,1 @@
+"""One folder per API spoken: schemas, resources, error renderer, routes."""

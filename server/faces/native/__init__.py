@@ -1,0 +1,1 @@
+"""Ranking, classification and image-text scores."""

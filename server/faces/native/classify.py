@@ -1,0 +1,59 @@
+"""`POST /v1/classify` and `POST /v1/classify/image`: zero-shot, the labels are whatever the caller names."""
+
+from __future__ import annotations
+
+import falcon
+
+from siglip_edge.runtime.errors import InvalidInput
+from siglip_edge.server.embedding.embedder import Embedder
+from siglip_edge.server.embedding.ranking import ranked
+from siglip_edge.server.faces.schemas import (
+    Classification,
+    ClassifyAnswer,
+    ClassifyFileAnswer,
+    ClassifyForm,
+    ClassifyRequest,
+)
+from siglip_edge.server.faces.service import Service
+from siglip_edge.server.http import json
+from siglip_edge.server.inputs.input_reader import ImageFile, InputReader, echo_image
+
+
+class Classify:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        request = self._service.json(req, ClassifyRequest)
+        embedder = self._service.embedder(req, request)
+        image = self._service.reader.image(request.image, "image")
+        classified = _classify(embedder, self._service.reader, image, request, req)
+        resp.data = json.render(ClassifyAnswer(echo_image(request.image), classified, embedder.name))
+
+    def on_post_image(self, req: falcon.Request, resp: falcon.Response) -> None:
+        request = self._service.form(req, ClassifyForm)
+        embedder = self._service.embedder(req, request)
+        image = self._service.reader.file(request.file[0].data, "file")
+        if len(request.labels) == 1:
+            request.labels = [label.strip() for label in request.labels[0].split(",") if label.strip()]
+        classified = _classify(embedder, self._service.reader, image, request, req)
+        resp.data = json.render(ClassifyFileAnswer(request.file[0].name, classified, embedder.name))
+
+
+def _classify(
+    embedder: Embedder,
+    reader: InputReader,
+    image: ImageFile,
+    request: ClassifyRequest | ClassifyForm,
+    req: falcon.Request,
+) -> list[Classification]:
+    """Image against every label in its sentence, best first. Label sentences seen before come from the cache."""
+    template = embedder.model.manifest.zero_shot_template if request.template is None else request.template
+    if "{}" not in template:
+        raise InvalidInput("the template has no {} for the label", param="template")
+    # Not str.format: a label or template may hold braces of its own.
+    sentences = [template.replace("{}", label) if label else "" for label in request.labels]
+    texts = reader.read_all(sentences, "labels", "text")
+    query, *candidates = embedder.embed([image, *texts], req.context.call)
+    scores = ranked(query, candidates, embedder.model.manifest, exclusive=not request.multi_label)
+    return [Classification(request.labels[score.index], score.probability, score.similarity) for score in scores]

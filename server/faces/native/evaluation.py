@@ -1,0 +1,71 @@
+"""`POST /evaluator/v1/evaluation/single` and `/batch`: how well an image and a text belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import falcon
+
+from siglip_edge.runtime.artifacts.manifest import Manifest
+from siglip_edge.runtime.errors import InvalidInput
+from siglip_edge.server.embedding.embedder import Embedding, Outcome
+from siglip_edge.server.embedding.ranking import Score, ranked
+from siglip_edge.server.faces.schemas import (
+    Evaluation,
+    EvaluationBatchAnswer,
+    EvaluationBatchRequest,
+    EvaluationItem,
+    EvaluationRequest,
+    EvaluationResult,
+)
+from siglip_edge.server.faces.service import Service
+from siglip_edge.server.http import errors, json
+from siglip_edge.server.inputs.input_reader import AnyInput, InputReader
+
+
+class Evaluate:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_post_single(self, req: falcon.Request, resp: falcon.Response) -> None:
+        request = self._service.json(req, EvaluationRequest)
+        embedder = self._service.embedder(req, request)
+        reader = self._service.reader
+        pair = (reader.image(request.image, "image"), reader.text(request.text, "text"))
+        score = _score(embedder.embed(pair, req.context.call), embedder.model.manifest)
+        resp.data = json.render(Evaluation(score.probability, score.similarity, embedder.name))
+
+    def on_post_batch(self, req: falcon.Request, resp: falcon.Response) -> None:
+        request = self._service.json(req, EvaluationBatchRequest)
+        embedder = self._service.embedder(req, request)
+        embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
+        outcomes = embed(_inputs(request.items, self._service.reader), req.context.call)
+        pairs = [outcomes[start : start + 2] for start in range(0, len(outcomes), 2)]
+        results = [_result(index, pair, embedder.model.manifest) for index, pair in enumerate(pairs)]
+        resp.data = json.render(EvaluationBatchAnswer(results, embedder.name))
+
+
+def _inputs(items: Sequence[EvaluationItem], reader: InputReader) -> list[AnyInput | InvalidInput]:
+    """Image, text, image, text, …: a bad one stands as its error."""
+    reader.check_count(len(items), "items")
+    return [
+        outcome
+        for index, item in enumerate(items)
+        for outcome in (
+            reader.attempt(reader.image, item.image, f"items[{index}].image"),
+            reader.attempt(reader.text, item.text, f"items[{index}].text"),
+        )
+    ]
+
+
+def _result(index: int, pair: Sequence[Outcome], manifest: Manifest) -> EvaluationResult:
+    for outcome in pair:
+        if isinstance(outcome, InvalidInput):
+            return EvaluationResult(index=index, score=None, similarity=None, error=errors.body_of(outcome))
+    score = _score([outcome for outcome in pair if isinstance(outcome, Embedding)], manifest)
+    return EvaluationResult(index=index, score=score.probability, similarity=score.similarity)
+
+
+def _score(pair: Sequence[Embedding], manifest: Manifest) -> Score:
+    image, text = pair
+    return ranked(image, [text], manifest)[0]

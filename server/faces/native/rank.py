@@ -1,0 +1,44 @@
+"""`POST /v1/rank`."""
+
+from __future__ import annotations
+
+import falcon
+from msgspec import UNSET
+
+from siglip_edge.server.embedding.ranking import Score, ranked
+from siglip_edge.server.faces.openai.embeddings import usage
+from siglip_edge.server.faces.schemas import RankAnswer, Ranking, RankRequest, RankResult
+from siglip_edge.server.faces.service import Service
+from siglip_edge.server.http import json
+from siglip_edge.server.inputs.input_reader import echo
+
+
+class Rank:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        request = self._service.json(req, RankRequest)
+        embedder = self._service.embedder(req, request)
+        queries = request.query if isinstance(request.query, list) else [request.query]
+        read = self._service.reader.read_all
+        inputs = [*read(request.query, "query"), *read(request.candidates, "candidates")]
+        embeddings = embedder.embed(inputs, req.context.call)
+        candidates = embeddings[len(queries) :]
+        results = [
+            RankResult(echo(query), _rankings(ranked(embedding, candidates, embedder.model.manifest), request))
+            for query, embedding in zip(queries, embeddings, strict=False)
+        ]
+        resp.data = json.render(RankAnswer(results, embedder.name, usage(embeddings)))
+
+
+def _rankings(scores: list[Score], request: RankRequest) -> list[Ranking]:
+    return [
+        Ranking(
+            index=score.index,
+            candidate=echo(request.candidates[score.index]),
+            score=score.probability if request.return_scores else UNSET,
+            similarity=score.similarity if request.return_scores else UNSET,
+        )
+        for score in scores[: request.top_n]
+    ]

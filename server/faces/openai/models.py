@@ -1,0 +1,36 @@
+"""`GET /v1/models` and `GET /v1/models/{id}`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import falcon
+
+from siglip_edge.server.faces.schemas import ModelCard, ModelList
+from siglip_edge.server.http import json
+from siglip_edge.server.models.registry import Models, ServedModel
+
+
+class ModelCollection:
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
+        resp.data = json.render(ModelList(object="list", data=[card(model) for model in self._models.all()]))
+
+    def on_get_one(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:  # noqa: ARG002
+        resp.data = json.render(card(self._models.find(name)))
+
+
+def card(model: ServedModel) -> ModelCard:
+    manifest = model.manifest
+    return ModelCard(
+        id=model.name,
+        object="model",
+        created=int(datetime.fromisoformat(manifest.created).timestamp()),
+        owned_by="siglip-edge",
+        dimensions=manifest.dimensions,
+        modalities=["text", "image"],
+        precision=model.plan.precision,
+        space_id=manifest.space_id,
+    )

@@ -1,0 +1,42 @@
+"""What the resources share: a request read and parsed, its model found, its inputs judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import falcon
+
+from siglip_edge.server.embedding.embedder import Embedder
+from siglip_edge.server.http import bodies
+from siglip_edge.server.inputs.input_reader import InputReader
+from siglip_edge.server.models.registry import Models
+
+RequestT = TypeVar("RequestT")
+
+
+class NamesModel(Protocol):
+    """A request that may say which model it wants, and which space it expects."""
+
+    model: str | None
+    expect_space: str | None
+
+
+@dataclass(frozen=True)
+class Service:
+    models: Models
+    reader: InputReader
+    max_body_bytes: int
+
+    def json(self, req: falcon.Request, kind: type[RequestT]) -> RequestT:
+        """The body as a typed request. Raises InvalidInput, or Falcon's 413 and 415."""
+        return bodies.read_json(req, kind, self.max_body_bytes)
+
+    def form(self, req: falcon.Request, kind: type[RequestT]) -> RequestT:
+        """The multipart form as a typed request. Raises InvalidInput, or Falcon's 400, 413 and 415."""
+        return bodies.read_form(req, kind, self.max_body_bytes)
+
+    def embedder(self, req: falcon.Request, request: NamesModel) -> Embedder:
+        """What embeds for this request. Raises ModelNotFound, SpaceMismatch or NotReady."""
+        expected = (request.expect_space, req.get_header("X-Embedding-Space"))
+        return self.models.embedder(request.model, req.context.call, *expected)

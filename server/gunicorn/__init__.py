@@ -1,0 +1,1 @@
+"""gunicorn: its configuration, what a worker imports, and the worker itself."""

@@ -1,0 +1,181 @@
+"""gunicorn's threaded worker, whose one loop, which accepts and dispatches for everyone, never waits for a peer."""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from os import SEEK_END
+from selectors import EVENT_READ
+from typing import Any
+
+from gunicorn.http import get_parser
+from gunicorn.util import write_error
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from siglip_edge.server.gunicorn.connection_reader import Arrivals
+
+HEAD_BYTES = 1 << 16
+"""Of a request's line and headers together; Node's server takes 16 KiB, nginx 32."""
+
+LINGER_S = 2.0
+"""As gunicorn's own: how long a peer may take to read its answer and close."""
+
+_UNREAD_BODY_S = 0.01
+"""How long a thread discards what nobody read: enough for a body that came with its head. A longer one ends with its
+connection, in the loop."""
+
+_HEAD_ENDS = b"\r\n\r\n"
+
+_MOMENT_S = 0.005
+"""How long a thread that has answered waits for the connection's next request: most who ask again do so within it."""
+
+_READ_AT_ONCE = 1 << 13
+_DISCARD_AT_ONCE = 1 << 16
+"""Bytes each time round the loop. What comes behind a head is the thread's to read, at its own pace."""
+
+
+class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+    """What differs is for rude peers, and for slow ones.
+
+    A connection gets a thread when the head of a request has come whole: a few that are silent, or stop within a head,
+    would take all threads. It keeps the thread for a next request only where that comes at once, and never for a body
+    that nobody reads, on which gunicorn's spends seconds. And when its answer is its last, the loop reads what still
+    comes in between its other work, until the peer closes: to close with bytes unread resets the connection, which can
+    destroy the answer on its way (RFC 9112, 9.6). gunicorn waits for that inside the loop, up to two seconds a
+    connection, and meanwhile nobody else is served.
+
+    Connections in TLS or HTTP/2, which settings of gunicorn's own allow, get their threads as gunicorn gives them.
+    """
+
+    request_timeout_s = math.inf
+    """How long a request's body may take to come."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lingering: deque[TConn] = deque()
+        self._is_plain = not self.cfg.is_ssl and self.cfg.http2_cleartext == "off"
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """gunicorn has a connection that is new, or is readable again, or has sent more than its last request."""
+        if not self._is_plain:
+            super().enqueue_req(conn)
+            return
+        if not conn.parser:
+            conn.parser = get_parser(self.cfg, conn.sock, conn.client)
+            conn.parser.unreader = Arrivals(conn.sock)
+        conn.sock.settimeout(0)
+        if step := self._next_step(conn):
+            step(conn)
+        else:
+            conn.set_timeout()
+            self.pending_conns.append(conn)
+            self.poller.register(conn.sock, EVENT_READ, partial(self._more_came, conn))
+
+    def handle(self, conn: TConn) -> object:
+        """gunicorn's, for one request after the other while they follow at once: a closed loop's do.
+
+        Through the loop and another thread, each would cost 0.4 ms of CPU time more beside a model that runs.
+        """
+        again = super().handle(conn)
+        while again is True and self._follows(conn):
+            again = super().handle(conn)
+        return again
+
+    def handle_request(self, req: Any, conn: TConn) -> object:
+        req.unreader.deadline = time.monotonic() + self.request_timeout_s
+        return super().handle_request(req, conn)
+
+    def _follows(self, conn: TConn) -> bool:
+        """Whether the next head is whole within a moment. Nobody else waits for the thread meanwhile."""
+        if not self._is_plain or not self.alive or self.tpool._work_queue.qsize():  # noqa: SLF001 - no other way to know
+            return False
+        conn.sock.settimeout(_MOMENT_S)
+        return self._next_step(conn) == self._give_thread  # what else there is to do the loop finds out by itself
+
+    def _more_came(self, conn: TConn, sock: socket.socket) -> None:
+        if step := self._next_step(conn):
+            self.poller.unregister(sock)
+            self.pending_conns.remove(conn)
+            step(conn)
+
+    def _next_step(self, conn: TConn) -> Callable[[TConn], None] | None:
+        """Reads what has come of a head. None: it is not whole yet."""
+        head = conn.parser.unreader.buf
+        if _HEAD_ENDS not in head.getvalue():
+            try:
+                came = conn.sock.recv(_READ_AT_ONCE)
+            except (BlockingIOError, TimeoutError):
+                return None
+            except OSError:
+                return self._drop
+            if not came:
+                return self._drop
+            head.seek(0, SEEK_END)
+            head.write(came)
+        if _HEAD_ENDS in head.getvalue():
+            return self._give_thread
+        return self._refuse if head.tell() > HEAD_BYTES else None
+
+    def _give_thread(self, conn: TConn) -> None:
+        conn.data_ready = True  # nothing to wait for
+        super().enqueue_req(conn)
+
+    def _refuse(self, conn: TConn) -> None:
+        with suppress(OSError):
+            reason = f"A request's line and headers have at most {HEAD_BYTES} bytes."
+            write_error(conn.sock, 431, "Request Header Fields Too Large", reason)
+        self._linger(conn)
+
+    def finish_request(self, conn: TConn, fs: Future[object]) -> None:
+        if fs.cancelled() or (fs.exception() is None and not fs.result()):
+            self._linger(conn)
+        else:
+            super().finish_request(conn, fs)
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:  # noqa: FBT001 - gunicorn's signature
+        """Whether the connection can be used again. gunicorn waits five seconds for a body that nobody read."""
+        return keepalive and bool(conn.parser.finish_body(deadline=time.monotonic() + _UNREAD_BODY_S))
+
+    def murder_pending(self) -> None:
+        if not self.alive:
+            for conn in self.pending_conns:
+                conn.timeout = 0.0  # nothing whole was asked on it; a worker that stops would wait a minute for it
+        super().murder_pending()
+        while self._lingering and self._lingering[0].timeout <= time.monotonic():
+            self._end(self._lingering[0])
+
+    def _linger(self, conn: TConn) -> None:
+        self._lingering.append(conn)
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+            conn.sock.settimeout(0)
+            conn.timeout = time.monotonic() + LINGER_S
+            self.poller.register(conn.sock, EVENT_READ, partial(self._discard, conn))
+        except OSError:  # the peer is gone
+            self._end(conn)
+
+    def _discard(self, conn: TConn, sock: socket.socket) -> None:
+        try:
+            has_ended = not sock.recv(_DISCARD_AT_ONCE)
+        except BlockingIOError:
+            return
+        except OSError:
+            has_ended = True
+        if has_ended:
+            self._end(conn)
+
+    def _end(self, conn: TConn) -> None:
+        self._lingering.remove(conn)
+        with suppress(OSError, KeyError, ValueError):  # never registered
+            self.poller.unregister(conn.sock)
+        self._drop(conn)
+
+    def _drop(self, conn: TConn) -> None:
+        self.nr_conns -= 1
+        conn.close()

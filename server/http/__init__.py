@@ -1,0 +1,1 @@
+"""Around every request: routing, bodies, JSON, errors, headers."""

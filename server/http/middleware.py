@@ -1,0 +1,155 @@
+"""Around every request: its id, its clock, the headers of every answer, one line in the access log."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import falcon
+
+from siglip_edge.runtime.errors import Overloaded
+from siglip_edge.server.batching.retry_after import Turns
+from siglip_edge.server.http.request_context import Call, has_hung_up, request_id
+
+EXPOSED_HEADERS = "X-Request-ID, X-Embedding-Space, Server-Timing, Retry-After"
+"""What a browser's script may read of an answer."""
+
+_SMOOTHING = 0.1
+"""Weight of the newest of the measured times: an average over about the last twenty."""
+
+access = logging.getLogger("siglip_edge.access")
+
+
+class CallMiddleware:
+    """Gives the request its `Call` and the answer its headers.
+
+    `default_space`: the embedding space named on answers that concern no model in particular.
+    `observe(method, route, status, call)` is called once a request.
+    """
+
+    def __init__(
+        self,
+        timeout_s: float,
+        default_space: str,
+        observe: Callable[[str, str, int, Call], None] = lambda *facts: None,  # noqa: ARG005
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._default_space = default_space
+        self._observe = observe
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
+        started = time.monotonic()
+        call = Call(
+            request_id=request_id(req.get_header("X-Request-ID")), started=started, deadline=started + self._timeout_s
+        )
+        if (connection := req.env.get("gunicorn.socket")) is not None:
+            call.abandoned = lambda: has_hung_up(connection)
+            connection.settimeout(self._timeout_s)  # a caller that stops sending must not keep its thread
+        req.context.call = call
+
+    def process_response(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        resource: Any,  # noqa: ARG002
+        req_succeeded: bool,  # noqa: ARG002, FBT001
+    ) -> None:
+        call: Call = req.context.call
+        resp.set_header("X-Request-ID", call.request_id)
+        resp.set_header("X-Embedding-Space", call.space or self._default_space)
+        resp.set_header("Server-Timing", call.server_timing())
+        # The route's template, never the path, nor a method of the caller's own: what callers send is not for logs, and
+        # each name that is counted stays in memory.
+        method = req.method if req.method in falcon.COMBINED_METHODS else "(unknown)"
+        route, status = req.uri_template or "(no route)", resp.status_code
+        self._observe(method, route, status, call)
+        access.info(
+            "%s %s %d %.1f ms id=%s",
+            *(method, route, status, 1000 * call.elapsed, call.request_id),
+            extra={"request_id": call.request_id, "method": method, "route": route, "status": status},
+        )
+
+
+class AdmissionMiddleware:
+    """At most `limit` requests with a body at once, the others get 429: a thread always stays free for the probes.
+
+    `backlog_s`: estimated seconds of work that waits in the lanes. Requests that are still being read or decoded are
+    not among it, so Retry-After comes from how often a place becomes free as well.
+    """
+
+    def __init__(self, limit: int, backlog_s: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._backlog_s = backlog_s
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._held = 0
+        self._full_since = 0.0
+        self._place_s = 0.0
+        """Measured seconds until a place is free, when none was."""
+        self._turns = Turns(clock)
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
+        if req.method != "POST":
+            return
+        if not self._enter():
+            backlog_s = max(self._backlog_s(), self._limit * self._place_s)
+            turn_s = self._turns.next(backlog_s=backlog_s, own_s=backlog_s / self._limit)
+            raise Overloaded("the server holds as many requests as it can", retry_after_s=turn_s)
+        self._turns.taken()
+        req.context.admitted = True
+
+    def process_response(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,  # noqa: ARG002
+        resource: Any,  # noqa: ARG002
+        req_succeeded: bool,  # noqa: ARG002, FBT001
+    ) -> None:
+        if getattr(req.context, "admitted", False):
+            self._leave()
+
+    def _enter(self) -> bool:
+        with self._lock:
+            if self._held == self._limit:
+                return False
+            self._held += 1
+            if self._held == self._limit:
+                self._full_since = self._clock()
+            return True
+
+    def _leave(self) -> None:
+        with self._lock:
+            if self._held == self._limit:
+                taken_s = self._clock() - self._full_since
+                self._place_s += (_SMOOTHING if self._place_s else 1.0) * (taken_s - self._place_s)
+            self._held -= 1
+
+
+class KeyMiddleware:
+    """Asks for one of the keys as `Authorization: Bearer …` on every path but the open ones."""
+
+    def __init__(self, keys: Iterable[str], open_paths: tuple[str, ...]) -> None:
+        self._digests = [_digest(key) for key in keys]
+        self._open_paths = open_paths
+
+    def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
+        if req.method == "OPTIONS" or req.path.startswith(self._open_paths):  # a browser's preflight has no key
+            return
+        scheme, _, key = (req.auth or "").partition(" ")
+        # All keys are compared, each in constant time: how long it takes tells nothing about any of them.
+        matches = [hmac.compare_digest(_digest(key.strip()), digest) for digest in self._digests]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise falcon.HTTPUnauthorized(
+                title="Invalid API key",
+                description="Send one of the server's keys as Authorization: Bearer <key>.",
+                challenges=["Bearer"],
+            )
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()

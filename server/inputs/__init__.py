@@ -1,0 +1,1 @@
+"""What a caller sent, and what it is."""

@@ -1,0 +1,142 @@
+"""Fetching images from URLs that strangers name, on urllib3: only from global addresses, only what is needed.
+
+A name is resolved once; the addresses that were checked are the ones connected to, so a second answer of a hostile
+name server changes nothing. No cookies, no proxies, no credentials, no compression, no other method than GET.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import urllib3
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse
+
+from siglip_edge.runtime.errors import ImageTooLarge, UndecodableImage, UnsupportedInput
+
+_MAX_REDIRECTS = 3
+_CHUNK = 1 << 16
+_PORT = {"http": 80, "https": 443}
+_HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "siglip-edge"}
+_MAPPED = (
+    # Address families that carry an IPv4 address inside: the inner one must be global too.
+    ipaddress.ip_network("64:ff9b::/96"),
+    ipaddress.ip_network("2002::/16"),
+)
+
+
+def is_global(address: str) -> bool:
+    """Whether an address is of the public internet: not private, loopback, link-local, multicast or reserved."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return is_global(str(ip.ipv4_mapped))
+        if any(ip in network for network in _MAPPED):
+            return False
+    return ip.is_global and not ip.is_multicast
+
+
+def resolve(host: str, port: int) -> list[str]:
+    """Every address of a name. Raises OSError."""
+    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFetcher:
+    """URL -> bytes. `hosts` empty: any; the address must be allowed either way."""
+
+    max_bytes: int
+    hosts: tuple[str, ...] = ()
+    timeout_s: float = 10.0
+    """Of a whole transfer, redirects included."""
+    resolve: Callable[[str, int], list[str]] = resolve
+    is_allowed: Callable[[str], bool] = is_global
+    ports: tuple[int, ...] = (80, 443)
+
+    def __call__(self, url: str) -> bytes:
+        """The image's bytes. Raises UnsupportedInput, UndecodableImage or ImageTooLarge."""
+        deadline = time.monotonic() + self.timeout_s
+        for _ in range(_MAX_REDIRECTS + 1):
+            target = self._checked(url)
+            try:
+                with self._connect(target, deadline) as pool, _get(pool, target, deadline) as answer:
+                    location = answer.get_redirect_location()
+                    if not location:
+                        return self._body(answer, deadline)
+            except (HTTPError, OSError, ValueError):
+                raise _failed("the image could not be fetched") from None
+            url = _redirected(target, location)
+        raise _failed(f"the image URL redirects more than {_MAX_REDIRECTS} times")
+
+    def _checked(self, url: str) -> SplitResult:
+        """The URL in parts. Raises UnsupportedInput for what is refused whatever the address."""
+        try:
+            target = urlsplit(url)
+            port, host = target.port, target.hostname
+        except ValueError:
+            raise _refused("the image URL is malformed") from None
+        if target.scheme not in _PORT or not host or target.username is not None:
+            raise _refused("an image URL is http or https, with a host and without credentials")
+        if self.hosts and host.lower() not in self.hosts:
+            raise _refused("images are not fetched from this host; the operator lists hosts in IMAGE_URL_HOSTS")
+        if (port or _PORT[target.scheme]) not in self.ports:
+            raise _refused("images are fetched from the usual ports only")
+        return target
+
+    def _connect(self, target: SplitResult, deadline: float) -> HTTPConnectionPool:
+        """A connection pool to one checked address, that knows the name only for TLS and the Host header."""
+        host, port = target.hostname or "", target.port or _PORT[target.scheme]
+        try:
+            addresses = self.resolve(host, port)
+        except (OSError, UnicodeError):
+            raise _failed("the image URL's host cannot be resolved") from None
+        if not addresses or not all(self.is_allowed(address) for address in addresses):
+            raise _refused("the image URL's host is not on the public internet")
+        timeout = urllib3.Timeout(total=max(0.01, deadline - time.monotonic()))
+        if target.scheme == "https":
+            return HTTPSConnectionPool(
+                addresses[0], port, timeout=timeout, retries=False, server_hostname=host, assert_hostname=host
+            )
+        return HTTPConnectionPool(addresses[0], port, timeout=timeout, retries=False)
+
+    def _body(self, answer: BaseHTTPResponse, deadline: float) -> bytes:
+        if answer.status != 200:
+            raise _failed(f"the image could not be fetched: status {answer.status}")
+        if not answer.headers.get("Content-Type", "").lower().startswith("image/"):
+            raise UndecodableImage("the URL's answer is not an image by its content type")
+        body = bytearray()
+        while chunk := answer.read1(_CHUNK, decode_content=False):
+            body += chunk
+            if len(body) > self.max_bytes:
+                raise ImageTooLarge(f"the fetched image has more than {self.max_bytes} bytes")
+            if time.monotonic() > deadline:
+                raise _failed("the image took too long to fetch")
+        return bytes(body)
+
+
+def _get(pool: HTTPConnectionPool, target: SplitResult, deadline: float) -> BaseHTTPResponse:
+    path = target._replace(scheme="", netloc="", fragment="").geturl() or "/"
+    timeout = urllib3.Timeout(total=max(0.01, deadline - time.monotonic()))
+    headers = {**_HEADERS, "Host": target.netloc}
+    return pool.urlopen("GET", path, headers=headers, redirect=False, preload_content=False, timeout=timeout)
+
+
+def _redirected(target: SplitResult, location: str) -> str:
+    url = urljoin(target.geturl(), location)
+    if target.scheme == "https" and not url.lower().startswith("https:"):
+        raise _refused("the image URL redirects from https to http")
+    return url
+
+
+def _refused(message: str) -> UnsupportedInput:
+    return UnsupportedInput(message, code="image_url_refused")
+
+
+def _failed(message: str) -> UndecodableImage:
+    return UndecodableImage(message, code="image_url_failed")

@@ -1,0 +1,1 @@
+"""The served models and the states of their loading."""

@@ -1,0 +1,112 @@
+"""Prometheus: what is counted, and the text of `/metrics`, right across workers.
+
+Under gunicorn the counts of every worker lie in files of PROMETHEUS_MULTIPROC_DIR (`server/gunicorn.conf.py` makes it
+before the library is imported), and whichever worker is asked adds them up.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from functools import cache
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.runtime.machine.cpu import resident_bytes
+from siglip_edge.server.batching.batcher import BatchReport
+from siglip_edge.server.embedding.preparation import Model
+from siglip_edge.server.http.request_context import Call
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+_RESIDENT_EVERY_S = 1.0
+"""The kernel's count of a worker's memory takes longer than all the rest that a run is observed by."""
+
+_REJECTIONS = {429: "overloaded", 503: "not_ready", 504: "deadline"}
+
+
+class Metrics:
+    """One set a process, with a registry of its own: nothing is global."""
+
+    def __init__(self) -> None:
+        registry = self._registry = CollectorRegistry()
+
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(name, meaning, labels, registry=registry)
+
+        def gauge(name: str, meaning: str, *labels: str, across: str = "livesum") -> Gauge:
+            return Gauge(name, meaning, labels, registry=registry, multiprocess_mode=across)  # type: ignore[arg-type]
+
+        def histogram(name: str, meaning: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+            return Histogram(name, meaning, labels, registry=registry, buckets=buckets)
+
+        # What every request or run asks for by its labels is looked up in C: the library checks them each time.
+        self._requests = cache(counter("http_requests_total", "Requests.", "method", "route", "status").labels)
+        self._request_s = cache(histogram("http_request_duration_seconds", "Request to answer.", "route").labels)
+        self._stage_s = cache(
+            histogram("embedding_stage_duration_seconds", "A request's time in each stage.", "stage", "tower").labels
+        )
+        self._batch_s = cache(histogram("embedding_batch_duration_seconds", "A run of a tower.", "tower").labels)
+        self._batch_rows = cache(histogram("embedding_batch_rows", "Rows a run.", "tower", buckets=_ROWS).labels)
+        self._failed = counter("embedding_failed_batches_total", "Runs that raised.", "tower")
+        self._rejected = counter("embedding_rejections_total", "Requests turned away.", "reason")
+        self._hits = counter("embedding_cache_hits_total", "Inputs answered from the cache, or computed already.")
+        self._misses = counter("embedding_cache_misses_total", "Inputs computed.")
+        self._queue = cache(gauge("embedding_queue_rows", "Rows waiting after the last run.", "tower").labels)
+        self._resident = gauge("worker_resident_bytes", "Memory of a worker.", across="liveall")
+        self._workers = gauge("workers", "Workers alive.", across="livesum")
+        self._info = gauge(
+            *("embedding_model_info", "Always 1: what is served."),
+            *("model", "space_id", "precision", "provider", "threads"),
+            across="livemax",
+        )
+        self._workers.set(1)
+        self._resident_due = 0.0
+
+    def observe_request(self, method: str, route: str, status: int, call: Call) -> None:
+        self._requests(method, route, status).inc()
+        self._request_s(route).observe(call.elapsed)
+        for (stage, tower), seconds in call.timings.items():
+            self._stage_s(stage, tower).observe(seconds)
+        if status in _REJECTIONS:
+            self._rejected.labels(_REJECTIONS[status]).inc()
+
+    def observe_batch(self, tower: Tower, report: BatchReport) -> None:
+        self._batch_s(tower).observe(report.seconds)
+        self._batch_rows(tower).observe(report.rows)
+        self._queue(tower).set(report.waiting)
+        if (now := time.monotonic()) >= self._resident_due:
+            self._resident_due = now + _RESIDENT_EVERY_S
+            self._resident.set(resident_bytes())
+        if report.failed:
+            self._failed.labels(tower).inc()
+
+    def count_lookup(self, hit: bool) -> None:  # noqa: FBT001 - the cache's one question
+        (self._hits if hit else self._misses).inc()
+
+    def describe(self, name: str, model: Model) -> None:
+        """A model that is loaded."""
+        plan = model.plan
+        labels = (name, model.manifest.space_id, plan.precision, plan.provider, plan.intra_op_threads)
+        self._info.labels(*labels).set(1)
+
+    def render(self) -> bytes:
+        """The text of /metrics, of all workers."""
+        self._resident.set(resident_bytes())
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        everybody = CollectorRegistry()
+        multiprocess.MultiProcessCollector(everybody)  # type: ignore[no-untyped-call]
+        return generate_latest(everybody)

@@ -1,1 +1,0 @@
-"""One thin resource a route: parse, call, render."""
