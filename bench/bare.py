@@ -22,7 +22,7 @@ from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.checks.tuning import tuned_plans
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import Row, SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel, Row
 from siglip_edge.runtime.open_model import load_first_right
 from siglip_edge.server.config.settings import Settings, read_environment
 from siglip_edge.server.config.sizing import rows_per_batch, served_towers, wishes
@@ -88,7 +88,7 @@ def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float, cl
     )
 
 
-def _run_until(end: float, model: SiglipModel, tower: Tower, rows: list[Row], size: int) -> list[float]:
+def _run_until(end: float, model: EmbeddingModel, tower: Tower, rows: list[Row], size: int) -> list[float]:
     """`size` rows a run, all in turn. -> when each run, one at least, was done."""
     ends: list[float] = []
     turn = cycle(rows)
@@ -153,7 +153,7 @@ def _settings(directory: Path) -> Settings:
 
 
 @cache
-def _opened(directory: Path) -> SiglipModel:
+def _opened(directory: Path) -> EmbeddingModel:
     """As a worker of the server would load it, from the same cache."""
     settings, cpu, manifest = _settings(directory), read_cpu_budget(), Manifest.load(directory)
     cache, towers, wished = settings.model_cache, served_towers(settings), wishes(settings, cpu)

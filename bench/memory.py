@@ -30,13 +30,13 @@ def serve(arguments: argparse.Namespace) -> None:
     from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
     from siglip_edge.runtime.machine.cpu import read_cpu_budget
     from siglip_edge.runtime.machine.memory import read_memory
-    from siglip_edge.runtime.model import SiglipModel
+    from siglip_edge.runtime.model import EmbeddingModel
 
     directory, towers, started = arguments.directory, arguments.serve, arguments.started
     wishes = Wishes(precision=Precision(arguments.precision) if arguments.precision else None)
     planned = plan([CPU], read_cpu_budget(), Manifest.load(directory), wishes)
     imported, loading = time.time() - started, time.time()
-    model = SiglipModel.load(directory, planned, towers=[Tower(tower) for tower in towers], cache=arguments.cache)
+    model = EmbeddingModel.load(directory, planned, towers=[Tower(tower) for tower in towers], cache=arguments.cache)
     loaded = time.time() - loading
     picture = Image.effect_noise((640, 480), 80)
     runs = {"text": lambda: model.embed_texts(["a photo of a cat"]), "vision": lambda: model.embed_images([picture])}

@@ -26,14 +26,14 @@ from siglip_edge.runtime.execution.plan import ExecutionPlan, Wishes, plans
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.machine.memory import give_back, read_memory
-from siglip_edge.runtime.model import Row, SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel, Row
 
 
 @dataclass(frozen=True)
 class Runner:
     """A loaded model that passed its self-test."""
 
-    model: SiglipModel
+    model: EmbeddingModel
     cosines: dict[Tower, float]
     load_s: float
     private_mb: float
@@ -54,14 +54,14 @@ def load(directory: Path, plan: ExecutionPlan) -> Runner:
     """Raises SiglipEdgeError for what cannot be had or answers wrongly."""
     give_back()
     before, started = read_memory().private, time.perf_counter()
-    model = SiglipModel.load(directory, plan)
+    model = EmbeddingModel.load(directory, plan)
     load_s = time.perf_counter() - started
     cosines = check(model, load_golden(directory, model.manifest))
     give_back()
     return Runner(model, cosines, load_s, (read_memory().private - before) / 1e6)
 
 
-def batch(model: SiglipModel, tower: Tower, rows: int) -> list[Row]:
+def batch(model: EmbeddingModel, tower: Tower, rows: int) -> list[Row]:
     if tower is Tower.TEXT:
         return [model.prepare_text(f"text number {number}").ids for number in range(rows)]
     size, rng = model.manifest.image.size, np.random.default_rng(0)

@@ -24,7 +24,7 @@ from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.execution.plan import Wishes, plan
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.inputs import decoding
 from siglip_edge.server.inputs.decoding import Decoded
 from siglip_edge.server.inputs.image_bytes import ImageLimits
@@ -49,7 +49,7 @@ def resized(photo: bytes, shorter: int) -> bytes:
     return file.getvalue()
 
 
-def cosines(model: SiglipModel, data: bytes, fraction: int) -> tuple[float, float]:
+def cosines(model: EmbeddingModel, data: bytes, fraction: int) -> tuple[float, float]:
     """To the exact path: as served, and with the rounded sides squashed whole."""
     scaled, exact = at_fraction(data, fraction), at_fraction(data, 1)
     whole = scaled._replace(box=(0, 0, *scaled.image.size))
@@ -57,13 +57,13 @@ def cosines(model: SiglipModel, data: bytes, fraction: int) -> tuple[float, floa
     return float(vectors[0] @ vectors[1]), float(vectors[0] @ vectors[2])
 
 
-def worst(model: SiglipModel, photos: tuple[bytes, ...], margin: float, fraction: int, more: int) -> str:
+def worst(model: EmbeddingModel, photos: tuple[bytes, ...], margin: float, fraction: int, more: int) -> str:
     shorter = math.ceil(margin * fraction * model.manifest.image.size) + more
     served, whole = zip(*(cosines(model, resized(photo, shorter), fraction) for photo in photos), strict=True)
     return f"margin {margin}, 1/{fraction} of {shorter} pixels: {min(served):.5f} (squashed whole {min(whole):.5f})"
 
 
-def milliseconds(model: SiglipModel, files: list[bytes], repeats: int = 5) -> dict[int, float]:
+def milliseconds(model: EmbeddingModel, files: list[bytes], repeats: int = 5) -> dict[int, float]:
     """Median CPU time from bytes to a row, by fraction; all take turns."""
     spent: dict[int, list[float]] = {fraction: [] for fraction in (1, *_FRACTIONS)}
     for data in files * repeats:
@@ -83,7 +83,7 @@ def main() -> None:
     manifest, photos = Manifest.load(args.model), jpegs(args.photos)
     for precision in manifest.precisions():
         execution = plan(available_providers(), read_cpu_budget(), manifest, Wishes(precision=precision))
-        model = SiglipModel.load(args.model, execution, towers=[Tower.VISION])
+        model = EmbeddingModel.load(args.model, execution, towers=[Tower.VISION])
         print(f"{precision}: worst cosine to the exact path, {len(photos)} photographs")
         for margin in args.margins:
             for fraction, more in ((2, 0), (2, 1), (4, 0), (4, 1)):

@@ -18,7 +18,7 @@ from siglip_edge.runtime.errors import SelfTestFailed, SiglipEdgeError
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import INT8_DOT_PRODUCTS, CpuBudget, read_cpu_budget, resident_bytes
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.open_model import load_first_right
 
 _RUNS = 9
@@ -79,7 +79,7 @@ def examine(directory: Path, device: str, precision: str) -> Findings:
     )
 
 
-def verdict_on(directory: Path, model: SiglipModel) -> str:
+def verdict_on(directory: Path, model: EmbeddingModel) -> str:
     """How right a model is that may be served."""
     rows = selftest.load_golden(directory, model.manifest)
     if not rows:
@@ -132,7 +132,7 @@ def _described(manifest: Manifest) -> str:
     return f"{manifest.name}: {manifest.dimensions} dimensions, {precisions}, space {manifest.space_id}"
 
 
-def _row_ms(model: SiglipModel, tower: Tower) -> float:
+def _row_ms(model: EmbeddingModel, tower: Tower) -> float:
     import numpy as np
 
     spec = model.manifest.image

@@ -11,7 +11,7 @@ from siglip_edge.runtime.checks.tuning import tuned_plans
 from siglip_edge.runtime.execution.plan import ExecutionPlan, Wishes
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
 
 
@@ -36,6 +36,6 @@ def candidates(manifest: Manifest, wishes: Wishes) -> tuple[ExecutionPlan, ...]:
     return tuned_plans(cache, available_providers(), read_cpu_budget(), manifest, wishes)
 
 
-def open_model(directory: Path, wishes: Wishes) -> SiglipModel:
+def open_model(directory: Path, wishes: Wishes) -> EmbeddingModel:
     """Plan for this machine and load both towers. Raises ModelError or ProviderUnavailable."""
-    return SiglipModel.load(directory, candidates(Manifest.load(directory), wishes)[0])
+    return EmbeddingModel.load(directory, candidates(Manifest.load(directory), wishes)[0])

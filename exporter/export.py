@@ -44,7 +44,7 @@ from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
 from siglip_edge.runtime.images.pixels import pixels
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.text.token_ids import token_ids
 from siglip_edge.runtime.text.tokenizer import HuggingFaceTokenizer
 
@@ -238,7 +238,7 @@ def _serve_once(directory: Path, manifest: Manifest) -> None:
     rows = selftest.load_golden(directory, manifest)
     for precision in manifest.precisions():
         wishes = Wishes(device="cpu", precision=precision)
-        selftest.check(SiglipModel.load(directory, plan([CPU], read_cpu_budget(), manifest, wishes)), rows)
+        selftest.check(EmbeddingModel.load(directory, plan([CPU], read_cpu_budget(), manifest, wishes)), rows)
 
 
 def _calibration_pictures(order: Order) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from siglip_edge.runtime.artifacts.checksum_cache import VerifiedFiles
+from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import Artifact, Manifest, Tower
 from siglip_edge.runtime.errors import ArtifactMissing, UnsupportedInput
 from siglip_edge.runtime.execution.plan import ExecutionPlan
@@ -42,7 +42,7 @@ class TextRow:
     truncated: bool
 
 
-class SiglipModel:
+class EmbeddingModel:
     """Two towers of one embedding space, or one of them. Thread-safe: onnxruntime sessions and tokenizers are."""
 
     def __init__(
@@ -75,14 +75,14 @@ class SiglipModel:
         towers: Collection[Tower] = tuple(Tower),
         cache: Path | None = None,
         lazily: bool = False,
-    ) -> SiglipModel:
+    ) -> EmbeddingModel:
         """Verify the planned artifacts and load the asked towers, or, `lazily`, leave each to its first run.
 
         `cache`: where prepared graphs and the memory of verified checksums are kept between starts; None: nowhere.
         Raises ModelError or ProviderUnavailable.
         """
         manifest = Manifest.load(directory)
-        verified = VerifiedFiles(cache / "verified" if cache else None)
+        verified = ChecksumCache(cache / "verified" if cache else None)
         prepared = cache / "prepared" if cache else None
         artifacts = {tower: manifest.artifact(tower, plan.precision) for tower in Tower if tower in towers}
         on_demand = {
@@ -204,14 +204,14 @@ class SiglipModel:
         return self._towers[tower]
 
 
-def _load_vocabulary(directory: Path, artifact: Artifact, verified: VerifiedFiles) -> Vocabulary:
+def _load_vocabulary(directory: Path, artifact: Artifact, verified: ChecksumCache) -> Vocabulary:
     if artifact.vocabulary is None:
         raise ArtifactMissing(f"{directory}: the text artifact names no vocabulary; run the export again")
     verified.verify(directory, artifact.vocabulary.file)
     return Vocabulary.load(directory, artifact.vocabulary)
 
 
-def _load_rotation(directory: Path, manifest: Manifest, verified: VerifiedFiles) -> Rotation | None:
+def _load_rotation(directory: Path, manifest: Manifest, verified: ChecksumCache) -> Rotation | None:
     if manifest.rotation is None:
         return None
     verified.verify(directory, manifest.rotation.file)

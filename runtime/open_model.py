@@ -15,7 +15,7 @@ from siglip_edge.runtime.checks.selftest import GoldenRow, check, check_all, loa
 from siglip_edge.runtime.errors import BatchChangesBits, ModelError, ProviderUnavailable
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.machine.memory import give_back
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 
 logger = logging.getLogger("siglip_edge")
 
@@ -28,12 +28,12 @@ def load_first_right(
     cache: Path | None = None,
     at_first_use: bool = False,
     text_first: bool = False,
-) -> SiglipModel:
+) -> EmbeddingModel:
     """The model by the first of `candidates`, best first, that loads and passes its self-test here.
 
     Its `plan.refused` tells what was wrong with those before it; so does the log, at level ERROR. A plan whose batches
     change a row's bits is not refused: it runs one row at a time.
-    `cache`: as `SiglipModel.load`, and it remembers which self-tests passed. Where no earlier start has tested this
+    `cache`: as `EmbeddingModel.load`, and it remembers which self-tests passed. Where no earlier start has tested this
     model, every tower is loaded and tested here. Else each is tested by a golden row as it is loaded: here, or, with
     `text_first`, the text tower here and the other one meanwhile, or, `at_first_use`, by its first run. What fails then
     is tested by the next start as by the first.
@@ -57,7 +57,7 @@ def load_first_right(
     raise failures[0]
 
 
-def _load_as_alone(directory: Path, plan: ExecutionPlan, rows: list[GoldenRow], **how: Any) -> SiglipModel:
+def _load_as_alone(directory: Path, plan: ExecutionPlan, rows: list[GoldenRow], **how: Any) -> EmbeddingModel:
     """`_load`, with as many rows a run as give every row the bits that it has alone."""
     try:
         return _load(directory, plan, rows, **how)
@@ -78,8 +78,8 @@ def _load(
     cache: Path | None,
     at_first_use: bool,
     text_first: bool,
-) -> SiglipModel:
-    model = SiglipModel.load(directory, plan, towers=towers, cache=cache, lazily=True)
+) -> EmbeddingModel:
+    model = EmbeddingModel.load(directory, plan, towers=towers, cache=cache, lazily=True)
     model.test_loads(partial(_test, model, one_each(rows)))
     mark = mark_of(model, cache and cache / "passed")
     has_passed = mark is not None and mark.exists()
@@ -105,6 +105,6 @@ def _forget(mark: Path | None) -> None:
             mark.unlink()
 
 
-def _test(model: SiglipModel, rows: Sequence[GoldenRow], tower: Tower) -> None:
+def _test(model: EmbeddingModel, rows: Sequence[GoldenRow], tower: Tower) -> None:
     check(model, [row for row in rows if row.tower is tower])
     logger.info("%s tower loaded and tested", tower)

@@ -14,7 +14,7 @@ import falcon
 from siglip_edge.runtime.artifacts.manifest import Tower
 from siglip_edge.runtime.errors import ModelError, NotReady, ProviderUnavailable
 from siglip_edge.runtime.machine.cpu import CpuBudget, read_cpu_budget
-from siglip_edge.runtime.model import Floats, Row, SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel, Floats, Row
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.sizing import concurrent_batches, rows_per_batch
 from siglip_edge.server.embedding.cache import EmbeddingCache
@@ -30,7 +30,12 @@ from siglip_edge.server.faces.operations.health import Health
 from siglip_edge.server.faces.operations.metrics import MetricsText
 from siglip_edge.server.faces.service import Service
 from siglip_edge.server.http import errors
-from siglip_edge.server.http.middleware import EXPOSED_HEADERS, AdmissionMiddleware, CallMiddleware, KeyMiddleware
+from siglip_edge.server.http.middleware import (
+    EXPOSED_HEADERS,
+    AdmissionMiddleware,
+    KeyMiddleware,
+    RequestContextMiddleware,
+)
 from siglip_edge.server.http.router import Router
 from siglip_edge.server.inputs.image_bytes import ImageLimits
 from siglip_edge.server.inputs.input_reader import InputReader
@@ -89,7 +94,7 @@ def create_app(
 def _middleware(settings: Settings, models: Models, metrics: Metrics) -> list[Any]:
     """Outermost first: whatever is refused further in still gets its id, its headers and its line in the log."""
     space = models.default.manifest.space_id
-    chain: list[Any] = [CallMiddleware(settings.request_timeout_s, space, metrics.observe_request)]
+    chain: list[Any] = [RequestContextMiddleware(settings.request_timeout_s, space, metrics.observe_request)]
     if origins := settings.cors_allow_origins:
         allowed = "*" if "*" in origins else origins
         chain.append(falcon.CORSMiddleware(allow_origins=allowed, expose_headers=EXPOSED_HEADERS))
@@ -184,7 +189,7 @@ class _Parts:
 
         return ServedModel(opening.name, opening.manifest, opening.candidates[0], load, since=opening.since)
 
-    def _watch(self, model: SiglipModel, lanes: Mapping[Tower, Lane]) -> None:
+    def _watch(self, model: EmbeddingModel, lanes: Mapping[Tower, Lane]) -> None:
         """From when it is loaded on, what nobody uses of its memory goes back."""
         IdleWatch(model.rest, lanes, REST_S).start()
         if self.settings.idle_unload_s:

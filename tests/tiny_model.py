@@ -24,7 +24,7 @@ from siglip_edge.runtime.artifacts.manifest import (
 )
 from siglip_edge.runtime.checks.selftest import GoldenRow, save_golden
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.text.vocabulary import write_vocabulary
 
 SIZE, PATCH, LENGTH, WIDTH, DIMENSIONS = 16, 8, 16, 8, 12
@@ -84,7 +84,7 @@ def _add_golden(directory: Path) -> None:
     """One golden text, embedded by the model itself: what the self-test at load compares with."""
     manifest = Manifest.load(directory)
     plan = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=1, rows_per_run=1, reason="golden")
-    embedding = SiglipModel.load(directory, plan).embed_texts(["a golden text"])[0]
+    embedding = EmbeddingModel.load(directory, plan).embed_texts(["a golden text"])[0]
     save_golden(directory / "golden.bin", [GoldenRow(embedding=embedding.tobytes(), text="a golden text")])
     msgspec.structs.replace(manifest, golden=record_file(directory, directory / "golden.bin")).save(directory)
 

@@ -17,7 +17,7 @@ from siglip_edge.cli.model_options import open_model
 from siglip_edge.runtime.artifacts.manifest import Tower
 from siglip_edge.runtime.execution.plan import Wishes
 from siglip_edge.runtime.machine.cpu import resident_bytes
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 
 Floats = NDArray[np.float32]
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -88,7 +88,7 @@ def _within(rank: NDArray[np.int64], k: int) -> float:
     return round(float((rank <= k).mean()), 4)
 
 
-def _embedded(model: SiglipModel, tower: Tower, rows: Iterable[NDArray[np.generic]]) -> tuple[Floats, float]:
+def _embedded(model: EmbeddingModel, tower: Tower, rows: Iterable[NDArray[np.generic]]) -> tuple[Floats, float]:
     """Embeddings (n, d), and the median milliseconds a row."""
     embeddings: list[Floats] = []
     taken: list[float] = []

@@ -15,7 +15,7 @@ from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.checks.selftest import GoldenRow, noise
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.machine.memory import give_back
-from siglip_edge.runtime.model import Row, SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel, Row
 
 RUNS = 50
 """At most so many a thread, tower and lap: a small model has told its speed by then."""
@@ -56,12 +56,12 @@ class ModelTrack:
             selftest.check_bits(model)
 
     @contextmanager
-    def _loaded(self, plan: ExecutionPlan) -> Iterator[SiglipModel]:
+    def _loaded(self, plan: ExecutionPlan) -> Iterator[EmbeddingModel]:
         give_back()  # what the lap before held
-        yield SiglipModel.load(self.directory, plan, towers=self.towers, cache=self.cache)
+        yield EmbeddingModel.load(self.directory, plan, towers=self.towers, cache=self.cache)
 
 
-def _row_ms(model: SiglipModel, tower: Tower, rows: Sequence[Row], side_by_side: int, seconds: float) -> float:
+def _row_ms(model: EmbeddingModel, tower: Tower, rows: Sequence[Row], side_by_side: int, seconds: float) -> float:
     """Median wall time of a row, in milliseconds: from as many threads as a lane has, each with one run at a time."""
     model.run(tower, [rows[0]], crowded=True)  # first touches of memory
     end = time.perf_counter() + seconds
@@ -71,7 +71,7 @@ def _row_ms(model: SiglipModel, tower: Tower, rows: Sequence[Row], side_by_side:
     return 1000 * statistics.median(taken) / (len(rows) * side_by_side)
 
 
-def _run_seconds(model: SiglipModel, tower: Tower, rows: Sequence[Row], end: float) -> list[float]:
+def _run_seconds(model: EmbeddingModel, tower: Tower, rows: Sequence[Row], end: float) -> list[float]:
     """One run after the other, one at least."""
     taken: list[float] = []
     while not taken or (len(taken) < RUNS and time.perf_counter() < end):

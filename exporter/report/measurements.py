@@ -22,7 +22,7 @@ from siglip_edge.runtime.errors import ModelError, ProviderUnavailable
 from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, Wishes, plan
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import CpuBudget, read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 
 Floats = NDArray[np.float32]
 
@@ -101,13 +101,13 @@ def _best_text(embeddings: Mapping[Tower, Floats]) -> NDArray[np.intp]:
     return np.asarray((embeddings[Tower.VISION] @ embeddings[Tower.TEXT].T).argmax(axis=1))
 
 
-def _models(directory: Path, manifest: Manifest, cpu: CpuBudget) -> dict[Place, SiglipModel]:
+def _models(directory: Path, manifest: Manifest, cpu: CpuBudget) -> dict[Place, EmbeddingModel]:
     """The model in every precision on every provider of this environment; a provider that cannot run it is left out."""
     models = {}
     for precision, (provider, device) in product(manifest.precisions(), _DEVICES.items()):
         with suppress(ModelError, ProviderUnavailable):
             planned = plan(available_providers(), cpu, manifest, Wishes(device=device, precision=precision))
-            models[precision, provider] = SiglipModel.load(directory, planned)
+            models[precision, provider] = EmbeddingModel.load(directory, planned)
     return models
 
 
@@ -125,7 +125,7 @@ def _artifact(artifact: Artifact, embeddings: Floats, reference: Floats, row_ms:
 
 
 def _row_ms(
-    models: Mapping[Place, SiglipModel], tower: Tower, rows: Sequence[Row]
+    models: Mapping[Place, EmbeddingModel], tower: Tower, rows: Sequence[Row]
 ) -> dict[Precision, dict[str, float]]:
     taken: dict[Place, list[float]] = {place: [] for place in models}
     for row in rows[:_TIMED_ROWS]:

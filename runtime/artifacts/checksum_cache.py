@@ -12,7 +12,7 @@ from pathlib import Path
 from siglip_edge.runtime.artifacts.manifest import FileRecord, verify_file
 
 
-class VerifiedFiles:
+class ChecksumCache:
     """Remembers in `directory`, one empty file each; with None, or where it cannot write, it remembers nothing."""
 
     def __init__(self, directory: Path | None) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 from filelock import FileLock
 
 import siglip_edge
-from siglip_edge.runtime.artifacts.checksum_cache import VerifiedFiles
+from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import Artifact, FileRecord, record_file
 from siglip_edge.runtime.errors import SiglipEdgeError
 from siglip_edge.runtime.execution.plan import ExecutionPlan
@@ -69,7 +69,7 @@ class Order(msgspec.Struct, frozen=True):
     plan: ExecutionPlan
 
 
-def prepare(directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path, verified: VerifiedFiles) -> Path:
+def prepare(directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path, verified: ChecksumCache) -> Path:
     """The prepared graph of `artifact`, made now if `cache` holds neither one to be trusted nor that it was refused.
 
     Raises PreparationFailed, or ArtifactCorrupt when the model directory's own files are not the recorded ones.
@@ -110,7 +110,7 @@ def _facts(artifact: Artifact, plan: ExecutionPlan) -> dict[str, str]:
     }
 
 
-def _trusted(entry: Path, facts: dict[str, str], verified: VerifiedFiles) -> Record | None:
+def _trusted(entry: Path, facts: dict[str, str], verified: ChecksumCache) -> Record | None:
     """Whole, undamaged, made for exactly this, and by this user or root: nobody else may choose what runs here."""
     try:
         record = msgspec.json.decode((entry / _RECORD).read_bytes(), type=Record)

@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 logger = logging.getLogger("siglip_edge")
 
 
-class SharedCores:
+class SessionPair:
     """Runs rows in one of two sessions of a graph: on every thread, or, one of `runs_at_once`, on a share of them.
 
     `open_session(threads)` opens one. The second one is opened when it is first needed, and compared bit by bit with

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siglip_edge.runtime.artifacts.checksum_cache import VerifiedFiles
+from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import Artifact
 from siglip_edge.runtime.errors import ArtifactCorrupt
 from siglip_edge.runtime.execution.packed_graph import PreparationFailed, prepare
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
 from siglip_edge.runtime.execution.session import GraphSession, packed_options
-from siglip_edge.runtime.execution.session_pair import SharedCores
+from siglip_edge.runtime.execution.session_pair import SessionPair
 from siglip_edge.runtime.machine.memory import forget_code, give_back, trim_heap
 
 Floats = NDArray[np.float32]
@@ -26,7 +26,7 @@ logger = logging.getLogger("siglip_edge")
 
 
 def open_session(
-    directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, verified: VerifiedFiles
+    directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, verified: ChecksumCache
 ) -> GraphSession:
     """The artifact's graph, prepared when there is a `cache` and the CPU runs it; else, or if that fails, as it is.
 
@@ -43,25 +43,25 @@ def open_session(
 
 
 def open_sessions(
-    directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, verified: VerifiedFiles
-) -> SharedCores:
+    directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, verified: ChecksumCache
+) -> SessionPair:
     """As `open_session`, for as many runs at once as planned."""
     own = plan.with_rows(plan.rows(artifact.tower))
 
     def open_with(threads: int) -> GraphSession:
         return open_session(directory, artifact, replace(own, intra_op_threads=threads), cache, verified)
 
-    return SharedCores(open_with, threads=plan.intra_op_threads, runs_at_once=plan.runs_at_once)
+    return SessionPair(open_with, threads=plan.intra_op_threads, runs_at_once=plan.runs_at_once)
 
 
 class TowerOnDemand:
     """Runs rows through sessions that are loaded by the first run and, after `unload`, by the next one again."""
 
-    def __init__(self, load: Callable[[], SharedCores]) -> None:
+    def __init__(self, load: Callable[[], SessionPair]) -> None:
         self.test: Callable[[], object] = lambda: None
         """Called after each load, before any other run; what it raises the load raises, and nothing stays loaded."""
         self._load = load
-        self._sessions: SharedCores | None = None
+        self._sessions: SessionPair | None = None
         self._has_rested = False
         """Since it was loaded."""
         self._loading = threading.RLock()  # the test runs rows through this tower
@@ -70,7 +70,7 @@ class TowerOnDemand:
     def is_loaded(self) -> bool:
         return self._sessions is not None
 
-    def load(self) -> SharedCores:
+    def load(self) -> SessionPair:
         """Load unless loaded; threads that come meanwhile wait. Raises like `open_session`."""
         with self._loading:
             if self._sessions is None:

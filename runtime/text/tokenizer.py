@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from siglip_edge.runtime.artifacts.checksum_cache import VerifiedFiles
+from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import TextSpec
 from siglip_edge.runtime.text.packed_tokenizer import PackedTokenizer, PackedVocabulary
 
@@ -19,9 +19,9 @@ class Tokenizer(Protocol):
         """Give back to the system what the next text can have again at once."""
 
 
-def load_tokenizer(directory: Path, spec: TextSpec, verified: VerifiedFiles | None = None) -> Tokenizer:
+def load_tokenizer(directory: Path, spec: TextSpec, verified: ChecksumCache | None = None) -> Tokenizer:
     """The packed form where there is one, else the reference. Raises ArtifactCorrupt."""
-    verified = verified or VerifiedFiles(None)
+    verified = verified or ChecksumCache(None)
     if spec.packed is None:
         return HuggingFaceTokenizer(verified.verify(directory, spec.tokenizer))
     vocabulary = PackedVocabulary.load(verified.verify(directory, spec.packed.file))

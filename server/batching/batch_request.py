@@ -16,7 +16,7 @@ RowT = TypeVar("RowT")
 OutT = TypeVar("OutT")
 
 
-class Job(Generic[RowT, OutT]):
+class BatchRequest(Generic[RowT, OutT]):
     """One request's rows in one lane. Its outputs come in the order of its rows."""
 
     def __init__(self, rows: Sequence[RowT], deadline: float, abandoned: Callable[[], bool], now: float) -> None:

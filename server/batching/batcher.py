@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Generic
 
 from siglip_edge.runtime.errors import NotReady, Overloaded
-from siglip_edge.server.batching.batch_request import Job, OutT, RowT
-from siglip_edge.server.batching.retry_after import Turns
+from siglip_edge.server.batching.batch_request import BatchRequest, OutT, RowT
+from siglip_edge.server.batching.retry_after import RetryAfter
 
 _SMOOTHING = 0.2
 """Weight of the newest batch in measured seconds: an average over about the last ten."""
@@ -37,7 +37,7 @@ class BatchReport:
 class _Taken(Generic[RowT, OutT]):
     """A row of a batch, whose it is, and its place there."""
 
-    job: Job[RowT, OutT]
+    job: BatchRequest[RowT, OutT]
     place: int
     row: RowT
 
@@ -71,13 +71,13 @@ class MicroBatcher(Generic[RowT, OutT]):
         self._gives_way_to = gives_way_to
         self._observe = observe
         self._changed = threading.Condition()
-        self._jobs: deque[Job[RowT, OutT]] = deque()
+        self._jobs: deque[BatchRequest[RowT, OutT]] = deque()
         self._running = 0
         """Runs under way."""
         self._closed = False
         self._row_s = 0.0
         self._pace_s = 0.0
-        self._turns = Turns()
+        self._turns = RetryAfter()
         self._last_finished = time.monotonic()
         self._threads = [
             threading.Thread(target=self._serve, name=f"batch-{name}-{number}", daemon=True)
@@ -95,7 +95,7 @@ class MicroBatcher(Generic[RowT, OutT]):
         deadline: float,
         abandoned: Callable[[], bool] = _NEVER_ABANDONED,
         wait_for_room: bool = False,
-    ) -> Job[RowT, OutT]:
+    ) -> BatchRequest[RowT, OutT]:
         """Admit all rows or none. `deadline` is on time.monotonic()'s clock; `abandoned` is asked before each run.
 
         Raises Overloaded when the queue is full, or stays so until the deadline with `wait_for_room`.
@@ -108,7 +108,7 @@ class MicroBatcher(Generic[RowT, OutT]):
             now = time.monotonic()
             if not self._jobs and not self._running:
                 self._last_finished = now  # the age of work counts from its arrival
-            job: Job[RowT, OutT] = Job(rows, deadline, abandoned, now)
+            job: BatchRequest[RowT, OutT] = BatchRequest(rows, deadline, abandoned, now)
             self._jobs.append(job)
             self._turns.taken()
             self._changed.notify_all()
@@ -288,6 +288,6 @@ def _averaged(before: float, newest: float) -> float:
     return (1 - _SMOOTHING) * before + _SMOOTHING * newest if before else newest
 
 
-def _jobs(batch: list[_Taken[RowT, OutT]]) -> list[Job[RowT, OutT]]:
+def _jobs(batch: list[_Taken[RowT, OutT]]) -> list[BatchRequest[RowT, OutT]]:
     """Each once."""
     return list({id(taken.job): taken.job for taken in batch}.values())

@@ -14,7 +14,7 @@ _SPREADS, _CONTRACTS = 1.1, 0.99
 """Factors a refusal and an admission: where one in ten of those who ask is refused in vain, the pace stays."""
 
 
-class Turns:
+class RetryAfter:
     """Hands out times at the pace of the work, and more slowly where those who come back find no room. Thread-safe.
 
     Who is served asks again at once, as batch jobs do, and takes the place that it has left before anybody else. To

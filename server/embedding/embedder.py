@@ -14,11 +14,11 @@ from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.errors import DeadlineExceeded, InvalidInput, SpaceMismatch, UnsupportedInput
 from siglip_edge.runtime.model import Floats, Row
 from siglip_edge.runtime.scoring import l2_normalize
-from siglip_edge.server.batching.batch_request import Job
+from siglip_edge.server.batching.batch_request import BatchRequest
 from siglip_edge.server.batching.batcher import MicroBatcher
 from siglip_edge.server.embedding.cache import Claim, EmbeddingCache
 from siglip_edge.server.embedding.preparation import Model, Part, Preparation, Prepared, tower_of
-from siglip_edge.server.http.request_context import Call
+from siglip_edge.server.http.request_context import RequestContext
 from siglip_edge.server.inputs.input_reader import AnyInput, Joint
 
 Lane = MicroBatcher[Row, Floats]
@@ -59,16 +59,16 @@ class Embedder:
         self._preparation = preparation
         self._wait_for_room = wait_for_room
 
-    def embed(self, inputs: Sequence[AnyInput | InvalidInput], call: Call) -> list[Embedding]:
+    def embed(self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext) -> list[Embedding]:
         """One embedding an input, in order. Raises the first bad input's error, before anything is computed.
 
         Raises Unavailable when the towers cannot take or finish the work.
         """
-        return [_good(outcome) for outcome in self._embed(inputs, call, tolerant=False)]
+        return [_good(outcome) for outcome in self._embed(inputs, context, tolerant=False)]
 
-    def embed_tolerantly(self, inputs: Sequence[AnyInput | InvalidInput], call: Call) -> list[Outcome]:
+    def embed_tolerantly(self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext) -> list[Outcome]:
         """As `embed`, but a bad input's outcome is its error and the others are embedded as usual."""
-        return self._embed(inputs, call, tolerant=True)
+        return self._embed(inputs, context, tolerant=True)
 
     def shorten(self, embedding: Embedding, dimensions: int | None) -> Embedding:
         """At the length asked for, in the model's learned basis. Raises UnsupportedInput where it has none."""
@@ -76,36 +76,38 @@ class Embedder:
             return embedding
         return replace(embedding, vector=self.model.shorten(embedding.vector[None], dimensions)[0])
 
-    def _embed(self, inputs: Sequence[AnyInput | InvalidInput], call: Call, *, tolerant: bool) -> list[Outcome]:
+    def _embed(
+        self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext, *, tolerant: bool
+    ) -> list[Outcome]:
         if not tolerant:
             for given in inputs:
                 _good(given)
         parts = [part for given in inputs for part in _parts(given)]
-        outcomes = iter(self._embed_parts(parts, call, tolerant=tolerant))
+        outcomes = iter(self._embed_parts(parts, context, tolerant=tolerant))
         return [_combined(given, [next(outcomes) for _ in _parts(given)]) for given in inputs]
 
     # -- cache ---------------------------------------------------------------------------------------------------------
 
-    def _embed_parts(self, parts: Sequence[Part], call: Call, *, tolerant: bool) -> list[Outcome]:
+    def _embed_parts(self, parts: Sequence[Part], context: RequestContext, *, tolerant: bool) -> list[Outcome]:
         claims = [self._cache.claim(self._preparation.key(part)) for part in parts]
         try:
             own = [(part, claim) for part, claim in zip(parts, claims, strict=True) if claim.owns]
-            failures = self._settle(own, call, tolerant=tolerant)
+            failures = self._settle(own, context, tolerant=tolerant)
         except BaseException as error:
             for claim in claims:
                 self._cache.give_up(claim, error)
             raise
         return [
-            failures.get(id(claim)) or self._await(part, claim, call, tolerant=tolerant)
+            failures.get(id(claim)) or self._await(part, claim, context, tolerant=tolerant)
             for part, claim in zip(parts, claims, strict=True)
         ]
 
     def _settle(
-        self, own: list[tuple[Part, Claim[Embedding]]], call: Call, *, tolerant: bool
+        self, own: list[tuple[Part, Claim[Embedding]]], context: RequestContext, *, tolerant: bool
     ) -> dict[int, InvalidInput]:
         """Compute what this request owns. -> the failures, by the claim's identity."""
         failures = {}
-        outcomes = self._compute([part for part, _ in own], call, tolerant=tolerant)
+        outcomes = self._compute([part for part, _ in own], context, tolerant=tolerant)
         for (_, claim), outcome in zip(own, outcomes, strict=True):
             if isinstance(outcome, InvalidInput):
                 self._cache.give_up(claim, outcome)
@@ -114,54 +116,54 @@ class Embedder:
                 self._cache.settle(claim, outcome, outcome.vector.nbytes)
         return failures
 
-    def _await(self, part: Part, claim: Claim[Embedding], call: Call, *, tolerant: bool) -> Outcome:
+    def _await(self, part: Part, claim: Claim[Embedding], context: RequestContext, *, tolerant: bool) -> Outcome:
         """A kept embedding, or that of the request that computes the same input now."""
         try:
-            return claim.result(max(0.0, call.deadline - time.monotonic()))
+            return claim.result(max(0.0, context.deadline - time.monotonic()))
         except FutureTimeout:
             raise DeadlineExceeded("the request's time was up before the same input, asked earlier, was done") from None
         except Exception:  # noqa: BLE001 - the other request's failure (its deadline, say) is not this one's
-            return self._compute([part], call, tolerant=tolerant)[0]
+            return self._compute([part], context, tolerant=tolerant)[0]
 
     # -- towers --------------------------------------------------------------------------------------------------------
 
-    def _compute(self, parts: Sequence[Part], call: Call, *, tolerant: bool) -> list[Outcome]:
+    def _compute(self, parts: Sequence[Part], context: RequestContext, *, tolerant: bool) -> list[Outcome]:
         """Prepare, run both towers' rows, put the answers back in order."""
-        self._check_room(parts, call)
-        prepared = [self._prepare(part, call, tolerant=tolerant) for part in parts]
-        vectors = iter(self._run([row for row in prepared if isinstance(row, Prepared)], call))
+        self._check_room(parts, context)
+        prepared = [self._prepare(part, context, tolerant=tolerant) for part in parts]
+        vectors = iter(self._run([row for row in prepared if isinstance(row, Prepared)], context))
         return [
             row if isinstance(row, InvalidInput) else Embedding(next(vectors), row.tokens, row.truncated, row.patches)
             for row in prepared
         ]
 
-    def _check_room(self, parts: Sequence[Part], call: Call) -> None:
+    def _check_room(self, parts: Sequence[Part], context: RequestContext) -> None:
         """Refuse before decoding what could not be admitted after it."""
         if self._wait_for_room:
             return
         for tower, lane in self.lanes.items():
             if rows := sum(tower_of(part) is tower for part in parts):
-                lane.check_room(rows, deadline=call.deadline)
+                lane.check_room(rows, deadline=context.deadline)
 
-    def _prepare(self, part: Part, call: Call, *, tolerant: bool) -> Prepared | InvalidInput:
+    def _prepare(self, part: Part, context: RequestContext, *, tolerant: bool) -> Prepared | InvalidInput:
         try:
             if (tower := tower_of(part)) not in self.lanes:
                 raise UnsupportedInput(f"no {tower} tower is served here: {', '.join(self.lanes)} only")
-            return self._preparation.prepare(part, call)
+            return self._preparation.prepare(part, context)
         except InvalidInput as error:
             error.param = part.param
             if not tolerant:
                 raise
             return error
 
-    def _run(self, prepared: Sequence[Prepared], call: Call) -> list[Floats]:
+    def _run(self, prepared: Sequence[Prepared], context: RequestContext) -> list[Floats]:
         """Every row through its tower's lane; -> one (d,) vector a row, in order."""
-        jobs: dict[Tower, Job[Row, Floats]] = {}
+        jobs: dict[Tower, BatchRequest[Row, Floats]] = {}
         try:
             for tower, lane in self.lanes.items():
                 if rows := [item.row for item in prepared if item.tower is tower]:
                     jobs[tower] = lane.submit(
-                        rows, deadline=call.deadline, abandoned=call.abandoned, wait_for_room=self._wait_for_room
+                        rows, deadline=context.deadline, abandoned=context.abandoned, wait_for_room=self._wait_for_room
                     )
             outputs = {tower: iter(job.result()) for tower, job in jobs.items()}
         except BaseException:
@@ -169,8 +171,8 @@ class Embedder:
                 job.cancel()
             raise
         for tower, job in jobs.items():
-            call.add("queue", tower, job.queue_s)
-            call.add("inference", tower, job.inference_s)
+            context.add("queue", tower, job.queue_s)
+            context.add("inference", tower, job.inference_s)
         return [next(outputs[item.tower]) for item in prepared]
 
 

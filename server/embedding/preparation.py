@@ -15,7 +15,7 @@ from siglip_edge.runtime.errors import DeadlineExceeded, UnsupportedInput
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.model import Floats, Row, TextRow
 from siglip_edge.runtime.text.token_ids import canonicalize, pad
-from siglip_edge.server.http.request_context import Call
+from siglip_edge.server.http.request_context import RequestContext
 from siglip_edge.server.inputs.input_reader import ImageFile, Text, TokenIds
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Part = Text | TokenIds | ImageFile
 
 
 class Model(Protocol):
-    """What serving needs of `runtime.model.SiglipModel`."""
+    """What serving needs of `runtime.model.EmbeddingModel`."""
 
     manifest: Manifest
     plan: ExecutionPlan
@@ -80,17 +80,17 @@ class Preparation:
 
         return ImageFile, blake3(part.data).digest(length=16)
 
-    def prepare(self, part: Part, call: Call) -> Prepared:
+    def prepare(self, part: Part, context: RequestContext) -> Prepared:
         """Raises InvalidInput, or DeadlineExceeded when the images before it take too long."""
         if isinstance(part, ImageFile):
-            return self._prepare_image(part, call)
-        with call.stage("tokenize", Tower.TEXT):
+            return self._prepare_image(part, context)
+        with context.stage("tokenize", Tower.TEXT):
             row = self._model.prepare_text(part.text) if isinstance(part, Text) else self._pad(part)
         return Prepared(Tower.TEXT, row.ids, row.tokens, row.truncated)
 
-    def _prepare_image(self, image: ImageFile, call: Call) -> Prepared:
-        with call.stage("decode", Tower.VISION):
-            if not self._decoding.acquire(timeout=max(0.0, call.deadline - time.monotonic())):
+    def _prepare_image(self, image: ImageFile, context: RequestContext) -> Prepared:
+        with context.stage("decode", Tower.VISION):
+            if not self._decoding.acquire(timeout=max(0.0, context.deadline - time.monotonic())):
                 raise DeadlineExceeded("the request's time was up before its image was decoded")
             try:
                 row = self._model.prepare_image(*self._decode(image.data))

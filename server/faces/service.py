@@ -39,4 +39,4 @@ class Service:
     def embedder(self, req: falcon.Request, request: NamesModel) -> Embedder:
         """What embeds for this request. Raises ModelNotFound, SpaceMismatch or NotReady."""
         expected = (request.expect_space, req.get_header("X-Embedding-Space"))
-        return self.models.embedder(request.model, req.context.call, *expected)
+        return self.models.embedder(request.model, req.context.request, *expected)

@@ -12,7 +12,7 @@ _COPIED = 1 << 13
 """Bytes: for fewer, gunicorn's own way of reading is as quick."""
 
 
-class Arrivals(SocketUnreader):  # type: ignore[misc] # gunicorn has no types
+class ConnectionReader(SocketUnreader):  # type: ignore[misc] # gunicorn has no types
     """gunicorn's reader of one connection, with a deadline, and without its three copies of a long body."""
 
     buf: io.BytesIO

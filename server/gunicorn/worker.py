@@ -18,7 +18,7 @@ from gunicorn.http import get_parser
 from gunicorn.util import write_error
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from siglip_edge.server.gunicorn.connection_reader import Arrivals
+from siglip_edge.server.gunicorn.connection_reader import ConnectionReader
 
 HEAD_BYTES = 1 << 16
 """Of a request's line and headers together; Node's server takes 16 KiB, nginx 32."""
@@ -68,7 +68,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             return
         if not conn.parser:
             conn.parser = get_parser(self.cfg, conn.sock, conn.client)
-            conn.parser.unreader = Arrivals(conn.sock)
+            conn.parser.unreader = ConnectionReader(conn.sock)
         conn.sock.settimeout(0)
         if step := self._next_step(conn):
             step(conn)

@@ -93,7 +93,7 @@ def _render_unexpected(
     params: dict[str, object],  # noqa: ARG001 - falcon's signature
 ) -> None:
     """The cause goes to the log; the caller gets a fixed sentence and the id to find it by."""
-    request_id = req.context.call.request_id
+    request_id = req.context.request.request_id
     logger.error("request %s failed", request_id, exc_info=error)
     _render(resp, 500, f"The server failed on this request; its log has the cause under request id {request_id}.")
 

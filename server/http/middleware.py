@@ -13,8 +13,8 @@ from typing import Any
 import falcon
 
 from siglip_edge.runtime.errors import Overloaded
-from siglip_edge.server.batching.retry_after import Turns
-from siglip_edge.server.http.request_context import Call, has_hung_up, request_id
+from siglip_edge.server.batching.retry_after import RetryAfter
+from siglip_edge.server.http.request_context import RequestContext, has_hung_up, request_id
 
 EXPOSED_HEADERS = "X-Request-ID, X-Embedding-Space, Server-Timing, Retry-After"
 """What a browser's script may read of an answer."""
@@ -25,18 +25,18 @@ _SMOOTHING = 0.1
 access = logging.getLogger("siglip_edge.access")
 
 
-class CallMiddleware:
-    """Gives the request its `Call` and the answer its headers.
+class RequestContextMiddleware:
+    """Gives the request its `RequestContext` and the answer its headers.
 
     `default_space`: the embedding space named on answers that concern no model in particular.
-    `observe(method, route, status, call)` is called once a request.
+    `observe(method, route, status, context)` is called once a request.
     """
 
     def __init__(
         self,
         timeout_s: float,
         default_space: str,
-        observe: Callable[[str, str, int, Call], None] = lambda *facts: None,  # noqa: ARG005
+        observe: Callable[[str, str, int, RequestContext], None] = lambda *facts: None,  # noqa: ARG005
     ) -> None:
         self._timeout_s = timeout_s
         self._default_space = default_space
@@ -44,13 +44,13 @@ class CallMiddleware:
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
         started = time.monotonic()
-        call = Call(
+        context = RequestContext(
             request_id=request_id(req.get_header("X-Request-ID")), started=started, deadline=started + self._timeout_s
         )
         if (connection := req.env.get("gunicorn.socket")) is not None:
-            call.abandoned = lambda: has_hung_up(connection)
+            context.abandoned = lambda: has_hung_up(connection)
             connection.settimeout(self._timeout_s)  # a caller that stops sending must not keep its thread
-        req.context.call = call
+        req.context.request = context
 
     def process_response(
         self,
@@ -59,19 +59,19 @@ class CallMiddleware:
         resource: Any,  # noqa: ARG002
         req_succeeded: bool,  # noqa: ARG002, FBT001
     ) -> None:
-        call: Call = req.context.call
-        resp.set_header("X-Request-ID", call.request_id)
-        resp.set_header("X-Embedding-Space", call.space or self._default_space)
-        resp.set_header("Server-Timing", call.server_timing())
+        context: RequestContext = req.context.request
+        resp.set_header("X-Request-ID", context.request_id)
+        resp.set_header("X-Embedding-Space", context.space or self._default_space)
+        resp.set_header("Server-Timing", context.server_timing())
         # The route's template, never the path, nor a method of the caller's own: what callers send is not for logs, and
         # each name that is counted stays in memory.
         method = req.method if req.method in falcon.COMBINED_METHODS else "(unknown)"
         route, status = req.uri_template or "(no route)", resp.status_code
-        self._observe(method, route, status, call)
+        self._observe(method, route, status, context)
         access.info(
             "%s %s %d %.1f ms id=%s",
-            *(method, route, status, 1000 * call.elapsed, call.request_id),
-            extra={"request_id": call.request_id, "method": method, "route": route, "status": status},
+            *(method, route, status, 1000 * context.elapsed, context.request_id),
+            extra={"request_id": context.request_id, "method": method, "route": route, "status": status},
         )
 
 
@@ -91,7 +91,7 @@ class AdmissionMiddleware:
         self._full_since = 0.0
         self._place_s = 0.0
         """Measured seconds until a place is free, when none was."""
-        self._turns = Turns(clock)
+        self._turns = RetryAfter(clock)
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
         if req.method != "POST":

@@ -20,7 +20,7 @@ _HUNG_UP = getattr(select, "POLLRDHUP", 0)
 
 
 @dataclass(kw_only=True)
-class Call:
+class RequestContext:
     """One request. Clock: time.monotonic()."""
 
     request_id: str

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from siglip_edge.runtime.artifacts.manifest import Tower
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.embedding.embedder import Lane
 
 logger = logging.getLogger("siglip_edge")
@@ -56,7 +56,7 @@ class IdleWatch:
         return self._idle_s
 
 
-def watch_for_unloading(model: SiglipModel, lanes: Mapping[Tower, Lane], idle_s: float) -> IdleWatch:
+def watch_for_unloading(model: EmbeddingModel, lanes: Mapping[Tower, Lane], idle_s: float) -> IdleWatch:
     """Unloads towers, which their next runs load again, and says so in the log."""
 
     def unload(tower: Tower) -> None:

@@ -12,7 +12,7 @@ from siglip_edge.runtime.checks.tuning import tuned_plans
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import CpuBudget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.open_model import load_first_right
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.sizing import served_towers, wishes
@@ -30,7 +30,7 @@ class Opening:
     settings: Settings
     since: float = field(default_factory=time.monotonic, init=False)
     """When it was planned, on time.monotonic()'s clock."""
-    _begun: Future[SiglipModel] | None = field(default=None, init=False)
+    _begun: Future[EmbeddingModel] | None = field(default=None, init=False)
 
     def begin(self) -> None:
         """Open in a thread, the text tower first. onnxruntime loads without the interpreter's lock: imports go on."""
@@ -38,13 +38,13 @@ class Opening:
         self._begun = pool.submit(self._open, text_first=True)
         pool.shutdown(wait=False)
 
-    def model(self) -> SiglipModel:
+    def model(self) -> EmbeddingModel:
         """The model, tested on this machine; waits where it was begun, and then one tower may still be on its way
-        (`SiglipModel.loading`). Raises ModelError or ProviderUnavailable.
+        (`EmbeddingModel.loading`). Raises ModelError or ProviderUnavailable.
         """
         return self._begun.result() if self._begun else self._open()
 
-    def _open(self, *, text_first: bool = False) -> SiglipModel:
+    def _open(self, *, text_first: bool = False) -> EmbeddingModel:
         return load_first_right(
             self.directory,
             self.candidates,

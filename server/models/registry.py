@@ -13,7 +13,7 @@ from siglip_edge.runtime.errors import ModelError, NotReady, ProviderUnavailable
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.server.embedding.embedder import Embedder, check_space
 from siglip_edge.server.http.errors import ModelNotFound
-from siglip_edge.server.http.request_context import Call
+from siglip_edge.server.http.request_context import RequestContext
 
 logger = logging.getLogger("siglip_edge")
 
@@ -119,10 +119,10 @@ class Models:
             raise ModelNotFound(message, param="model")
         return model
 
-    def embedder(self, name: str | None, call: Call, *expected_spaces: str | None) -> Embedder:
+    def embedder(self, name: str | None, context: RequestContext, *expected_spaces: str | None) -> Embedder:
         """What embeds for a request. Raises ModelNotFound, SpaceMismatch or NotReady."""
         model = self.find(name)
-        call.space = model.manifest.space_id
+        context.space = model.manifest.space_id
         check_space(model.manifest, *expected_spaces)
         if model is self._default or model.embedder is not None:
             model.check_answers()

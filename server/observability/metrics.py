@@ -24,7 +24,7 @@ from siglip_edge.runtime.artifacts.manifest import Tower
 from siglip_edge.runtime.machine.cpu import resident_bytes
 from siglip_edge.server.batching.batcher import BatchReport
 from siglip_edge.server.embedding.preparation import Model
-from siglip_edge.server.http.request_context import Call
+from siglip_edge.server.http.request_context import RequestContext
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -75,10 +75,10 @@ class Metrics:
         self._workers.set(1)
         self._resident_due = 0.0
 
-    def observe_request(self, method: str, route: str, status: int, call: Call) -> None:
+    def observe_request(self, method: str, route: str, status: int, context: RequestContext) -> None:
         self._requests(method, route, status).inc()
-        self._request_s(route).observe(call.elapsed)
-        for (stage, tower), seconds in call.timings.items():
+        self._request_s(route).observe(context.elapsed)
+        for (stage, tower), seconds in context.timings.items():
             self._stage_s(stage, tower).observe(seconds)
         if status in _REJECTIONS:
             self._rejected.labels(_REJECTIONS[status]).inc()

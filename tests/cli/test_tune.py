@@ -24,7 +24,7 @@ from siglip_edge.runtime.checks.selftest import GoldenRow, load_golden, save_gol
 from siglip_edge.runtime.checks.tuning import Tuning
 from siglip_edge.runtime.errors import SelfTestFailed
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.app import create_app
 from siglip_edge.server.config.settings import Settings
 from tests.server.conftest import wait_until
@@ -38,7 +38,7 @@ def two_precisions(directory: Path) -> Path:
     add_precision(write_model(directory), Precision.FP32)
     manifest, buffer = Manifest.load(directory), io.BytesIO()
     Image.linear_gradient("L").save(buffer, "PNG")
-    embedding = SiglipModel.load(directory, PLAN).embed_images([Image.open(buffer)])[0]
+    embedding = EmbeddingModel.load(directory, PLAN).embed_images([Image.open(buffer)])[0]
     golden = [*load_golden(directory, manifest), GoldenRow(png=buffer.getvalue(), embedding=embedding.tobytes())]
     save_golden(directory / "golden.bin", golden)
     msgspec.structs.replace(manifest, golden=record_file(directory, directory / "golden.bin")).save(directory)
@@ -201,10 +201,12 @@ def track(directory, tmp_path) -> ModelTrack:
 
 def test_a_batch_with_other_bits_is_noticed(track, monkeypatch):
     """The tiny model's rows do not depend on their batch; a model that adds a batch's size to them does."""
-    batched, run = replace(PLAN, rows_per_run=4), SiglipModel.run
+    batched, run = replace(PLAN, rows_per_run=4), EmbeddingModel.run
     track.check_bits(batched)
     monkeypatch.setattr(
-        SiglipModel, "run", lambda self, tower, rows, **how: run(self, tower, rows, **how) + np.float32(len(rows) > 2)
+        EmbeddingModel,
+        "run",
+        lambda self, tower, rows, **how: run(self, tower, rows, **how) + np.float32(len(rows) > 2),
     )
     with pytest.raises(SelfTestFailed, match="a batch of 3 gives the vision tower's rows other bits"):
         track.check_bits(batched)
@@ -219,7 +221,7 @@ def test_a_lap_times_each_served_tower(track):
 
 def test_texts_are_timed_side_by_side_where_the_server_runs_them_so(track, monkeypatch):
     """Two runs that wait for each other can only end when both are under way."""
-    together, run = threading.Barrier(2, timeout=30), SiglipModel.run
+    together, run = threading.Barrier(2, timeout=30), EmbeddingModel.run
     warm = []
 
     def meet(self, tower, rows, *, crowded):
@@ -229,7 +231,7 @@ def test_texts_are_timed_side_by_side_where_the_server_runs_them_so(track, monke
         warm.append(tower)
         return run(self, tower, rows, crowded=crowded)
 
-    monkeypatch.setattr(SiglipModel, "run", meet)
+    monkeypatch.setattr(EmbeddingModel, "run", meet)
     monkeypatch.setattr("siglip_edge.cli.tuning.track.RUNS", 1)
     assert replace(track, towers=[Tower.TEXT]).lap(replace(PLAN, runs_at_once=2), 0.0)[Tower.TEXT] > 0
     assert len(warm) == 3

@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, SiglipImageProcessor, SiglipModel
+from transformers import AutoTokenizer, SiglipModel, SiglipImageProcessor
 
 from siglip_edge.exporter.errors import ExportError, FidelityError
 from siglip_edge.exporter.export import Order, export
@@ -21,7 +21,7 @@ from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.errors import SelfTestFailed, UnsupportedInput
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel as ServedModel
+from siglip_edge.runtime.model import EmbeddingModel as ServedModel
 from siglip_edge.runtime.scoring import l2_normalize
 
 PHOTOS = Path(__file__).parents[3] / "shared/photos"

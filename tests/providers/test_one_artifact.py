@@ -21,7 +21,7 @@ from siglip_edge.runtime.errors import ProviderUnavailable
 from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan, Wishes, plan, plans
 from siglip_edge.runtime.execution.session import GraphSession, available_providers, session_options
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.open_model import load_first_right
 from tests.server.conftest import ROOT, Server, data_uri
 
@@ -49,12 +49,12 @@ def planned(provider: str, precision: Precision) -> ExecutionPlan:
     params=[(OPENVINO, Precision.INT8), (OPENVINO, Precision.FP16), (CUDA, Precision.FP16)],
     ids=lambda place: f"{place[1]} on {place[0]}",
 )
-def model(request) -> SiglipModel:
+def model(request) -> EmbeddingModel:
     provider, precision = request.param
     if provider not in available_providers():
         pytest.skip(f"no {provider} in this environment")
     try:
-        return SiglipModel.load(MODEL, planned(provider, precision))
+        return EmbeddingModel.load(MODEL, planned(provider, precision))
     except ProviderUnavailable as error:
         if provider == CUDA and not any(Path("/dev", node).exists() for node in GPU_NODES):
             pytest.skip(f"no GPU: {error}")
@@ -73,7 +73,7 @@ def test_golden_rows_are_answered_as_fp32_answers_them(model):
 
 
 def test_its_vectors_are_the_cpu_providers(model, pictures):
-    on_cpu = SiglipModel.load(MODEL, planned(CPU, model.plan.precision))
+    on_cpu = EmbeddingModel.load(MODEL, planned(CPU, model.plan.precision))
     images = np.sum(model.embed_images(pictures) * on_cpu.embed_images(pictures), axis=1)
     texts = np.sum(model.embed_texts(TEXTS) * on_cpu.embed_texts(TEXTS), axis=1)
     assert min(*images, *texts) >= LEAST_AGREEMENT[model.plan.precision]
@@ -87,7 +87,7 @@ def test_what_a_row_gives_depends_little_on_the_others_on_a_gpu_and_not_at_all_o
         Tower.VISION: [model.prepare_image(picture) for picture in pictures],
         Tower.TEXT: [model.prepare_text(text).ids for text in TEXTS],
     }
-    whole = SiglipModel.load(MODEL, dataclasses.replace(model.plan, rows_per_run=None))
+    whole = EmbeddingModel.load(MODEL, dataclasses.replace(model.plan, rows_per_run=None))
     for tower, several in rows.items():
         alone = np.concatenate([whole.run(tower, [row]) for row in several])
         assert np.array_equal(np.concatenate([whole.run(tower, [row]) for row in several]), alone)
@@ -115,7 +115,7 @@ def test_openvino_takes_the_whole_graph(tower, precision):
 def test_openvinos_threads_go_wherever_there_is_room(pictures):
     """Pinned, as OpenVINO does by itself, two towers or two workers would share one core and leave another idle."""
     wanted = dataclasses.replace(planned(OPENVINO, Precision.INT8), intra_op_threads=2)
-    model = SiglipModel.load(MODEL, wanted)
+    model = EmbeddingModel.load(MODEL, wanted)
     allowed = set()
     for picture in pictures:
         model.embed_images([picture])
@@ -128,7 +128,7 @@ def test_a_device_that_openvino_does_not_have_is_refused_and_the_next_one_serves
     """It falls back to the CPU provider in silence; that is not what was planned."""
     absent = dataclasses.replace(planned(OPENVINO, Precision.INT8), provider_options={"device_type": "NPU"})
     with pytest.raises(ProviderUnavailable, match=OPENVINO):
-        SiglipModel.load(MODEL, absent)
+        EmbeddingModel.load(MODEL, absent)
     cpu = dataclasses.replace(read_cpu_budget(), isa=("avx_vnni",))  # on which OpenVINO goes first
     model = load_first_right(MODEL, [absent, *plans(available_providers(), cpu, Manifest.load(MODEL), Wishes())])
     assert model.plan.place == "int8 on OpenVINOExecutionProvider"

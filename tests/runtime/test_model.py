@@ -8,7 +8,7 @@ from siglip_edge.runtime.errors import ArtifactCorrupt, ProviderUnavailable
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan, Wishes, plan
 from siglip_edge.runtime.execution.session import GraphSession
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from tests.tiny_model import write_model
 
 
@@ -25,19 +25,19 @@ def test_text_and_images_share_one_space(directory):
     """Both towers give unit rows of the manifest's dimension."""
     from PIL import Image
 
-    model = SiglipModel.load(directory, made_plan(directory))
+    model = EmbeddingModel.load(directory, made_plan(directory))
     both = np.vstack([model.embed_texts(["a", "b"]), model.embed_images([Image.new("RGB", (30, 20), "red")])])
     assert both.shape == (3, model.manifest.dimensions)
     assert np.allclose(np.linalg.norm(both, axis=1), 1, atol=1e-6)
 
 
 def test_upper_case_embeds_as_lower_case(directory):
-    model = SiglipModel.load(directory, made_plan(directory))
+    model = EmbeddingModel.load(directory, made_plan(directory))
     assert np.array_equal(model.embed_texts(["A Dog"]), model.embed_texts(["a dog"]))
 
 
 def test_a_text_row_tells_tokens_and_truncation(directory):
-    model = SiglipModel.load(directory, made_plan(directory))
+    model = EmbeddingModel.load(directory, made_plan(directory))
     length = model.manifest.text.length
     short, long = model.prepare_text("ab"), model.prepare_text("ab" * 50)
     assert (short.truncated, long.truncated) == (False, True)
@@ -48,7 +48,7 @@ def test_a_text_row_tells_tokens_and_truncation(directory):
 @pytest.mark.parametrize("others", [0, 1, 4, 31])
 def test_a_batch_of_n_equals_n_batches_of_one(directory, others):
     """To the last bit, in both towers."""
-    model = SiglipModel.load(directory, made_plan(directory))
+    model = EmbeddingModel.load(directory, made_plan(directory))
     rng = np.random.default_rng(others)
     size = model.manifest.image.size
     rows = list(rng.integers(0, 256, (others + 1, 3, size, size), np.uint8))
@@ -63,7 +63,7 @@ def test_a_damaged_graph_is_refused_before_it_runs(tmp_path):
     graph = directory / "vision_int8.onnx"
     graph.write_bytes(graph.read_bytes()[:-3] + b"abc")
     with pytest.raises(ArtifactCorrupt, match="vision_int8"):
-        SiglipModel.load(directory, made_plan(directory))
+        EmbeddingModel.load(directory, made_plan(directory))
 
 
 def test_a_graph_that_onnxruntime_cannot_read_is_named(tmp_path):

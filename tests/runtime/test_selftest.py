@@ -13,7 +13,7 @@ from siglip_edge.runtime.checks.selftest import GoldenRow, check_all, mark_of
 from siglip_edge.runtime.errors import BatchChangesBits, SelfTestFailed
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from tests.tiny_model import write_model
 
 TEXTS = ["one", "two", "three"]
@@ -25,9 +25,9 @@ def directory(tmp_path_factory):
 
 
 @pytest.fixture
-def model(directory, monkeypatch) -> SiglipModel:
+def model(directory, monkeypatch) -> EmbeddingModel:
     alone = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes(rows_per_batch=1))
-    model = SiglipModel.load(directory, alone)
+    model = EmbeddingModel.load(directory, alone)
     model.runs = []
     run = model.run
 
@@ -90,7 +90,7 @@ def test_a_failure_is_not_remembered(model, rows, tmp_path):
 
 
 def test_a_server_of_one_tower_tests_that_one(directory, model, rows):
-    text = SiglipModel.load(directory, model.plan, towers=[Tower.TEXT])
+    text = EmbeddingModel.load(directory, model.plan, towers=[Tower.TEXT])
     assert selftest.check(text, rows) == {Tower.TEXT: 1.0}
 
 

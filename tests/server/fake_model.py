@@ -12,14 +12,14 @@ from PIL import Image
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
 from siglip_edge.runtime.images.pixels import Box, pixels
-from siglip_edge.runtime.model import Row, SiglipModel, TextRow
+from siglip_edge.runtime.model import EmbeddingModel, Row, TextRow
 from siglip_edge.runtime.scoring import l2_normalize
 from siglip_edge.runtime.shortening import Rotation
 from siglip_edge.runtime.text.token_ids import canonicalize, pad
 
 
 class FakeModel:
-    """The methods of `runtime.model.SiglipModel`. `runs` records what each run was given."""
+    """The methods of `runtime.model.EmbeddingModel`. `runs` records what each run was given."""
 
     def __init__(self, manifest: Manifest, *, rows_per_run: int | None = 1) -> None:
         self.manifest = manifest
@@ -49,7 +49,7 @@ class FakeModel:
         return TextRow(*pad([*canonicalize(text, spec).encode(), spec.eos_id], spec))
 
     def shorten(self, embeddings: np.ndarray, dimensions: int) -> np.ndarray:
-        return SiglipModel.shorten(self, embeddings, dimensions)
+        return EmbeddingModel.shorten(self, embeddings, dimensions)
 
     def load_tower(self, tower: Tower) -> None:
         """Always loaded."""

@@ -14,7 +14,7 @@ import pytest
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.app import create_app
 from siglip_edge.server.batching.batcher import MicroBatcher
 from siglip_edge.server.config.settings import Settings
@@ -59,9 +59,9 @@ def test_token_ids_are_refused_without_a_text_tower(tiny_dir):
 
 
 @pytest.fixture
-def model(tiny_dir) -> SiglipModel:
+def model(tiny_dir) -> EmbeddingModel:
     manifest = Manifest.load(tiny_dir)
-    return SiglipModel.load(tiny_dir, plan([CPU], read_cpu_budget(), manifest, Wishes()))
+    return EmbeddingModel.load(tiny_dir, plan([CPU], read_cpu_budget(), manifest, Wishes()))
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_a_resting_tower_answers_as_before(model):
 def test_the_server_rests_when_it_has_no_work(tiny_dir, monkeypatch):
     """Each tower, once its lane has been idle for a second."""
     rested: list[Tower] = []
-    monkeypatch.setattr(SiglipModel, "rest", lambda self, tower: rested.append(tower))
+    monkeypatch.setattr(EmbeddingModel, "rest", lambda self, tower: rested.append(tower))
     app_of(tiny_dir)
     wait_until(lambda: sorted(rested) == sorted(Tower))
 

@@ -15,7 +15,7 @@ import pytest
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, record_file
 from siglip_edge.runtime.checks.selftest import GoldenRow, save_golden
 from siglip_edge.runtime.errors import ArtifactCorrupt, ManifestInvalid, ProviderUnavailable
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.app import create_app
 from siglip_edge.server.config.settings import Settings, SettingsInvalid
 from siglip_edge.server.models.loading import Opening
@@ -271,8 +271,8 @@ class TestReadiness:
 
     def test_while_loading_everything_but_live_is_503(self, tiny_dir, monkeypatch):
         """A model that takes its time: ready and embedding say so and when to come back, live is 200; then it serves."""
-        gate, load = threading.Event(), SiglipModel.load
-        monkeypatch.setattr(SiglipModel, "load", lambda *args, **kwargs: gate.wait(30) and load(*args, **kwargs))
+        gate, load = threading.Event(), EmbeddingModel.load
+        monkeypatch.setattr(EmbeddingModel, "load", lambda *args, **kwargs: gate.wait(30) and load(*args, **kwargs))
         client = falcon.testing.TestClient(create_app(Settings.from_env({"MODEL": str(tiny_dir), "PREPARE": "false"})))
         for answer in (client.simulate_get("/health/ready"), ask(client)):
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")

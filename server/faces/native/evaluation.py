@@ -32,14 +32,14 @@ class Evaluate:
         embedder = self._service.embedder(req, request)
         reader = self._service.reader
         pair = (reader.image(request.image, "image"), reader.text(request.text, "text"))
-        score = _score(embedder.embed(pair, req.context.call), embedder.model.manifest)
+        score = _score(embedder.embed(pair, req.context.request), embedder.model.manifest)
         resp.data = json.render(Evaluation(score.probability, score.similarity, embedder.name))
 
     def on_post_batch(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, EvaluationBatchRequest)
         embedder = self._service.embedder(req, request)
         embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
-        outcomes = embed(_inputs(request.items, self._service.reader), req.context.call)
+        outcomes = embed(_inputs(request.items, self._service.reader), req.context.request)
         pairs = [outcomes[start : start + 2] for start in range(0, len(outcomes), 2)]
         results = [_result(index, pair, embedder.model.manifest) for index, pair in enumerate(pairs)]
         resp.data = json.render(EvaluationBatchAnswer(results, embedder.name))

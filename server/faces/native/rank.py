@@ -23,7 +23,7 @@ class Rank:
         queries = request.query if isinstance(request.query, list) else [request.query]
         read = self._service.reader.read_all
         inputs = [*read(request.query, "query"), *read(request.candidates, "candidates")]
-        embeddings = embedder.embed(inputs, req.context.call)
+        embeddings = embedder.embed(inputs, req.context.request)
         candidates = embeddings[len(queries) :]
         results = [
             RankResult(echo(query), _rankings(ranked(embedding, candidates, embedder.model.manifest), request))

@@ -46,7 +46,7 @@ def _answer(
     req: falcon.Request,
 ) -> EmbeddingsAnswer:
     embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
-    outcomes = embed(inputs, req.context.call)
+    outcomes = embed(inputs, req.context.request)
     data = [_item(index, outcome, embedder, request) for index, outcome in enumerate(outcomes)]
     return EmbeddingsAnswer(object="list", data=data, model=embedder.name, usage=usage(outcomes))
 

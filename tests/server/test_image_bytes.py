@@ -20,7 +20,7 @@ from siglip_edge.runtime.execution.plan import Wishes, plan
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.images.pixels import pixels
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.inputs import decoding, image_bytes
 from siglip_edge.server.inputs.decoding import FORMATS
 from siglip_edge.server.inputs.image_bytes import ImageLimits
@@ -196,12 +196,12 @@ def test_scaled_decoding_keeps_the_embedding(model_dir, precision):
         pytest.skip("no photographs in ../shared/photos")
     manifest = Manifest.load(model_dir)
     execution = plan(available_providers(), read_cpu_budget(), manifest, Wishes(precision=precision))
-    model = SiglipModel.load(model_dir, execution, towers=[Tower.VISION])
+    model = EmbeddingModel.load(model_dir, execution, towers=[Tower.VISION])
     files = [photo.read_bytes() for photo in photos]
     exact = embed(model, [decoding.decode(file, LIMITS) for file in files])
     scaled = embed(model, [decoding.decode(file, LIMITS, target=manifest.image.size) for file in files])
     assert (exact * scaled).sum(axis=1).min() >= 0.999
 
 
-def embed(model: SiglipModel, pictures: list[decoding.Decoded]) -> np.ndarray:
+def embed(model: EmbeddingModel, pictures: list[decoding.Decoded]) -> np.ndarray:
     return model.run(Tower.VISION, [model.prepare_image(*picture) for picture in pictures])

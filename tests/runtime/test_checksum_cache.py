@@ -5,7 +5,7 @@ import os
 import pytest
 
 from siglip_edge.runtime.artifacts import checksum_cache as module
-from siglip_edge.runtime.artifacts.checksum_cache import VerifiedFiles
+from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import record_file
 from siglip_edge.runtime.errors import ArtifactCorrupt
 
@@ -27,13 +27,13 @@ def record(tmp_path):
 
 def test_a_file_is_read_once_over_several_starts(tmp_path, record, read):
     for _ in range(3):
-        assert VerifiedFiles(tmp_path / "cache").verify(tmp_path, record) == tmp_path / "weights"
+        assert ChecksumCache(tmp_path / "cache").verify(tmp_path, record) == tmp_path / "weights"
     assert read == ["weights"]
 
 
 def test_a_changed_file_is_read_again_and_refused(tmp_path, record):
     """Of the same size, too."""
-    verified = VerifiedFiles(tmp_path / "cache")
+    verified = ChecksumCache(tmp_path / "cache")
     verified.verify(tmp_path, record)
     (tmp_path / "weights").write_bytes(b"1235")
     os.utime(tmp_path / "weights", ns=(1, 1))  # a file system's clock may be coarse
@@ -42,7 +42,7 @@ def test_a_changed_file_is_read_again_and_refused(tmp_path, record):
 
 
 def test_a_missing_file_is_refused(tmp_path, record):
-    verified = VerifiedFiles(tmp_path / "cache")
+    verified = ChecksumCache(tmp_path / "cache")
     verified.verify(tmp_path, record)
     (tmp_path / "weights").unlink()
     with pytest.raises(ArtifactCorrupt, match="missing"):
@@ -50,7 +50,7 @@ def test_a_missing_file_is_refused(tmp_path, record):
 
 
 def test_a_manifest_that_asks_for_another_checksum_reads_again(tmp_path, record, read):
-    verified = VerifiedFiles(tmp_path / "cache")
+    verified = ChecksumCache(tmp_path / "cache")
     verified.verify(tmp_path, record)
     (tmp_path / "weights").write_bytes(b"9999")
     verified.verify(tmp_path, record_file(tmp_path, tmp_path / "weights"))
@@ -61,5 +61,5 @@ def test_a_manifest_that_asks_for_another_checksum_reads_again(tmp_path, record,
 def test_without_a_place_to_remember_every_start_reads(tmp_path, record, read, place):
     (tmp_path / "file").touch()
     for _ in range(2):
-        VerifiedFiles(place and tmp_path / place).verify(tmp_path, record)
+        ChecksumCache(place and tmp_path / place).verify(tmp_path, record)
     assert read == ["weights", "weights"]

@@ -13,7 +13,7 @@ from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan, Wishes, plan
 from siglip_edge.runtime.execution.session import GraphSession
 from siglip_edge.runtime.execution.tower import TowerOnDemand
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from tests.tiny_model import write_model
 
 
@@ -28,27 +28,27 @@ def planned(directory) -> ExecutionPlan:
 
 
 def test_at_start_everything_asked_for_is_loaded(directory, planned):
-    assert SiglipModel.load(directory, planned).loaded() == tuple(Tower)
+    assert EmbeddingModel.load(directory, planned).loaded() == tuple(Tower)
 
 
 def test_each_tower_has_its_own_number_of_rows_a_run(directory, planned, monkeypatch):
     runs, run = [], GraphSession._run
     monkeypatch.setattr(GraphSession, "_run", lambda self, rows: runs.append(len(rows)) or run(self, rows))
-    model = SiglipModel.load(directory, replace(planned, rows_per_run=1, text_rows_per_run=2))
+    model = EmbeddingModel.load(directory, replace(planned, rows_per_run=1, text_rows_per_run=2))
     model.embed_texts(["a", "b", "c"])
     model.embed_images([Image.new("RGB", (4, 4))] * 2)
     assert runs == [2, 1, 1, 1]
 
 
 def test_lazily_a_tower_is_loaded_by_its_first_run(directory, planned):
-    model = SiglipModel.load(directory, planned, lazily=True)
+    model = EmbeddingModel.load(directory, planned, lazily=True)
     assert (model.towers, model.loaded()) == (tuple(Tower), ())
     model.embed_texts(["a"])
     assert model.loaded() == (Tower.TEXT,)
 
 
 def test_an_unloaded_tower_comes_back_with_the_same_vectors(directory, planned):
-    model = SiglipModel.load(directory, planned)
+    model = EmbeddingModel.load(directory, planned)
     before = model.embed_texts(["a"])
     model.unload(Tower.TEXT)
     assert model.loaded() == (Tower.VISION,)
@@ -58,21 +58,21 @@ def test_an_unloaded_tower_comes_back_with_the_same_vectors(directory, planned):
 
 def test_a_text_server_needs_no_vision_artifact_and_refuses_images(directory, planned, tmp_path):
     """Its vectors are those of the whole model."""
-    whole = SiglipModel.load(directory, planned)
+    whole = EmbeddingModel.load(directory, planned)
     text = write_model(tmp_path / "tiny")
     (text / "vision_int8.onnx").unlink()
-    model = SiglipModel.load(text, planned, towers=[Tower.TEXT])
+    model = EmbeddingModel.load(text, planned, towers=[Tower.TEXT])
     assert np.array_equal(model.embed_texts(["a"]), whole.embed_texts(["a"]))
     with pytest.raises(UnsupportedInput, match="no vision tower is served here: text only"):
         model.prepare_image(Image.new("RGB", (4, 4)))
 
 
 def test_a_vision_server_needs_no_tokenizer_or_vocabulary_and_refuses_texts(directory, planned, tmp_path):
-    whole = SiglipModel.load(directory, planned)
+    whole = EmbeddingModel.load(directory, planned)
     vision = write_model(tmp_path / "tiny")
     for name in ("text_int8.onnx", "vocabulary_int8.bin", "tokenizer.json"):
         (vision / name).unlink()
-    model = SiglipModel.load(vision, planned, towers=[Tower.VISION])
+    model = EmbeddingModel.load(vision, planned, towers=[Tower.VISION])
     picture = Image.linear_gradient("L")
     assert np.array_equal(model.embed_images([picture]), whole.embed_images([picture]))
     with pytest.raises(UnsupportedInput, match="no text tower is served here: vision only"):
@@ -80,7 +80,7 @@ def test_a_vision_server_needs_no_tokenizer_or_vocabulary_and_refuses_texts(dire
 
 
 class Session:
-    """Stands for SharedCores."""
+    """Stands for SessionPair."""
 
     def run(self, rows, *, crowded=False):
         return rows
@@ -170,7 +170,7 @@ def test_nobody_is_answered_before_the_test_has_passed():
 def test_every_load_is_tested_from_then_on(directory, planned):
     """The first one and the one after an unload; a run in between is not."""
     tested = []
-    model = SiglipModel.load(directory, planned, lazily=True)
+    model = EmbeddingModel.load(directory, planned, lazily=True)
     model.test_loads(tested.append)
     for _ in range(2):
         model.embed_texts(["a"])

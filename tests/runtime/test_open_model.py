@@ -18,7 +18,7 @@ from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.errors import ArtifactCorrupt, ProviderUnavailable, SelfTestFailed
 from siglip_edge.runtime.execution.plan import CPU, CUDA, ExecutionPlan
 from siglip_edge.runtime.execution.session import GraphSession, available_providers
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.open_model import load_first_right
 from tests.tiny_model import add_precision, collapse, rewrite, write_model
 
@@ -104,7 +104,7 @@ def test_what_is_refused_leaves_memory(directory, monkeypatch):
     """The next one is loaded when the one before is gone: two base models at once are too much for an edge box."""
     collapse(directory, Precision.INT8)
     alive: list[weakref.ref] = []
-    load = SiglipModel.load
+    load = EmbeddingModel.load
 
     def watched(*args, **kwargs):
         gc.collect()
@@ -113,7 +113,7 @@ def test_what_is_refused_leaves_memory(directory, monkeypatch):
         alive.append(weakref.ref(model))
         return model
 
-    monkeypatch.setattr(SiglipModel, "load", watched)
+    monkeypatch.setattr(EmbeddingModel, "load", watched)
     load_first_right(directory, [INT8, FP32])
     assert len(alive) == 2
 

@@ -6,9 +6,9 @@ import pytest
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.errors import ArtifactCorrupt
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
-from siglip_edge.runtime.execution.session_pair import SharedCores
+from siglip_edge.runtime.execution.session_pair import SessionPair
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from tests.tiny_model import write_model
 
 ROWS = np.ones((1, 2), np.float32)
@@ -44,7 +44,7 @@ class Opened:
 
 def test_a_lone_run_has_every_thread_and_no_second_session():
     opened = Opened()
-    SharedCores(opened, threads=4, runs_at_once=4).run(ROWS)
+    SessionPair(opened, threads=4, runs_at_once=4).run(ROWS)
     assert list(opened.sessions) == [4]
 
 
@@ -52,7 +52,7 @@ def test_a_lone_run_has_every_thread_and_no_second_session():
 def test_one_of_many_runs_has_a_share(threads, runs, share):
     """The first of them is computed by both sessions, to be compared; the next ones by theirs."""
     opened = Opened()
-    shared = SharedCores(opened, threads=threads, runs_at_once=runs)
+    shared = SessionPair(opened, threads=threads, runs_at_once=runs)
     for _ in range(3):
         shared.run(ROWS, crowded=True)
     assert {threads: session.runs for threads, session in opened.sessions.items()} == {threads: 1, share: 4}
@@ -61,13 +61,13 @@ def test_one_of_many_runs_has_a_share(threads, runs, share):
 @pytest.mark.parametrize(("threads", "runs"), [(4, 1), (1, 2)])
 def test_nothing_to_share_is_one_session(threads, runs):
     opened = Opened()
-    SharedCores(opened, threads=threads, runs_at_once=runs).run(ROWS, crowded=True)
+    SessionPair(opened, threads=threads, runs_at_once=runs).run(ROWS, crowded=True)
     assert list(opened.sessions) == [threads]
 
 
 def test_other_bits_on_fewer_threads_are_never_served(caplog):
     """The first run that would have used that session compares it."""
-    shared = SharedCores(Opened(errors={1: 1e-6}), threads=2, runs_at_once=2)
+    shared = SessionPair(Opened(errors={1: 1e-6}), threads=2, runs_at_once=2)
     for _ in range(2):
         assert (shared.run(ROWS, crowded=True) == ROWS).all()
     assert "answers otherwise" in caplog.text
@@ -82,14 +82,14 @@ def test_a_second_session_that_cannot_be_had_is_done_without(caplog):
             raise ArtifactCorrupt("damaged")
         return opened(threads)
 
-    shared = SharedCores(open_session, threads=2, runs_at_once=2)
+    shared = SessionPair(open_session, threads=2, runs_at_once=2)
     assert (shared.run(ROWS, crowded=True) == ROWS).all()
     assert "damaged" in caplog.text
 
 
 def test_both_sessions_shrink():
     opened = Opened()
-    shared = SharedCores(opened, threads=2, runs_at_once=2)
+    shared = SessionPair(opened, threads=2, runs_at_once=2)
     shared.shrink()
     shared.run(ROWS, crowded=True)
     shared.shrink()
@@ -100,7 +100,7 @@ def test_a_crowded_run_has_the_bits_of_a_lone_one(tmp_path, caplog):
     """Of both towers, through real sessions of four threads and of one."""
     directory = write_model(tmp_path / "tiny")
     planned = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes(intra_op_threads=4))
-    model = SiglipModel.load(directory, planned)
+    model = EmbeddingModel.load(directory, planned)
     rows = {
         Tower.TEXT: model.prepare_text("a").ids,
         Tower.VISION: np.zeros((3, *[model.manifest.image.size] * 2), np.uint8),

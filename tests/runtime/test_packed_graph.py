@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from siglip_edge.runtime.artifacts.checksum_cache import VerifiedFiles
+from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.errors import ArtifactCorrupt
 from siglip_edge.runtime.execution import packed_graph as module
@@ -24,7 +24,7 @@ from siglip_edge.runtime.execution.packed_graph import Order, PreparationFailed,
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan, Wishes, plan
 from siglip_edge.runtime.execution.session import GraphSession, packed_options
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from tests.tiny_model import write_model
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,7 @@ class Place:
     def prepared(self) -> Path:
         """The vision tower's prepared graph."""
         artifact = Manifest.load(self.directory).artifact(Tower.VISION, Precision.INT8)
-        return prepare(self.directory, artifact, self.plan, self.cache, VerifiedFiles(self.cache / "verified"))
+        return prepare(self.directory, artifact, self.plan, self.cache, ChecksumCache(self.cache / "verified"))
 
     def original(self) -> GraphSession:
         return GraphSession(self.directory / "vision_int8.onnx", self.plan)
@@ -159,11 +159,11 @@ from pathlib import Path
 logging.basicConfig(level="INFO")
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.artifacts.manifest import Manifest
-from siglip_edge.runtime.model import SiglipModel
+from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
 directory, cache = map(Path, sys.argv[1:])
 planned = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes())
-print(SiglipModel.load(directory, planned, cache=cache).embed_texts(["a text"]).tobytes().hex())
+print(EmbeddingModel.load(directory, planned, cache=cache).embed_texts(["a text"]).tobytes().hex())
 """
     command = [sys.executable, "-c", program, str(directory), str(tmp_path)]
     workers = [
@@ -177,9 +177,9 @@ print(SiglipModel.load(directory, planned, cache=cache).embed_texts(["a text"]).
 
 def test_a_model_serves_from_prepared_graphs(directory, planned, tmp_path, children):
     """Both towers, the same vectors; the second start prepares nothing."""
-    plain = SiglipModel.load(directory, planned)
+    plain = EmbeddingModel.load(directory, planned)
     for _ in range(2):
-        model = SiglipModel.load(directory, planned, cache=tmp_path)
+        model = EmbeddingModel.load(directory, planned, cache=tmp_path)
         assert np.array_equal(model.embed_texts(["a", "b"]), plain.embed_texts(["a", "b"]))
     assert len(children) == 2
 
@@ -187,9 +187,9 @@ def test_a_model_serves_from_prepared_graphs(directory, planned, tmp_path, child
 def test_a_cache_that_cannot_be_written_is_said_and_done_without(directory, planned, tmp_path, caplog):
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
-        model = SiglipModel.load(directory, planned, cache=tmp_path / "file" / "cache")
+        model = EmbeddingModel.load(directory, planned, cache=tmp_path / "file" / "cache")
     assert "vision_int8.onnx is loaded unprepared, in more memory" in caplog.text
-    assert np.array_equal(model.embed_texts(["a"]), SiglipModel.load(directory, planned).embed_texts(["a"]))
+    assert np.array_equal(model.embed_texts(["a"]), EmbeddingModel.load(directory, planned).embed_texts(["a"]))
 
 
 @contextmanager
@@ -205,7 +205,7 @@ def no_file_larger_than(size: int):
 def test_a_full_disk_is_said_and_leaves_nothing_behind(directory, planned, tmp_path, caplog):
     """Writing fails in the middle of the weights."""
     with caplog.at_level(logging.WARNING), no_file_larger_than(3_000):
-        model = SiglipModel.load(directory, planned, cache=tmp_path / "cache")
+        model = EmbeddingModel.load(directory, planned, cache=tmp_path / "cache")
     assert "vision_int8.onnx is loaded unprepared" in caplog.text
     assert model.embed_texts(["a"]).shape == (1, model.manifest.dimensions)
     assert not [path for path in (tmp_path / "cache" / "prepared").iterdir() if path.is_dir()]
@@ -219,7 +219,7 @@ def test_a_damaged_model_directory_is_not_prepared(directory, planned, tmp_path)
     with pytest.raises(ArtifactCorrupt, match="vision_int8"):
         Place(damaged, planned, tmp_path / "cache").prepared()
     with pytest.raises(ArtifactCorrupt, match="vision_int8"):
-        SiglipModel.load(damaged, planned, cache=tmp_path / "cache")
+        EmbeddingModel.load(damaged, planned, cache=tmp_path / "cache")
 
 
 def test_one_that_gives_other_vectors_is_refused(directory, planned, tmp_path, monkeypatch, capsys):

@@ -10,7 +10,7 @@ import time
 import pytest
 from gunicorn.http.body import Body, LengthReader
 
-from siglip_edge.server.gunicorn.connection_reader import Arrivals
+from siglip_edge.server.gunicorn.connection_reader import ConnectionReader
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def pair():
 
 
 def body_of(connection, length, buffered=b""):
-    arrivals = Arrivals(connection)
+    arrivals = ConnectionReader(connection)
     arrivals.buf.write(buffered)
     return Body(LengthReader(arrivals, length)), arrivals
 

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from siglip_edge.runtime.artifacts.manifest import Tower
-from siglip_edge.server.http.request_context import Call, has_hung_up, request_id
+from siglip_edge.server.http.request_context import RequestContext, has_hung_up, request_id
 
 
 def test_hanging_up_is_seen_without_reading():
@@ -37,8 +37,8 @@ def test_anything_else_gets_a_new_id(given):
 
 def test_stages_add_up_over_towers():
     """The header tells a stage once, the metrics by tower."""
-    call = Call(request_id="x", started=0.0, deadline=1.0)
-    call.add("queue", Tower.TEXT, 0.001)
-    call.add("queue", Tower.VISION, 0.002)
-    assert call.server_timing().startswith("queue;dur=3.0, total;dur=")
-    assert len(call.timings) == 2
+    context = RequestContext(request_id="x", started=0.0, deadline=1.0)
+    context.add("queue", Tower.TEXT, 0.001)
+    context.add("queue", Tower.VISION, 0.002)
+    assert context.server_timing().startswith("queue;dur=3.0, total;dur=")
+    assert len(context.timings) == 2
