@@ -9,7 +9,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, SiglipModel, SiglipImageProcessor
+from transformers import AutoTokenizer, SiglipImageProcessor, SiglipModel
 
 from siglip_edge.exporter.errors import ExportError, FidelityError
 from siglip_edge.exporter.export import Order, export
