@@ -1,7 +1,5 @@
 """Pixels equal the reference processor's, whatever the picture's shape, mode or orientation."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +9,6 @@ from siglip_edge.runtime.artifacts.manifest import ImageSpec
 from siglip_edge.runtime.errors import UnsupportedInput
 from siglip_edge.runtime.images.pixels import pixels
 
-PHOTOS = Path(__file__).parents[3] / "shared/photos"
 SPEC = ImageSpec(size=256, patch_size=16, resample="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
@@ -43,12 +40,9 @@ def test_pixels_equal_the_reference_processor(processor, size):
     assert np.abs(pixels(image, SPEC) - reference(processor, image)).max() <= 1.0
 
 
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"needs {PHOTOS}")
-def test_photographs_equal_the_reference_processor(processor):
-    """All shared photographs, none of them square."""
-    paths = sorted(PHOTOS.glob("*.jpg"))
-    assert len(paths) >= 20
-    for path in paths:
+def test_photographs_equal_the_reference_processor(processor, photographs):
+    """The texture and the noise of a camera, in pictures that are not square."""
+    for path in photographs:
         with Image.open(path) as image:
             assert image.width != image.height
             assert np.abs(pixels(image, SPEC) - reference(processor, image.convert("RGB"))).max() <= 1.0

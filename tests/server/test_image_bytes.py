@@ -24,7 +24,7 @@ from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.inputs import decoding, image_bytes
 from siglip_edge.server.inputs.decoding import FORMATS
 from siglip_edge.server.inputs.image_bytes import ImageLimits
-from tests.server.conftest import ROOT, data_uri, png
+from tests.server.conftest import data_uri, png
 
 LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1_000_000)
 
@@ -189,15 +189,12 @@ def test_every_kind_of_jpeg_is_scaled_alike(mode, save):
 
 
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP16])
-def test_scaled_decoding_keeps_the_embedding(model_dir, precision):
+def test_scaled_decoding_keeps_the_embedding(model_dir, photographs, precision):
     """On photographs the cosine between the scaled and the exact path is at least 0.999."""
-    photos = sorted((ROOT.parent / "shared/photos").glob("*.jpg"))
-    if not photos:
-        pytest.skip("no photographs in ../shared/photos")
     manifest = Manifest.load(model_dir)
     execution = plan(available_providers(), read_cpu_budget(), manifest, Wishes(precision=precision))
     model = EmbeddingModel.load(model_dir, execution, towers=[Tower.VISION])
-    files = [photo.read_bytes() for photo in photos]
+    files = [photo.read_bytes() for photo in photographs]
     exact = embed(model, [decoding.decode(file, LIMITS) for file in files])
     scaled = embed(model, [decoding.decode(file, LIMITS, target=manifest.image.size) for file in files])
     assert (exact * scaled).sum(axis=1).min() >= 0.999
