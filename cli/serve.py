@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -34,7 +35,8 @@ def command(model: str | None, host: str | None, port: str | None) -> None:
     from gunicorn import __main__ as gunicorn
 
     # In this process: another interpreter would take a tenth of a second more. On SIGUSR2 gunicorn executes its argv.
-    sys.argv = [gunicorn.__file__, "--config", GUNICORN_CONFIG]
+    # That must not be gunicorn's __main__.py: Python would then import gunicorn's `http` instead of its own.
+    sys.argv = [str(Path(sys.executable).with_name("gunicorn")), "--config", GUNICORN_CONFIG]
     gunicorn.run(prog="gunicorn")
 
 

@@ -34,15 +34,15 @@ class Settings:
 
     model: Path = variable(
         "MODEL SIGLIP_MODEL",
-        "model directory, or a name below MODELS_DIR",
+        "model directory, or the name of a directory in MODELS_DIR",
         Path,
         default=Path("quantized_models/emoji-siglip"),
     )
     models: tuple[tuple[str, Path], ...] = variable(
-        "MODELS", "several: name=path,name=path; the first one is the default", parsing.named_paths, default=()
+        "MODELS", "several models: name=path,name=path; the first is the default model", parsing.named_paths, default=()
     )
     models_dir: Path = variable(
-        "MODELS_DIR", "where a model's bare name is looked up", Path, default=Path("quantized_models")
+        "MODELS_DIR", "directory in which a model's name is looked up", Path, default=Path("quantized_models")
     )
     device: str = variable("DEVICE", "auto, cpu, cuda[:n] or openvino[:GPU]", parsing.device, default="auto")
     precision: str = variable(
@@ -53,28 +53,31 @@ class Settings:
     )
     towers: str = variable(
         "TOWERS",
-        "text, vision or both: what is loaded and served",
+        "text, vision or both: the towers that are served",
         parsing.choice("text", "vision", "both"),
         default="both",
     )
     load_towers: str = variable(
         "LOAD_TOWERS",
-        "start or first-use: when a tower takes its memory; it is tested before it answers either way",
+        "start or first-use: when a tower is loaded; it is tested before it answers in both cases",
         parsing.choice("start", "first-use"),
         default="start",
     )
     idle_unload_s: float = variable(
         "IDLE_UNLOAD_S",
-        "seconds without work until a tower's memory is given back, and loaded again when asked for; 0: never",
+        "seconds without requests until a tower is unloaded; the next request loads it again (0 disables it)",
         parsing.number(0, 604_800),
         default=0.0,
     )
     prepare: bool = variable(
-        "PREPARE", "keep models in a form that workers share, made at the first start", parsing.boolean, default=True
+        "PREPARE",
+        "pack each graph for this CPU at the first start; workers then share the weights",
+        parsing.boolean,
+        default=True,
     )
     cache_dir: Path | None = variable(
         "CACHE_DIR",
-        "where prepared models and tunings are kept; empty: the user's own cache directory",
+        "directory for packed graphs and tunings; not set: the user's cache directory",
         Path,
         default=None,
     )
@@ -82,79 +85,108 @@ class Settings:
     host: str = variable("HOST", "address to listen on; 0.0.0.0 for every interface", str, default="127.0.0.1")
     port: int = variable("PORT", "port to listen on", parsing.integer(0, 65535), default=8000)
     workers: int | None = variable(
-        "WORKERS", "processes; each holds its own model", parsing.integer(1, 256), default=None
+        "WORKERS", "number of server processes; each loads its own model", parsing.integer(1, 256), default=None
     )
     auto_scale_workers: bool = variable(
         "AUTO_SCALE_WORKERS",
-        "WORKERS from the cores and memory there are, instead of 1",
+        "choose WORKERS from the cores and the memory, instead of 1",
         parsing.boolean,
         default=False,
     )
     cpu_utilization_factor: float = variable(
         "CPU_UTILIZATION_FACTOR", "share of the cores to use", parsing.number(0.05, 1.0), default=1.0
     )
-    threads: int = variable("THREADS", "requests a worker holds at once", parsing.integer(4, 1024), default=96)
+    threads: int = variable(
+        "THREADS", "requests that one worker holds at the same time", parsing.integer(4, 1024), default=96
+    )
     request_timeout_s: float = variable(
-        "REQUEST_TIMEOUT", "seconds a request may take, then 504", parsing.number(0.1, 3600), default=60.0
+        "REQUEST_TIMEOUT", "seconds per request; after them the answer is 504", parsing.number(0.1, 3600), default=60.0
     )
 
     batch_size: int = variable(
-        "BATCH_SIZE BATCH_WINDOW_MAX_SIZE", "most rows in one run of a tower", parsing.integer(1, 1024), default=32
+        "BATCH_SIZE BATCH_WINDOW_MAX_SIZE",
+        "largest number of rows in one run of a tower",
+        parsing.integer(1, 1024),
+        default=32,
     )
     batch_wait_time_ms: float = variable(
-        "BATCH_WAIT_TIME_MS BATCH_WINDOW_MS", "how long a batch waits for company", parsing.number(0, 1000), default=0.0
+        "BATCH_WAIT_TIME_MS BATCH_WINDOW_MS",
+        "milliseconds that a batch waits for more rows",
+        parsing.number(0, 1000),
+        default=0.0,
     )
     max_concurrent_batches: int | None = variable(
         "MAX_CONCURRENT_BATCHES",
-        "runs under way at once, of both towers together; not set: as many as the cores are good for",
+        "runs at the same time, both towers together; not set: chosen from the cores",
         parsing.integer(1, 64),
         default=None,
     )
     max_queue_size: int = variable(
-        "MAX_QUEUE_SIZE", "rows waiting a tower, then 429", parsing.integer(1, 100_000), default=512
+        "MAX_QUEUE_SIZE",
+        "rows that may wait per tower; above it the answer is 429",
+        parsing.integer(1, 100_000),
+        default=512,
     )
     queue_overflow_action: str = variable(
         "QUEUE_OVERFLOW_ACTION",
-        "a full queue: reject with 429, or wait",
+        "when the queue is full: reject (429) or wait",
         parsing.choice("reject", "wait"),
         default="reject",
     )
     embedding_cache_bytes: int = variable(
-        "EMBEDDING_CACHE_SIZE", "bytes of embeddings kept a model and worker; 0: none", parsing.size, default=16 << 20
+        "EMBEDDING_CACHE_SIZE",
+        "size of the embedding cache in bytes, per model and worker (0 disables it)",
+        parsing.size,
+        default=16 << 20,
     )
 
-    max_batch_size: int = variable("MAX_BATCH_SIZE", "inputs a request", parsing.integer(1, 100_000), default=256)
+    max_batch_size: int = variable("MAX_BATCH_SIZE", "inputs per request", parsing.integer(1, 100_000), default=256)
     max_text_chars: int = variable(
-        "MAX_TEXT_CHARS", "characters a text", parsing.integer(1, 10_000_000), default=32_768
+        "MAX_TEXT_CHARS", "characters per text", parsing.integer(1, 10_000_000), default=32_768
     )
-    max_body_bytes: int = variable("MAX_BODY_BYTES", "bytes a request", parsing.size, default=64 << 20)
-    max_image_bytes: int = variable("MAX_IMAGE_BYTES", "bytes an image file", parsing.size, default=20 << 20)
-    max_image_pixels: int = variable("MAX_IMAGE_PIXELS", "pixels an image", parsing.size, default=50_000_000)
+    max_body_bytes: int = variable("MAX_BODY_BYTES", "bytes per request body", parsing.size, default=64 << 20)
+    max_image_bytes: int = variable("MAX_IMAGE_BYTES", "bytes per image file", parsing.size, default=20 << 20)
+    max_image_pixels: int = variable("MAX_IMAGE_PIXELS", "pixels per image", parsing.size, default=50_000_000)
     accept_token_ids: bool = variable(
-        "ACCEPT_TOKEN_IDS", "take token-id arrays; they must be this model's own ids", parsing.boolean, default=False
+        "ACCEPT_TOKEN_IDS",
+        "accept arrays of token ids; they must be ids of this model's own tokenizer",
+        parsing.boolean,
+        default=False,
     )
 
     allow_image_urls: bool = variable(
-        "ALLOW_IMAGE_URLS", "fetch images from http(s) URLs", parsing.boolean, default=False
+        "ALLOW_IMAGE_URLS", "fetch images from http and https URLs", parsing.boolean, default=False
     )
     image_url_hosts: tuple[str, ...] = variable(
-        "IMAGE_URL_HOSTS", "hosts to fetch from; empty: any with a global address", parsing.names, default=()
+        "IMAGE_URL_HOSTS",
+        "hosts from which images are fetched; empty: every host with a public address",
+        parsing.names,
+        default=(),
     )
     image_root: Path | None = variable(
-        "IMAGE_ROOT", "directory below which file paths are accepted", Path, default=None
+        "IMAGE_ROOT", "directory from which image file paths are accepted; not set: no file paths", Path, default=None
     )
 
-    api_keys: tuple[str, ...] = variable("API_KEYS", "keys, comma-separated", parsing.names, default=(), secret=True)
-    api_keys_file: Path | None = variable("API_KEYS_FILE", "file with a key a line", Path, default=None)
-    protect_metrics: bool = variable("PROTECT_METRICS", "ask for a key on /metrics too", parsing.boolean, default=False)
+    api_keys: tuple[str, ...] = variable(
+        "API_KEYS", "API keys, comma-separated; not set: no key is needed", parsing.names, default=(), secret=True
+    )
+    api_keys_file: Path | None = variable("API_KEYS_FILE", "file with one API key per line", Path, default=None)
+    protect_metrics: bool = variable(
+        "PROTECT_METRICS", "require an API key for /metrics too", parsing.boolean, default=False
+    )
     cors_allow_origins: tuple[str, ...] = variable(
-        "CORS_ALLOW_ORIGINS", "origins that browsers may call from; empty: none", parsing.names, default=()
+        "CORS_ALLOW_ORIGINS",
+        "origins that browsers may call from, comma-separated; empty: none",
+        parsing.names,
+        default=(),
     )
 
     enable_metrics: bool = variable("ENABLE_METRICS", "serve /metrics", parsing.boolean, default=True)
-    enable_warmup: bool = variable("ENABLE_WARMUP", "run both towers before being ready", parsing.boolean, default=True)
-    warmup_steps: int = variable("WARMUP_STEPS", "warm-up runs a tower", parsing.integer(1, 100), default=1)
-    warmup_batch_size: int = variable("WARMUP_BATCH_SIZE", "rows a warm-up run", parsing.integer(1, 1024), default=1)
+    enable_warmup: bool = variable(
+        "ENABLE_WARMUP", "run both towers once before the server is ready", parsing.boolean, default=True
+    )
+    warmup_steps: int = variable("WARMUP_STEPS", "warm-up runs per tower", parsing.integer(1, 100), default=1)
+    warmup_batch_size: int = variable("WARMUP_BATCH_SIZE", "rows per warm-up run", parsing.integer(1, 1024), default=1)
     log_format: str = variable("LOG_FORMAT", "text or json", parsing.choice("text", "json"), default="text")
     log_level: str = variable(
         "LOG_LEVEL",
@@ -197,7 +229,7 @@ class Settings:
         except OSError as error:
             raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file}: {error.strerror}; allowed: a file") from None
         if not lines:  # an empty file must not mean an open server
-            raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file} is empty; allowed: a file with a key a line")
+            raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file} is empty; allowed: a file with one key per line")
         return (*self.api_keys, *lines)
 
     @property

@@ -1,0 +1,63 @@
+"""What an operator's signals do, as docs/deploy.md says: SIGHUP and SIGUSR2 replace processes without a refusal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+from tests.server.conftest import wait_until
+
+
+def children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def has_ended(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def status(server, key):
+    request = urllib.request.Request(f"{server.url}/v1/models", headers={"Authorization": f"Bearer {key}"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_sighup_starts_new_workers_that_read_the_keys_again(start, tiny_dir, tmp_path):
+    """After SIGHUP another worker answers, under the keys that the file holds now; the port is never closed."""
+    keys = tmp_path / "keys"
+    keys.write_text("old\n")
+    server = start(MODEL=str(tiny_dir), API_KEYS_FILE=str(keys))
+    before = children(server.process.pid)
+    assert (status(server, "old"), status(server, "new")) == (200, 401)
+    keys.write_text("new\n")
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: status(server, "new") == 200 and not set(before) & set(children(server.process.pid)))
+    assert status(server, "old") == 401
+
+
+def test_sigusr2_starts_a_second_server_on_the_same_port(start, tiny_dir):
+    """After SIGUSR2 and then SIGTERM to the old process a new process answers; the port is never closed."""
+    server = start(MODEL=str(tiny_dir))
+    old_worker = children(server.process.pid)
+    server.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: any(map(children, children(server.process.pid))))
+    (new,) = set(children(server.process.pid)) - set(old_worker)
+    try:
+        server.process.terminate()
+        assert server.process.wait(60) == 0
+        assert status(server, "") == 200
+    finally:
+        os.kill(new, signal.SIGTERM)
+        wait_until(lambda: has_ended(new))
