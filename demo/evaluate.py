@@ -137,10 +137,10 @@ def onnx_embedders(folder: Path, precision: str | None) -> tuple[EmbedImages, Em
     from siglip_edge.runtime.artifacts.manifest import Manifest, Precision
     from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
     from siglip_edge.runtime.machine.cpu import read_cpu_budget
-    from siglip_edge.runtime.model import SiglipModel
+    from siglip_edge.runtime.model import EmbeddingModel
 
     wishes = Wishes(device="cpu", precision=Precision(precision) if precision else None)
-    model = SiglipModel.load(folder, plan([CPU], read_cpu_budget(), Manifest.load(folder), wishes))
+    model = EmbeddingModel.load(folder, plan([CPU], read_cpu_budget(), Manifest.load(folder), wishes))
     return model.embed_images, model.embed_texts
 
 

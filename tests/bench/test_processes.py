@@ -13,6 +13,7 @@ def test_a_server_is_all_its_processes():
     """Children and their children, as long as they live."""
     program = "import subprocess, sys; subprocess.Popen(['sleep', '60']); print('up', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as child:
+        assert child.stdout is not None
         assert child.stdout.readline() == "up\n"
         pids = family(os.getpid())
         grandchild = next(pid for pid in family(child.pid) if pid != child.pid)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -116,8 +117,9 @@ def test_turns_that_scatter_say_how_far_their_median_can_be_trusted():
 def test_without_another_server_there_is_no_ratio():
     """The row is there with our own figure; it is neither met nor missed, and no empty column is printed."""
     run = perfect()
-    by_kind = [*run.load.values(), *run.of_others.values(), *run.agreement.values()]
-    for found in (*by_kind, run.memory, run.starts_s, run.image_starts_s):
+    by_kind: list[dict[str, Any]] = [*run.load.values(), *run.of_others.values(), *run.agreement.values()]
+    whole: list[dict[str, Any]] = [run.memory, run.starts_s, run.image_starts_s]
+    for found in (*by_kind, *whole):
         for name in (PYTORCH, INFINITY):
             found.pop(name, None)
     judged = verdicts(run)

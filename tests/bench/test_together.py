@@ -12,7 +12,11 @@ def test_each_turn_is_compared_with_its_neighbours():
     others = iter([100.0, 100.0, 50.0])
 
     def turn(name: str, rate: float):
-        return lambda: order.append(name) or rate
+        def taken() -> float:
+            order.append(name)
+            return rate
+
+        return taken
 
     def other() -> float:
         order.append("other")

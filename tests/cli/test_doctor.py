@@ -47,6 +47,7 @@ def test_a_model_that_answers_wrongly_is_refused(directory):
     """Golden rows that the session does not reproduce: exit status 1 and the sentence of the self-test."""
     manifest = Manifest.load(directory)
     (row,) = load_golden(directory, manifest)
+    assert manifest.golden is not None
     path = directory / manifest.golden.path
     save_golden(path, [GoldenRow(text="another text entirely", embedding=row.embedding)])
     msgspec.structs.replace(manifest, golden=record_file(directory, path)).save(directory)

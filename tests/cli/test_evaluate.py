@@ -56,7 +56,7 @@ def test_several_captions_may_belong_to_one_picture(pictures):
 
 def test_ranks_count_what_scores_as_high_and_does_not_belong():
     """The best of several right answers counts; a tie counts against the model."""
-    similarity = np.float32([[0.9, 0.5, 0.1], [0.5, 0.5, 0.1], [0.1, 0.2, 0.3]])
+    similarity = np.array([[0.9, 0.5, 0.1], [0.5, 0.5, 0.1], [0.1, 0.2, 0.3]], np.float32)
     relevant = np.array([[True, False, False], [True, False, False], [True, False, True]])
     assert ranks(similarity, relevant).tolist() == [1, 2, 1]
 

@@ -222,7 +222,7 @@ def test_a_lap_times_each_served_tower(track):
 def test_texts_are_timed_side_by_side_where_the_server_runs_them_so(track, monkeypatch):
     """Two runs that wait for each other can only end when both are under way."""
     together, run = threading.Barrier(2, timeout=30), EmbeddingModel.run
-    warm = []
+    warm: list[Tower] = []
 
     def meet(self, tower, rows, *, crowded):
         assert crowded

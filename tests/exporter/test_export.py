@@ -126,7 +126,7 @@ def test_the_fp32_vision_tower_equals_transformers(exported, reference):
 
 def test_photographs_equal_transformers(exported, reference, photographs):
     """Embeddings of a camera's pictures have a cosine of at least 0.99999 to transformers' embeddings."""
-    images = [Image.open(path) for path in photographs]
+    images: list[Image.Image] = [Image.open(path) for path in photographs]
     assert (
         cosines(served(exported, Precision.FP32).embed_images(images), reference_images(reference, images)).min()
         >= 0.99999
@@ -278,6 +278,7 @@ def test_shorter_vectors_keep_what_the_manifest_says(exported, tower):
         assert short.shape == (len(full), length)
         assert np.allclose(np.linalg.norm(short, axis=1), 1, atol=1e-5)
         assert np.array_equal(model.shorten(full[2:3], length)[0], short[2])
+    assert model.manifest.rotation is not None
     assert sorted(model.manifest.rotation.kept) == [8, 16, 32]
 
 

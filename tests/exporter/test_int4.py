@@ -1,5 +1,8 @@
 """INT4: rounding in blocks, the operator's layout, and which layers have 8 bits, on small matrices."""
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -11,6 +14,7 @@ from siglip_edge.exporter.int4 import weight_quantization as nbits
 from siglip_edge.exporter.int4.gptq import BLOCK, Blocks, in_blocks
 from siglip_edge.exporter.int4.weight_quantization import quantize_weights, search_bits
 from siglip_edge.exporter.search_ledger import Ledger
+from siglip_edge.exporter.verification.trial import Trial
 
 RNG = np.random.default_rng(0)
 
@@ -120,18 +124,20 @@ def test_layers_that_are_not_named_stay_as_they_are():
 # --- which layers have 8 bits ---
 
 
-class Losses:
+class Losses(Trial):
     """A trial in which every layer costs what it is told to in 4 bits, and nothing in 8."""
 
-    name = "vision"
-    rows = (0,) * 8
+    alone: dict[str, float]
 
-    def __init__(self, model: onnx.ModelProto, *alone: float) -> None:
-        self.model = model
-        self._alone = {f"layer{index}": loss for index, loss in enumerate(alone)}
+    def loss(self, recipes: Mapping[str, Blocks]) -> float:
+        return sum(self.alone[name] for name, one in recipes.items() if one.bits == 4)
 
-    def loss(self, blocks: dict[str, Blocks]) -> float:
-        return sum(self._alone[name] for name, one in blocks.items() if one.bits == 4)
+
+def trial_of(model: onnx.ModelProto, *alone: float) -> Losses:
+    rows = [np.zeros(1, np.float32)] * 8
+    trial = Losses(name="vision", model=model, directory=Path(), rows=rows, reference=np.zeros((8, 1), np.float32))
+    trial.alone = {f"layer{index}": loss for index, loss in enumerate(alone)}
+    return trial
 
 
 def searched(tmp_path, *alone: float):
@@ -139,7 +145,7 @@ def searched(tmp_path, *alone: float):
     seen = Observation(positions=99)
     seen.add(gaussian(99, 64))
     activations = {node.input[0]: seen for node in model.graph.node}
-    trial = Losses(model, *alone)
+    trial = trial_of(model, *alone)
     return search_bits(model, trial, activations, Ledger(tmp_path / "ledger", "key"), lambda items, _: items)
 
 

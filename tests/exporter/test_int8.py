@@ -51,13 +51,15 @@ def squared_error(values: np.ndarray, span) -> float:
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-@pytest.mark.parametrize("values", [with_tail(), np.abs(with_tail()), np.zeros(9, np.float32), np.float32([5, 6])])
+@pytest.mark.parametrize(
+    "values", [with_tail(), np.abs(with_tail()), np.zeros(9, np.float32), np.array([5, 6], np.float32)]
+)
 def test_a_range_lies_within_what_was_seen_and_holds_zero(method, values):
     """Zero has a code: padding and GELU's tails are exactly zero."""
     low, high = method(histogram(values))
     assert min(float(values.min()), 0.0) <= low <= 0.0 <= high <= max(float(values.max()), 1e-9)
     scale, zero = affine((low, high))
-    assert rounded(np.float32([0]), (low, high))[0] == 0
+    assert rounded(np.zeros(1, np.float32), (low, high))[0] == 0
     assert scale > 0
     assert 0 <= zero <= 255
 
@@ -72,7 +74,7 @@ def test_a_moving_average_gives_up_what_one_row_adds():
     """Ten rows within ±1, one of them with a 60: the mean of every row's extremes."""
     seen = Observation(positions=4)
     for index in range(10):
-        seen.add(np.float32([[-1, 1], [1, 60 if index == 3 else 1]]))
+        seen.add(np.array([[-1, 1], [1, 60 if index == 3 else 1]], np.float32))
     usual = float(seen.mean_low.min()), float(seen.mean_high.max())
     spread = Histogram.of(seen.sample, float(seen.low.min()), float(seen.high.max()), usual)
     assert ranges.moving_average(spread) == pytest.approx((-1.0, 6.9))
@@ -90,7 +92,7 @@ def test_least_square_errs_least():
     """On the histogram it minimises, no other method has a smaller squared error."""
     values = with_tail()
     errors = {name: squared_error(values, method(histogram(values))) for name, method in METHODS.items()}
-    assert min(errors, key=errors.get) == "least-square"
+    assert min(errors, key=lambda name: errors[name]) == "least-square"
 
 
 def test_a_range_on_one_side_spends_no_code_on_the_other():

@@ -63,6 +63,7 @@ def test_names_cannot_break_out_of_the_page():
 def test_the_report_tells_what_shorter_vectors_keep(exported):
     """The same shares as the manifest's, at a half, a quarter and an eighth."""
     told = json.loads((exported / "report.json").read_text())["shortened"]
-    kept = Manifest.load(exported).rotation.kept
-    assert told == {str(length): share for length, share in kept.items()}
+    rotation = Manifest.load(exported).rotation
+    assert rotation is not None
+    assert told == {str(length): share for length, share in rotation.kept.items()}
     assert "Shorter vectors" in (exported / "report.html").read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import pytest
 
 from siglip_edge.runtime.artifacts import checksum_cache as module
 from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
-from siglip_edge.runtime.artifacts.manifest import record_file
+from siglip_edge.runtime.artifacts.manifest import record_file, verify_file
 from siglip_edge.runtime.errors import ArtifactCorrupt
 
 
@@ -14,8 +14,12 @@ from siglip_edge.runtime.errors import ArtifactCorrupt
 def read(monkeypatch) -> list[str]:
     """Names of the files that are read in full."""
     names: list[str] = []
-    verify = module.verify_file
-    monkeypatch.setattr(module, "verify_file", lambda *args: (names.append(args[1].path), verify(*args))[1])
+
+    def verify(directory, record):
+        names.append(record.path)
+        return verify_file(directory, record)
+
+    monkeypatch.setattr(module, "verify_file", verify)
     return names
 
 

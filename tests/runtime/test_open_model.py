@@ -6,6 +6,7 @@ import logging
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.errors import ArtifactCorrupt, ProviderUnavailable, SelfTestFailed
 from siglip_edge.runtime.execution.plan import CPU, CUDA, ExecutionPlan
 from siglip_edge.runtime.execution.session import GraphSession, available_providers
+from siglip_edge.runtime.execution.tower import open_sessions
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.open_model import load_first_right
 from tests.tiny_model import add_precision, collapse, rewrite, write_model
@@ -160,34 +162,44 @@ def test_where_a_batch_changes_bits_rows_are_run_one_by_one(directory, dependent
 
 def test_batches_that_change_no_bits_are_kept_and_asked_once(directory, tmp_path, monkeypatch, caplog):
     """The first start asks; later ones remember."""
-    batched, asked = dataclasses.replace(INT8, rows_per_run=4), []
-    check_bits = selftest.check_bits
-    monkeypatch.setattr(selftest, "check_bits", lambda model: (asked.append(model.plan), check_bits(model)))
+    batched, asked = dataclasses.replace(INT8, rows_per_run=4), record(monkeypatch, selftest, "check_bits")
     for _ in range(2):
         assert load_first_right(directory, [batched], cache=tmp_path / "cache").plan == batched
-    assert asked == [batched]
+    assert [model.plan for (model,) in asked] == [batched]
     assert caplog.records == []
 
 
 def test_a_start_that_repeats_another_tests_one_row_a_tower(directory, tmp_path, monkeypatch):
     """Before the tower answers; what was never tested is tested in full."""
-    full, rows = [], []
-    check_all, check = loading.check_all, loading.check
-    monkeypatch.setattr(loading, "check_all", lambda *given: (full.append(1), check_all(*given)))
-    monkeypatch.setattr(loading, "check", lambda model, given: (rows.append(len(given)), check(model, given)))
-    for expected in ([1], []):
+    full, single = record(monkeypatch, loading, "check_all"), record(monkeypatch, loading, "check")
+    for expected in (1, 0):
         full.clear()
-        rows.clear()
+        single.clear()
         load_first_right(directory, [INT8], cache=tmp_path / "cache")
-        assert full == expected
-        assert sorted(rows) == [0, 1], "the tiny model has golden rows of the text tower only"
+        assert len(full) == expected
+        golden = sorted(len(rows) for _, rows in single)
+        assert golden == [0, 1], "the tiny model has golden rows of the text tower only"
+
+
+def record(monkeypatch, module: ModuleType, name: str) -> list[tuple]:
+    """What the module's function is called with, from here on."""
+    calls: list[tuple] = []
+    function = getattr(module, name)
+
+    def recorded(*given):
+        calls.append(given)
+        return function(*given)
+
+    monkeypatch.setattr(module, name, recorded)
+    return calls
 
 
 class Slow:
     """Loads of the vision tower wait for `release`, and fail while `error` is set."""
 
     def __init__(self, monkeypatch) -> None:
-        self.release, self.error, self._open_sessions = threading.Event(), None, module.open_sessions
+        self.release = threading.Event()
+        self.error: Exception | None = None
         monkeypatch.setattr(module, "open_sessions", self._open)
 
     def _open(self, directory, artifact, plan, *given):
@@ -195,7 +207,7 @@ class Slow:
             self.release.wait(30)
             if self.error and plan.precision is Precision.INT8:
                 raise self.error
-        return self._open_sessions(directory, artifact, plan, *given)
+        return open_sessions(directory, artifact, plan, *given)
 
 
 @pytest.fixture
@@ -248,10 +260,13 @@ def test_text_first_without_a_text_tower_loads_what_there_is(directory, tmp_path
 @pytest.fixture
 def loads(monkeypatch) -> list[str]:
     """Graphs that are loaded, from here on."""
-    names, open_sessions = [], module.open_sessions
-    monkeypatch.setattr(
-        module, "open_sessions", lambda *given: (names.append(given[1].graph.path), open_sessions(*given))[1]
-    )
+    names: list[str] = []
+
+    def recorded(directory, artifact, *given):
+        names.append(artifact.graph.path)
+        return open_sessions(directory, artifact, *given)
+
+    monkeypatch.setattr(module, "open_sessions", recorded)
     return names
 
 

@@ -79,7 +79,12 @@ def children(monkeypatch) -> list[Order]:
     """What child processes are started for, from here on."""
     started: list[Order] = []
     run = module._run_child
-    monkeypatch.setattr(module, "_run_child", lambda order: (started.append(order), run(order))[1])
+
+    def recorded(order: Order):
+        started.append(order)
+        return run(order)
+
+    monkeypatch.setattr(module, "_run_child", recorded)
     return started
 
 
@@ -246,7 +251,7 @@ def failing_child(monkeypatch):
             Path(order.target).write_bytes(b"a graph")
             return subprocess.CompletedProcess(command, status, stderr=b"it gives other vectors")
 
-        monkeypatch.setattr(module.subprocess, "run", run)
+        monkeypatch.setattr(subprocess, "run", run)
         return started
 
     return fail

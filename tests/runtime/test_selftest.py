@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from typing import cast
 
 import numpy as np
 import pytest
@@ -24,19 +25,22 @@ def directory(tmp_path_factory):
     return write_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
+class Recorded(EmbeddingModel):
+    """A real model that records what each run was given."""
+
+    def __init__(self, *given, **named) -> None:
+        super().__init__(*given, **named)
+        self.runs: list[tuple[Tower, int] | tuple[Tower, int, str]] = []
+
+    def run(self, tower, rows, *, crowded=False):
+        self.runs.append((tower, len(rows), "crowded") if crowded else (tower, len(rows)))
+        return super().run(tower, rows, crowded=crowded)
+
+
 @pytest.fixture
-def model(directory, monkeypatch) -> EmbeddingModel:
+def model(directory) -> Recorded:
     alone = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes(rows_per_batch=1))
-    model = EmbeddingModel.load(directory, alone)
-    model.runs = []
-    run = model.run
-
-    def recorded(tower, rows, *, crowded=False):
-        model.runs.append((tower, len(rows), "crowded") if crowded else (tower, len(rows)))
-        return run(tower, rows, crowded=crowded)
-
-    monkeypatch.setattr(model, "run", recorded)
-    return model
+    return cast("Recorded", Recorded.load(directory, alone))
 
 
 @pytest.fixture
@@ -55,10 +59,11 @@ ALL = [(Tower.VISION, 1), (Tower.TEXT, 3)]
 
 def test_what_passed_is_remembered(model, rows, tmp_path):
     mark = mark_of(model, tmp_path / "passed")
+    assert mark is not None
     assert not mark.exists()
     check_all(model, rows, mark)
     assert model.runs == ALL
-    assert mark_of(model, tmp_path / "passed").exists()
+    assert mark.exists()
 
 
 def test_without_a_place_to_remember_nothing_is(model, rows, tmp_path):
@@ -83,6 +88,7 @@ def test_another_onnxruntime_or_plan_has_not_passed(model, tmp_path, monkeypatch
 def test_a_failure_is_not_remembered(model, rows, tmp_path):
     wrong = [GoldenRow(text="one", embedding=np.eye(12, dtype=np.float32)[0].tobytes()), *rows]
     mark = mark_of(model, tmp_path)
+    assert mark is not None
     with pytest.raises(SelfTestFailed, match="text tower"):
         check_all(model, wrong, mark)
     assert model.runs == [(Tower.VISION, 1), (Tower.TEXT, 4)]

@@ -6,6 +6,7 @@ import pytest
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.errors import ArtifactCorrupt
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+from siglip_edge.runtime.execution.session import GraphSession
 from siglip_edge.runtime.execution.session_pair import SessionPair
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
@@ -14,7 +15,7 @@ from tests.tiny_model import write_model
 ROWS = np.ones((1, 2), np.float32)
 
 
-class Session:
+class Session(GraphSession):
     """Adds `error` to its rows."""
 
     def __init__(self, error: float) -> None:
@@ -101,7 +102,7 @@ def test_a_crowded_run_has_the_bits_of_a_lone_one(tmp_path, caplog):
     directory = write_model(tmp_path / "tiny")
     planned = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes(intra_op_threads=4))
     model = EmbeddingModel.load(directory, planned)
-    rows = {
+    rows: dict[Tower, np.ndarray] = {
         Tower.TEXT: model.prepare_text("a").ids,
         Tower.VISION: np.zeros((3, *[model.manifest.image.size] * 2), np.uint8),
     }

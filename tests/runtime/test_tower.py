@@ -11,6 +11,7 @@ from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.errors import UnsupportedInput
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan, Wishes, plan
 from siglip_edge.runtime.execution.session import GraphSession
+from siglip_edge.runtime.execution.session_pair import SessionPair
 from siglip_edge.runtime.execution.tower import TowerOnDemand
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
@@ -32,8 +33,14 @@ def test_at_start_everything_asked_for_is_loaded(directory, planned):
 
 
 def test_each_tower_has_its_own_number_of_rows_a_run(directory, planned, monkeypatch):
-    runs, run = [], GraphSession._run
-    monkeypatch.setattr(GraphSession, "_run", lambda self, rows: runs.append(len(rows)) or run(self, rows))
+    runs: list[int] = []
+    run = GraphSession._run
+
+    def recorded(self, rows):
+        runs.append(len(rows))
+        return run(self, rows)
+
+    monkeypatch.setattr(GraphSession, "_run", recorded)
     model = EmbeddingModel.load(directory, replace(planned, rows_per_run=1, text_rows_per_run=2))
     model.embed_texts(["a", "b", "c"])
     model.embed_images([Image.new("RGB", (4, 4))] * 2)
@@ -79,8 +86,11 @@ def test_a_vision_server_needs_no_tokenizer_or_vocabulary_and_refuses_texts(dire
         model.prepare_text("a")
 
 
-class Session:
-    """Stands for SessionPair."""
+class Session(SessionPair):
+    """A pair without sessions, which gives back its rows."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
 
     def run(self, rows, *, crowded=False):
         return rows
@@ -104,10 +114,12 @@ def test_what_only_loading_needed_is_forgotten_at_the_first_rest_after_each_load
 
 
 def test_threads_that_come_while_a_tower_loads_share_the_one_load():
-    entered, release, loads = threading.Event(), threading.Event(), []
+    entered, release = threading.Event(), threading.Event()
+    loads: list[str] = []
 
     def load() -> Session:
-        loads.append(entered.set())
+        loads.append("a load")
+        entered.set()
         release.wait()
         return Session()
 
@@ -153,9 +165,17 @@ def test_a_tower_that_fails_its_test_does_not_stay_loaded_and_is_tried_again():
 
 def test_nobody_is_answered_before_the_test_has_passed():
     """Of four threads that need the tower one loads and tests it; the others wait for both."""
-    testing, release, answered, tests = threading.Event(), threading.Event(), [], []
+    testing, release = threading.Event(), threading.Event()
+    answered: list[np.ndarray] = []
+    tests: list[str] = []
     tower = TowerOnDemand(Session)
-    tower.test = lambda: (tests.append(testing.set()), release.wait())
+
+    def test() -> None:
+        tests.append("a test")
+        testing.set()
+        release.wait()
+
+    tower.test = test
     threads = [threading.Thread(target=lambda: answered.append(tower.run(np.zeros(1)))) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -169,7 +189,7 @@ def test_nobody_is_answered_before_the_test_has_passed():
 
 def test_every_load_is_tested_from_then_on(directory, planned):
     """The first one and the one after an unload; a run in between is not."""
-    tested = []
+    tested: list[Tower] = []
     model = EmbeddingModel.load(directory, planned, lazily=True)
     model.test_loads(tested.append)
     for _ in range(2):

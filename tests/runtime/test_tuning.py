@@ -43,7 +43,9 @@ def chosen(manifest, cache, **wishes) -> ExecutionPlan:
 def test_what_was_kept_is_what_is_served(manifest, kept, tmp_path):
     """The whole plan with its reason; nothing else lies beside it."""
     assert chosen(manifest, tmp_path) == BEST
-    assert load_tuning(tmp_path, facts(manifest)).measured[0].row_ms == {Tower.TEXT: 2.5}
+    tuning = load_tuning(tmp_path, facts(manifest))
+    assert tuning is not None
+    assert tuning.measured[0].row_ms == {Tower.TEXT: 2.5}
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
 
 

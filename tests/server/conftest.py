@@ -54,7 +54,9 @@ def client(client_of: Callable[..., falcon.testing.TestClient]) -> falcon.testin
     return client_of()
 
 
-def png(color: str | tuple[int, ...] = "red", size: tuple[int, int] = (20, 10), mode: str = "RGB", **save) -> bytes:
+def png(
+    color: str | float | tuple[int, ...] = "red", size: tuple[int, int] = (20, 10), mode: str = "RGB", **save
+) -> bytes:
     buffer = io.BytesIO()
     Image.new(mode, size, color).save(buffer, **{"format": "PNG", **save})
     return buffer.getvalue()
@@ -123,8 +125,12 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def form(fields: list[tuple[str, str | tuple[str, bytes]]]) -> dict[str, object]:
-    """Arguments of a simulated request with a multipart form; a pair (filename, bytes) is a file."""
+Field = tuple[str, str | tuple[str, bytes]]
+"""Of a multipart form: its name, and a text or a file as (filename, bytes)."""
+
+
+def form(fields: Sequence[Field]) -> dict[str, object]:
+    """Arguments of a simulated request with a multipart form."""
     parts = []
     for name, value in fields:
         filename, data = value if isinstance(value, tuple) else (None, value.encode())

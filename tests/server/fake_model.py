@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from concurrent.futures import Future
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -49,7 +50,7 @@ class FakeModel:
         return TextRow(*pad([*canonicalize(text, spec).encode(), spec.eos_id], spec))
 
     def shorten(self, embeddings: np.ndarray, dimensions: int) -> np.ndarray:
-        return EmbeddingModel.shorten(self, embeddings, dimensions)
+        return EmbeddingModel.shorten(cast("EmbeddingModel", self), embeddings, dimensions)
 
     def load_tower(self, tower: Tower) -> None:
         """Always loaded."""

@@ -126,7 +126,7 @@ def test_rows_left_of_a_failed_request_are_not_run(lane, held):
 
 def test_a_run_with_too_few_outputs_fails_its_requests(held):
     """A run that loses a row is an error, never another row's answer."""
-    lane = MicroBatcher(lambda rows: rows[1:], name="test", max_batch=4, max_rows=8)
+    lane: MicroBatcher[int, int] = MicroBatcher(lambda rows: rows[1:], name="test", max_batch=4, max_rows=8)
     with pytest.raises(RuntimeError, match="2 rows in, 1 outputs out"):
         lane.submit([1, 2], deadline=far()).result()
     assert lane.is_alive

@@ -15,7 +15,7 @@ def put(cache, key, size=100):
 
 def test_the_least_recently_used_leave_first():
     """Room for two: after a third the one not asked for longest is gone, and the bytes stay within bounds."""
-    cache = EmbeddingCache(2 * (100 + ENTRY_OVERHEAD))
+    cache: EmbeddingCache[str] = EmbeddingCache(2 * (100 + ENTRY_OVERHEAD))
     put(cache, "a")
     put(cache, "b")
     assert cache.claim("a").result(0) == "value of a"
@@ -26,7 +26,7 @@ def test_the_least_recently_used_leave_first():
 
 def test_a_value_larger_than_everything_is_not_kept():
     """It is answered, and evicts nobody."""
-    cache = EmbeddingCache(1000)
+    cache: EmbeddingCache[str] = EmbeddingCache(1000)
     put(cache, "small")
     put(cache, "large", size=2000)
     assert not cache.claim("small").owns
@@ -35,7 +35,7 @@ def test_a_value_larger_than_everything_is_not_kept():
 
 def test_in_flight_values_are_shared():
     """The second to ask waits for the first one's future."""
-    cache = EmbeddingCache(0)
+    cache: EmbeddingCache[str] = EmbeddingCache(0)
     first, second = cache.claim("a"), cache.claim("a")
     assert (first.owns, second.owns) == (True, False)
     cache.settle(first, "value", 1)
@@ -45,7 +45,7 @@ def test_in_flight_values_are_shared():
 
 def test_a_failure_is_told_and_not_kept():
     """Who waits learns the failure; who asks later computes."""
-    cache = EmbeddingCache(1000)
+    cache: EmbeddingCache[str] = EmbeddingCache(1000)
     first, second = cache.claim("a"), cache.claim("a")
     cache.give_up(first, ValueError("broken"))
     cache.give_up(second, ValueError("not the owner's"))
@@ -57,7 +57,7 @@ def test_a_failure_is_told_and_not_kept():
 def test_hits_and_misses_are_counted():
     """A miss computes, everything else is a hit."""
     seen: list[bool] = []
-    cache = EmbeddingCache(1000, seen.append)
+    cache: EmbeddingCache[str] = EmbeddingCache(1000, seen.append)
     put(cache, "a")
     cache.claim("a")
     assert seen == [False, True]

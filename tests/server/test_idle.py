@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import urllib.request
+from typing import cast
 
 import falcon.testing
 import pytest
@@ -19,7 +20,7 @@ from siglip_edge.server.app import create_app
 from siglip_edge.server.batching.batcher import MicroBatcher
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.models.idle import IdleWatch, watch_for_unloading
-from tests.server.conftest import data_uri, png, wait_until
+from tests.server.conftest import Server, data_uri, png, wait_until
 from tests.tiny_model import write_model
 
 PICTURE = data_uri(png())
@@ -89,7 +90,7 @@ def test_an_idle_tower_is_unloaded_and_comes_back_when_asked(model, lanes):
 
 def test_a_tower_that_works_stays(model, lanes):
     """Only the one that has been idle for long enough goes."""
-    watch_for_unloading(model, {**lanes, Tower.TEXT: Busy()}, idle_s=0.0)._look()
+    watch_for_unloading(model, {**lanes, Tower.TEXT: lane_of(Busy())}, idle_s=0.0)._look()
     assert model.loaded() == (Tower.TEXT,)
 
 
@@ -97,7 +98,7 @@ def test_each_stretch_of_idleness_counts_once():
     """One call when it has lasted, none while it goes on, another one after work, however short."""
     calls: list[Tower] = []
     lane = Lane()
-    watch = IdleWatch(calls.append, {Tower.TEXT: lane}, idle_s=60)
+    watch = IdleWatch(calls.append, {Tower.TEXT: lane_of(lane)}, idle_s=60)
     now, counts = time.monotonic(), []
     for lane.idle_since in (now, now - 70, now - 70, None, now - 1, now - 65):
         watch._look()
@@ -109,6 +110,11 @@ class Lane:
     """As the watch sees it."""
 
     idle_since: float | None = None
+
+
+def lane_of(stand_in: object) -> MicroBatcher:
+    """The watch reads `idle_since` only."""
+    return cast("MicroBatcher", stand_in)
 
 
 class Busy:
@@ -140,8 +146,7 @@ def test_the_server_unloads_idle_towers_and_answers_as_before(tiny_dir, caplog):
     with caplog.at_level(logging.INFO, "siglip_edge"):
         client = app_of(tiny_dir, IDLE_UNLOAD_S="0.05", EMBEDDING_CACHE_SIZE="0")
         before = ask(client, ["a", PICTURE]).json["data"]
-        for tower in Tower:
-            wait_until(lambda tower=tower: f"{tower} tower unloaded" in caplog.text)
+        wait_until(lambda: all(f"{tower} tower unloaded" in caplog.text for tower in Tower))
     assert ask(client, ["a", PICTURE]).json["data"] == before
 
 
@@ -174,16 +179,21 @@ def test_a_tower_that_cannot_be_loaded_at_its_first_use_is_503_until_it_can(tmp_
     assert ask(client, [PICTURE]).status_code == 200
 
 
+def answer_of_a_ready(server: Server) -> object:
+    """The embeddings of a text and a picture, once both workers are ready."""
+    body = json.dumps({"input": ["a text", PICTURE]}).encode()
+    request = urllib.request.Request(f"{server.url}/v1/embeddings", body, {"Content-Type": "application/json"})
+    wait_until(lambda: all(server.is_ready() for _ in range(20)))
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)["data"]
+
+
 def test_a_server_prepares_its_model_at_the_first_start_and_only_then(start, tiny_dir, tmp_path):
     """Two workers, two starts: one preparation a tower, the same vectors as unprepared."""
     answers, logs = [], []
-    for environ in ({"PREPARE": "false"}, {"PREPARE": "true"}, {"PREPARE": "true"}):
-        server = start(MODEL=str(tiny_dir), DEVICE="cpu", WORKERS="2", CACHE_DIR=str(tmp_path), **environ)
-        body = json.dumps({"input": ["a text", PICTURE]}).encode()
-        request = urllib.request.Request(f"{server.url}/v1/embeddings", body, {"Content-Type": "application/json"})
-        wait_until(lambda server=server: all(server.is_ready() for _ in range(20)))  # both workers
-        with urllib.request.urlopen(request) as answer:
-            answers.append(json.load(answer)["data"])
+    for prepare in ("false", "true", "true"):
+        server = start(MODEL=str(tiny_dir), DEVICE="cpu", WORKERS="2", CACHE_DIR=str(tmp_path), PREPARE=prepare)
+        answers.append(answer_of_a_ready(server))
         server.stop()
         logs.append(server.log.read_text().count("preparing"))
     assert logs == [0, 2, 0]

@@ -149,7 +149,7 @@ def rows(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     scaled, exact = decoding.decode(data, LIMITS, target=SPEC.size), decoding.decode(data, LIMITS)
     assert max(scaled.image.size) < max(exact.image.size)
     assert exact.box is None
-    return tuple(pixels(image, SPEC, box).astype(int) for image, box in (scaled, exact))
+    return pixels(scaled.image, SPEC, scaled.box).astype(int), pixels(exact.image, SPEC).astype(int)
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction():

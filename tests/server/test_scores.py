@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from siglip_edge.runtime.artifacts.manifest import Tower
-from tests.server.conftest import data_uri, form, png
+from tests.server.conftest import Field, data_uri, form, png
 
 SCALE, BIAS = 10.0, -2.0
 """The tiny model's manifest."""
@@ -136,7 +136,7 @@ def test_classify_an_upload(client, labels):
 
 def test_classify_an_upload_with_options(client):
     """Form fields are text: multi_label=false is understood, a wrong one is named."""
-    fields = [("file", ("red.png", png())), ("labels", "cat,dog")]
+    fields: list[Field] = [("file", ("red.png", png())), ("labels", "cat,dog")]
     answer = client.simulate_post("/v1/classify/image", **form([*fields, ("multi_label", "false")]))
     assert sum(item["score"] for item in answer.json["classifications"]) == pytest.approx(1, abs=1e-5)
     bad = client.simulate_post("/v1/classify/image", **form([*fields, ("multi_label", "perhaps")]))
@@ -147,7 +147,7 @@ def test_classify_an_upload_with_options(client):
 
 def test_embedding_uploads(client):
     """Files and input fields of a form give the embeddings of the same images and texts, files first."""
-    fields = [("input", "a cat"), ("file", ("a.png", png("red"))), ("file", ("b.png", png("blue")))]
+    fields: list[Field] = [("input", "a cat"), ("file", ("a.png", png("red"))), ("file", ("b.png", png("blue")))]
     answer = client.simulate_post("/v1/embeddings/image", **form(fields))
     assert answer.status_code == 200, answer.text
     inputs = [data_uri(png("red")), data_uri(png("blue")), "a cat"]

@@ -14,8 +14,22 @@ from siglip_edge.server.inputs.urls import ImageFetcher, is_global
 from tests.server.conftest import png
 
 
+class SiteServer(http.server.ThreadingHTTPServer):
+    """On a free port of 127.0.0.1."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Site)
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        """Path and headers of each request."""
+        self.stopped = threading.Event()
+
+
 class Site(http.server.BaseHTTPRequestHandler):
     """Paths that behave badly, and one that does not."""
+
+    server: SiteServer
 
     def do_GET(self) -> None:
         self.server.seen.append((self.path, dict(self.headers)))
@@ -71,10 +85,8 @@ class Site(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[http.server.ThreadingHTTPServer]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    server.daemon_threads = True
-    server.seen, server.stopped = [], threading.Event()
+def site() -> Iterator[SiteServer]:
+    server = SiteServer()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.stopped.set()
@@ -106,8 +118,13 @@ def fetch(site):
 
 def test_an_image_is_fetched_from_the_checked_address(fetch, site):
     """The name is resolved once; the request says Host and nothing of ours but what it needs."""
-    calls = []
-    body = fetch("/red?size=1", resolve=lambda name, port: calls.append(name) or ["127.0.0.1"])
+    calls: list[str] = []
+
+    def resolve(name: str, port: int) -> list[str]:
+        calls.append(name)
+        return ["127.0.0.1"]
+
+    body = fetch("/red?size=1", resolve=resolve)
     assert body == png()
     assert calls == ["cats.example"]
     path, headers = site.seen[-1]
@@ -165,7 +182,7 @@ def test_bytes_and_time_are_bounded(fetch):
 def test_odd_urls_are_refused(url):
     """Other schemes, credentials, odd ports and malformed URLs never reach the network."""
     with pytest.raises(UnsupportedInput):
-        ImageFetcher(max_bytes=1, resolve=None)(url)
+        ImageFetcher(max_bytes=1, resolve=lambda name, port: pytest.fail(f"{name} is looked up"))(url)
 
 
 @pytest.mark.parametrize(
