@@ -261,23 +261,6 @@ def test_a_replaced_worker_keeps_the_settings_of_the_start(serve):
     assert server.stop() == 0
 
 
-def test_a_new_program_takes_over_without_a_gap(serve):
-    """SIGUSR2 starts a second parent on the same socket; it goes on after the first one ends."""
-    server = serve()
-    url, port = server.wait_for(LISTENING).groups()
-    server.process.send_signal(signal.SIGUSR2)
-    assert server.wait_for(LISTENING, times=2)[2] == port
-    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    second = next(pid for pid in children if Path(f"/proc/{pid}/task/{pid}/children").read_text())
-    assert server.stop() == 0
-    try:
-        with urllib.request.urlopen(f"{url}/health/live", timeout=60) as answer:
-            assert answer.status == 200
-    finally:
-        os.kill(int(second), signal.SIGTERM)
-    wait_until(lambda: len(server.said(r"Stopped\n")) == 2)
-
-
 def test_the_next_start_removes_what_a_killed_server_left(serve):
     """The metrics directory of a parent that was killed stays while its workers live, and no longer."""
     first = serve()
