@@ -12,9 +12,11 @@ DEMO := .venv-demo
 OPENVINO := .venv-openvino
 BASE := bench/.checkpoints
 PHOTOS ?= ../shared/photos
+# One process per core. A file's tests stay in one process, so that each of its servers starts once.
+PYTEST := $(TEST)/bin/python -m pytest --numprocesses logical --dist loadfile --ignore tests/clients
 SOURCES := pyproject.toml constraints.txt deploy/install.sh
 
-.PHONY: serve test lint types pytest test-clients test-openvino openvino-figures format evaluate demo-model demo-export demo-evaluate bench clean
+.PHONY: serve test test-fast lint types pytest test-clients test-openvino openvino-figures format evaluate demo-model demo-export demo-evaluate bench clean
 
 serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
 	MODEL=$(MODEL) $(SERVE)/bin/siglip-edge serve
@@ -32,7 +34,10 @@ evaluate: $(SERVE)/.installed  ## top-1, latency and memory of MODEL on the ship
 	$(SERVE)/bin/siglip-edge evaluate $(MODEL) --data demo/heldout --template "{}"
 
 pytest: $(TEST)/.installed
-	$(TEST)/bin/python -m pytest --ignore tests/clients
+	$(PYTEST)
+
+test-fast: $(TEST)/.installed  ## the tests without those marked slow: about a minute on two cores
+	$(PYTEST) -m "not slow"
 
 format: $(TEST)/.installed
 	$(TEST)/bin/ruff check --fix .

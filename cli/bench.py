@@ -70,6 +70,8 @@ def command(  # noqa: PLR0917 - click passes by name
         infinity=infinity,
         effort=QUICK if quick else Effort(),
     )
+    if against and pytorch == Path(sys.executable) and not find_spec("fastapi"):
+        raise click.ClickException("fastapi is not installed; pip install 'siglip-edge[bench,export]'")
     if plot and not find_spec("matplotlib"):  # found out now, not after all that
         raise click.ClickException("matplotlib is not installed; pip install 'siglip-edge[export]'")
     try:

@@ -21,6 +21,8 @@ def command() -> None:
         settings = Settings.from_env(read_environment())
     except SettingsInvalid as error:
         raise click.ClickException(str(error)) from None
+    if settings.port == 0:
+        raise click.ClickException("PORT=0 lets the server take any free port; set the one that it listens on")
     sys.exit(0 if is_ready(_EVERY_INTERFACE.get(settings.host, settings.host), settings.port) else 1)
 
 

@@ -4,31 +4,65 @@ from __future__ import annotations
 
 import importlib
 from importlib.util import find_spec
+from typing import Any, NamedTuple
 
 import click
 
+
+class Entry(NamedTuple):
+    module: str
+    """Has a click command called `command`."""
+    summary: str
+    """Its line in `siglip-edge --help`, which imports no command."""
+
+
 COMMANDS = {
-    "serve": "siglip_edge.cli.serve",
-    "export": "siglip_edge.cli.export",
-    "prepare": "siglip_edge.cli.prepare",
-    "tune": "siglip_edge.cli.tuning.tune",
-    "evaluate": "siglip_edge.cli.evaluation.evaluate",
-    "doctor": "siglip_edge.cli.doctor",
-    "bench": "siglip_edge.cli.bench",
-    "healthcheck": "siglip_edge.cli.healthcheck",
+    "export": Entry("siglip_edge.cli.export", "Turn a SigLIP checkpoint into a model directory."),
+    "serve": Entry("siglip_edge.cli.serve", "Serve a model directory over HTTP."),
+    "evaluate": Entry("siglip_edge.cli.evaluation.evaluate", "Compare the accuracy, latency and memory of models."),
+    "tune": Entry("siglip_edge.cli.tuning.tune", "Find the fastest settings for a model on this machine."),
+    "doctor": Entry("siglip_edge.cli.doctor", "Check that a model gives right answers on this machine."),
+    "prepare": Entry("siglip_edge.cli.prepare", "Pack a model for this machine, so that servers start faster."),
+    "bench": Entry("siglip_edge.cli.bench", "Measure a model's server beside other servers."),
+    "healthcheck": Entry("siglip_edge.cli.healthcheck", "Exit with status 0 when the server on this machine is ready."),
 }
-"""Subcommand -> module with a click command called `command`."""
+
+EXTRAS = {"onnxruntime": "cpu", "fastapi": "bench", "httptools": "bench", "uvicorn": "bench"} | dict.fromkeys(
+    ("matplotlib", "onnx", "optimum", "safetensors", "sentencepiece", "torch", "tqdm", "transformers"), "export"
+)
+"""Module that a command may miss -> the extra of pyproject.toml that installs it."""
 
 
 class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return [name for name in COMMANDS if name != "bench" or find_spec("siglip_edge.bench")]  # of a checkout only
+        return [name for name in COMMANDS if name != "bench" or _is_checkout()]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+        if cmd_name == "bench" and not _is_checkout():
+            raise click.ClickException("bench is in a checkout of the project only: run `make bench` there")
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name].module).command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A library that is not installed is reported with the extra that holds it."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            library = (error.name or "").partition(".")[0]
+            if library not in EXTRAS:
+                raise
+            message = f"{library} is not installed; pip install 'siglip-edge[{EXTRAS[library]}]'"
+            raise click.ClickException(message) from None
+
+
+def _is_checkout() -> bool:
+    return find_spec("siglip_edge.bench") is not None
 
 
 @click.group(cls=LazyGroup)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 import click
 
 from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment, table
-
-GUNICORN_CONFIG = "python:siglip_edge.server.gunicorn.configuration"
 
 
 class SettingsHelp(click.Command):
@@ -26,18 +23,19 @@ class SettingsHelp(click.Command):
 @click.command(cls=SettingsHelp)
 @click.argument("model", required=False)
 @click.option("--host", help="Address to listen on [HOST].")
-@click.option("--port", help="Port to listen on [PORT].")
+@click.option("--port", help="Port to listen on [PORT]; 0 takes a free one.")
 def command(model: str | None, host: str | None, port: str | None) -> None:
     """Serve MODEL, a model directory or the name of one [MODEL], over HTTP."""
+    from siglip_edge.server.gunicorn.application import Application
+    from siglip_edge.server.gunicorn.preflight import CannotStart, checked_settings
+
     given = {"MODEL": model, "HOST": host, "PORT": port}
     os.environ.update({name: value for name, value in given.items() if value is not None})
-    _settings()
-    from gunicorn import __main__ as gunicorn
-
-    # In this process: another interpreter would take a tenth of a second more. On SIGUSR2 gunicorn executes its argv.
-    # That must not be gunicorn's __main__.py: Python would then import gunicorn's `http` instead of its own.
-    sys.argv = [str(Path(sys.executable).with_name("gunicorn")), "--config", GUNICORN_CONFIG]
-    gunicorn.run(prog="gunicorn")
+    sys.argv = ["-P", "-m", "siglip_edge", "serve"]  # for SIGUSR2: gunicorn has Python execute it in a new process
+    try:
+        Application(checked_settings()).run()
+    except CannotStart as error:
+        raise click.ClickException(str(error)) from None
 
 
 def _settings() -> Settings:

@@ -67,6 +67,6 @@ def test_the_wheels_of_onnxruntime_exclude_each_other():
 
 def test_serving_never_imports_the_training_stack():
     """The composition root loads neither torch nor transformers nor onnx, even where they are installed."""
-    program = "import sys, siglip_edge.server.app, runtime.model; print(sorted({'torch', 'transformers', 'onnx', 'optimum'} & set(sys.modules)))"
+    program = "import sys, siglip_edge.server.app, siglip_edge.runtime.model; print(sorted({'torch', 'transformers', 'onnx', 'optimum'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

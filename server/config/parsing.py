@@ -66,6 +66,11 @@ def choice(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def host(text: str) -> str:
+    """A name or an address; an IPv6 address may stand in brackets, as in a URL."""
+    return text.removeprefix("[").removesuffix("]")
+
+
 def device(text: str) -> str:
     if not _DEVICE.fullmatch(text):
         raise UnreadableValue("auto, cpu, cuda, cuda:N, openvino or openvino:GPU")

@@ -82,7 +82,9 @@ class Settings:
         default=None,
     )
 
-    host: str = variable("HOST", "address to listen on; 0.0.0.0 for every interface", str, default="127.0.0.1")
+    host: str = variable(
+        "HOST", "address to listen on; 0.0.0.0 or :: for every interface", parsing.host, default="127.0.0.1"
+    )
     port: int = variable("PORT", "port to listen on", parsing.integer(0, 65535), default=8000)
     workers: int | None = variable(
         "WORKERS", "number of server processes; each loads its own model", parsing.integer(1, 256), default=None

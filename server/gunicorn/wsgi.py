@@ -1,59 +1,51 @@
-"""What a gunicorn worker imports, after fork: `app`."""
+"""A gunicorn worker's app, built after fork."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from siglip_edge.runtime.errors import SiglipEdgeError
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.machine.memory import keep_little
-from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
+from siglip_edge.server.config.settings import Settings, SettingsInvalid
+from siglip_edge.server.gunicorn.logger import APP_CANNOT_START
 from siglip_edge.server.models.loading import plan_openings
-from siglip_edge.server.observability import logs
 
-HALT = 4
-"""gunicorn's exit code for an app that cannot be loaded: the parent stops instead of starting another worker."""
+if TYPE_CHECKING:
+    from siglip_edge.server.app import App
 
 LOAD_WAIT_S = 5.0
 """A worker accepts connections only when this is over or its model is there: beside other workers a new one then turns
 nobody away. A model that takes longer is announced by 503 and Retry-After, while the liveness probe is answered."""
 
-worker: Any = None
-"""gunicorn's own object for this process, set by its configuration: it knows whether the process is to end."""
+logger = logging.getLogger("siglip_edge")
 
 
-def _halt(message: str) -> None:
-    print(f"siglip-edge: {message}", file=sys.stderr, flush=True)  # noqa: T201 - the last words
-    os._exit(HALT)
+def worker_app(settings: Settings, is_stopping: Callable[[], bool]) -> App:
+    """The app with the models of the settings, the default one loading. Ends the server where none can be served."""
+    keep_little()
+    try:
+        openings = plan_openings(settings, read_cpu_budget())
+        openings[0].begin()
+        from siglip_edge.server.app import create_app  # noqa: PLC0415 - the default model loads while this is imported
+
+        return create_app(
+            settings,
+            openings=openings,
+            load_wait_s=LOAD_WAIT_S,
+            on_load_failure=lambda _: os._exit(APP_CANNOT_START),  # the log has the sentence
+            on_late_failure=_replace_worker,
+            is_stopping=is_stopping,
+        )
+    except (SettingsInvalid, SiglipEdgeError) as error:
+        logger.critical("%s", error)
+        os._exit(APP_CANNOT_START)
 
 
-def _is_stopping() -> bool:
-    return worker is not None and not worker.alive
-
-
-def _leave() -> None:
-    """Answer what was admitted and end, as on SIGTERM; gunicorn starts another worker, which tests everything first."""
+def _replace_worker() -> None:
+    """Answer every admitted request and end, as on SIGTERM; gunicorn starts another worker, which tests everything."""
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-keep_little()
-try:
-    _settings = Settings.from_env(read_environment())
-    logs.configure(_settings.log_format, _settings.log_level)
-    _openings = plan_openings(_settings, read_cpu_budget())
-    _openings[0].begin()
-    from siglip_edge.server.app import create_app  # the default model loads while falcon and the rest are imported
-
-    app = create_app(
-        _settings,
-        openings=_openings,
-        load_wait_s=LOAD_WAIT_S,
-        on_load_failure=_halt,
-        on_late_failure=_leave,
-        is_stopping=_is_stopping,
-    )
-except (SettingsInvalid, SiglipEdgeError) as error:
-    _halt(str(error))

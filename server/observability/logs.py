@@ -23,16 +23,17 @@ class JsonFormatter(logging.Formatter):
             **{key: value for key, value in vars(record).items() if key not in _STANDARD},
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = record.exc_text or self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()
 
 
 def configure(log_format: str, level: str) -> None:
-    """Set up the `siglip_edge` loggers; other libraries' stay as they are."""
+    """Write this project's lines and gunicorn's to stderr; other libraries' loggers stay as they are."""
     handler = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)s [%(process)d] %(message)s", "%Y-%m-%d %H:%M:%S")
     handler.setFormatter(JsonFormatter() if log_format == "json" else text)
-    logger = logging.getLogger("siglip_edge")
-    logger.handlers = [handler]
-    logger.setLevel(level.upper())
-    logger.propagate = False
+    for name in ("siglip_edge", "gunicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level.upper())
+        logger.propagate = False

@@ -1,7 +1,7 @@
 """Prometheus: what is counted, and the text of `/metrics`, right across workers.
 
-Under gunicorn the counts of every worker lie in files of PROMETHEUS_MULTIPROC_DIR (`server/gunicorn.conf.py` makes it
-before the library is imported), and whichever worker is asked adds them up.
+Under gunicorn the counts of every worker lie in files of PROMETHEUS_MULTIPROC_DIR (`server/gunicorn/application.py`
+makes it before the library is imported), and whichever worker is asked adds them up.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def test_advice_follows_from_the_machine(directory, box, sentence):
 @pytest.mark.parametrize("module", ["torch", "onnx", "transformers"])
 def test_doctor_runs_where_only_serving_is_installed(directory, module):
     code = (
-        "import sys; from click.testing import CliRunner; from cli.main import main; "
+        "import sys; from click.testing import CliRunner; from siglip_edge.cli.main import main; "
         f"CliRunner().invoke(main, ['doctor', {str(directory)!r}]); sys.exit({module!r} in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

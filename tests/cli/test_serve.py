@@ -32,7 +32,7 @@ def test_a_wrong_value_stops_the_start_with_one_sentence(monkeypatch):
 def test_serve_imports_nothing_heavy(module):
     """Before gunicorn takes over, `siglip-edge serve` has loaded neither torch nor anything numeric."""
     code = (
-        "import sys; from click.testing import CliRunner; from cli.main import main; "
+        "import sys; from click.testing import CliRunner; from siglip_edge.cli.main import main; "
         f"CliRunner().invoke(main, ['serve', '--help']); sys.exit({module!r} in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

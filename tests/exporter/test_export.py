@@ -235,14 +235,14 @@ def test_only_the_pooled_output_leaves_the_graph(exported):
 
 def test_the_space_is_the_weights_and_the_contract_not_the_files(order, exported, tmp_path):
     """The same checkpoint exported again, in one precision, is the same space."""
-    again = export(dataclasses.replace(order, output=tmp_path, precisions=[Precision.INT8], name="other"))
+    again = export(dataclasses.replace(order, output=tmp_path, precisions=[Precision.FP32], name="other"))
     assert Manifest.load(again).space_id == Manifest.load(exported).space_id
 
 
 def test_graphs_over_the_limit_take_external_data(order, tmp_path, monkeypatch):
     """What protobuf cannot hold in one message lies beside, recorded and served alike."""
     monkeypatch.setattr(graphs, "EXTERNAL_ABOVE", 1)
-    directory = export(dataclasses.replace(order, output=tmp_path, precisions=list(Precision)))
+    directory = export(dataclasses.replace(order, output=tmp_path, precisions=list(Precision), ranges="min-max"))
     manifest = Manifest.load(directory)
     assert all(artifact.external_data for artifact in manifest.artifacts)
     assert served(directory, Precision.INT8).embed_texts(["a"]).shape == (1, 64)
@@ -339,6 +339,7 @@ def test_the_manifest_says_how_int4_was_chosen(exported):
         assert int4.vocabulary == int8.vocabulary
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_where_it_stopped(fresh, monkeypatch):
     """What was measured before Ctrl-C is not measured again; a finished export leaves no notes behind."""
     from siglip_edge.exporter.verification.trial import Trial
@@ -387,7 +388,7 @@ def test_overwriting_replaces_the_whole(order, tmp_path):
     target = tmp_path / "tiny"
     target.mkdir()
     (target / "old").touch()
-    export(dataclasses.replace(order, output=tmp_path, precisions=[Precision.INT8], overwrite=True))
+    export(dataclasses.replace(order, output=tmp_path, precisions=[Precision.FP32], overwrite=True))
     assert not (target / "old").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
@@ -451,7 +452,7 @@ def test_one_unreadable_image_among_many_is_passed_over(order, pictures, tmp_pat
     mixed = tmp_path / "mixed"
     shutil.copytree(pictures, mixed)
     (mixed / "bad.jpg").write_bytes(b"")
-    export(dataclasses.replace(order, output=tmp_path, calibration_images=mixed, precisions=[Precision.INT8]))
+    export(dataclasses.replace(order, output=tmp_path, calibration_images=mixed, precisions=[Precision.FP32]))
 
 
 def test_texts_that_are_not_utf8_are_refused(fresh, tmp_path):
@@ -476,10 +477,12 @@ def test_an_interruption_leaves_nothing_half_written(fresh, interruption):
 def test_a_tower_below_its_floor_is_never_written(fresh, monkeypatch):
     """The fidelity gate: a graph quantized wrongly is refused with figures and a remedy."""
     monkeypatch.setattr("siglip_edge.exporter.int8.layer_quantization.PAIR_LIMIT", 1)  # two-bit weights
+    fresh = dataclasses.replace(fresh, precisions=[Precision.INT8])
     refused(fresh, r"int8: cosine to the reference is .* at least 0\.995", FidelityError)
 
 
 def test_int4_below_its_floor_is_refused_though_int8_would_pass(fresh, monkeypatch):
     """Asked for by name, had or an error: the sentence says which precision to leave out."""
     monkeypatch.setattr("siglip_edge.exporter.int4.gptq._SHRINKING", [0.01])  # nearly every weight is clipped
+    fresh = dataclasses.replace(fresh, precisions=[Precision.INT8, Precision.INT4], ranges="min-max")
     refused(fresh, r"vision int4: cosine .* at least 0\.995 .* or leave int4 out of --precision", FidelityError)

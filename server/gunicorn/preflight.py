@@ -1,0 +1,40 @@
+"""Facts that decide whether a server can start, looked at before it does: one sentence instead of a worker's end."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from siglip_edge.runtime.artifacts.manifest import MANIFEST
+from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
+
+
+class CannotStart(Exception):
+    """`str(error)` is one sentence that says why, and what to do."""
+
+
+def checked_settings() -> Settings:
+    """The settings of the environment, with models that exist. Raises CannotStart."""
+    try:
+        settings = Settings.from_env(read_environment())
+        _ = settings.keys  # reads the file
+    except SettingsInvalid as error:
+        raise CannotStart(str(error)) from None
+    _check_runtime()
+    for directory in settings.named_models.values():
+        _check_model(directory)
+    return settings
+
+
+def _check_runtime() -> None:
+    found = find_spec("onnxruntime")
+    if found is None or found.origin is None:  # a folder that an uninstalled wheel left behind has no origin
+        raise CannotStart("onnxruntime is not installed; pip install 'siglip-edge[cpu]' (or [cuda], or [openvino])")
+
+
+def _check_model(directory: Path) -> None:
+    if not (directory / MANIFEST).is_file():
+        raise CannotStart(
+            f"there is no model at {directory}; make one: "
+            f"siglip-edge export CHECKPOINT -o {directory.parent} --name {directory.name}"
+        )

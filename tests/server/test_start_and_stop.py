@@ -1,0 +1,284 @@
+"""What an operator reads when `siglip-edge serve` starts, cannot start, reloads and stops; with real processes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from siglip_edge.server.gunicorn.configuration import MEMORY_FILES
+from siglip_edge.server.gunicorn.metrics_directory import MetricsDirectory
+from tests.server.conftest import ROOT, wait_until
+
+COMMAND = [sys.executable, "-P", "-m", "siglip_edge"]
+LISTENING = re.compile(r"Listening on (http://\S+:(\d+)) \(docs at /docs\)")
+
+
+def environment(**given: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PREPARE": "false", "PORT": "0", **given}
+
+
+def refused(*arguments: str, **given: str) -> tuple[int, str]:
+    """Exit status and all output of a start that does not succeed."""
+    done = subprocess.run(
+        [*COMMAND, "serve", *arguments], env=environment(**given), cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout
+
+
+class Process:
+    """`siglip-edge serve` in a folder of its own, read by its log alone."""
+
+    def __init__(self, folder: Path, **given: str) -> None:
+        self.folder = folder
+        self.log = folder / "log.txt"
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [*COMMAND, "serve"], env=environment(**given), cwd=folder, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    def said(self, pattern: str | re.Pattern[str]) -> list[re.Match[str]]:
+        return list(re.finditer(pattern, self.log.read_text()))
+
+    def wait_for(self, pattern: str | re.Pattern[str], times: int = 1) -> re.Match[str]:
+        def is_there() -> bool:
+            assert self.process.poll() is None, self.log.read_text()
+            return len(self.said(pattern)) >= times
+
+        wait_until(is_there)
+        return self.said(pattern)[-1]
+
+    def metrics_directory(self) -> Path:
+        """The directory that the process holds open."""
+        links = [fd.readlink() for fd in Path(f"/proc/{self.process.pid}/fd").iterdir()]
+        (path,) = [link for link in links if link.name.startswith("siglip-edge-")]
+        return path
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def serve(tmp_path: Path, tiny_dir: Path) -> Iterator[Callable[..., Process]]:
+    """`serve(NAME="value", …)` -> a server that listens."""
+    started: list[Process] = []
+
+    def start(**given: str) -> Process:
+        folder = tmp_path / str(len(started))
+        folder.mkdir()
+        started.append(Process(folder, **{"MODEL": str(tiny_dir), **given}))
+        started[-1].wait_for("Listening on")
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.stop()
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", r"\[::1\]"), ("[::1]", r"\[::1\]"), ("::", r"\[::\]")]
+)
+def test_the_address_in_the_log_is_one_that_answers(serve, host, shown):
+    """`Listening on …` shows the port that was bound, an IPv6 address in brackets, and `healthcheck` finds the server."""
+    server = serve(HOST=host)
+    url, port = server.wait_for(LISTENING).groups()
+    assert re.fullmatch(rf"http://{shown}:[1-9]\d*", url)
+    with urllib.request.urlopen(f"{url.replace('[::]', '[::1]')}/health/live", timeout=60) as answer:
+        assert answer.status == 200
+    check = [*COMMAND, "healthcheck"]
+    wait_until(lambda: subprocess.run(check, env=environment(HOST=host, PORT=port), check=False).returncode == 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_is_one_line_and_status_0(serve, number):
+    """After SIGTERM or Ctrl-C the log ends with `Stopped`, and nothing of the server is left in memory files."""
+    server = serve(WORKERS="2")
+    directory = server.metrics_directory()
+    assert directory.is_dir()
+    assert server.stop(number) == 0
+    assert server.log.read_text().endswith(" Stopped\n")
+    assert len(server.said(LISTENING)) == 1
+    assert not directory.exists()
+
+
+def test_a_busy_port_is_one_sentence(tiny_dir):
+    """The sentence names the port, and no line of gunicorn's comes with it."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        before = _unlocked()
+        status, output = refused(MODEL=str(tiny_dir), PORT=str(port))
+    assert status == 1
+    assert (
+        output == f"Error: port {port} of 127.0.0.1 is in use by another program; choose another one: --port NUMBER\n"
+    )
+    assert _unlocked() <= before
+
+
+def _unlocked() -> set[Path]:
+    """Metrics directories that no process uses."""
+    found = set()
+    for path in Path(MEMORY_FILES or "/tmp").glob("siglip-edge-*"):
+        lock = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            found.add(path)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(lock)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"HOST": "192.0.2.1"}, "HOST=192.0.2.1 is not an address of this machine; 0.0.0.0 listens on all of them"),
+        ({"PORT": "eighty"}, "PORT='eighty' cannot be read; allowed: a whole number from 0 to 65535"),
+        (
+            {"MODEL": "models/none"},
+            "there is no model at models/none; make one: siglip-edge export CHECKPOINT -o models --name none",
+        ),
+        ({"API_KEYS_FILE": "/none"}, "API_KEYS_FILE=/none: No such file or directory; allowed: a file"),
+    ],
+)
+def test_a_start_that_cannot_succeed_is_one_sentence(tiny_dir, given, sentence):
+    """It says which setting is wrong, and what to do."""
+    assert refused(**{"MODEL": str(tiny_dir), **given}) == (1, f"Error: {sentence}\n")
+
+
+def test_a_broken_model_is_one_line(tmp_path, tiny_dir):
+    """The worker's sentence stands alone: neither its exit code nor the parent's end is a line of its own."""
+    broken = shutil.copytree(tiny_dir, tmp_path / "broken")
+    (broken / "manifest.json").write_text("{")
+    status, output = refused(MODEL=str(broken), LOG_FORMAT="json")
+    (line,) = output.splitlines()
+    assert status == 4
+    assert json.loads(line)["level"] == "critical"
+    assert "run the export again" in json.loads(line)["message"]
+
+
+def test_lines_of_gunicorn_are_in_our_format_and_without_bytes_of_callers(serve):
+    """With LOG_FORMAT=json and LOG_LEVEL=debug every line is JSON, and no request can write into the log."""
+    server = serve(LOG_FORMAT="json", LOG_LEVEL="debug")
+    port = int(server.wait_for(LISTENING)[2])
+    for request in (
+        b"GET /SECRET HTTP/1.1\r\nSECRET SECRET\r\n\r\n",
+        b"SECRET\r\n\r\n",
+        b"GET /SECRET HTTP/9.SECRET\r\nHost: x\r\n\r\n",
+        b"POST /SECRET HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: SECRET\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", port), 60) as connection:
+            connection.sendall(request)
+            assert re.match(rb"HTTP/1.1 (400|501) ", connection.recv(1000))
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert {"gunicorn.error", "siglip_edge"} <= {line["logger"] for line in lines}
+    assert "A request was refused because it is not valid HTTP" in {line["message"] for line in lines}
+    assert "SECRET" not in server.log.read_text()
+
+
+def test_a_level_of_warning_leaves_a_healthy_server_silent(tmp_path, tiny_dir):
+    """LOG_LEVEL holds for the lines of start and stop too."""
+    server = Process(tmp_path, MODEL=str(tiny_dir), LOG_LEVEL="warning", PORT=str(_free_port()))
+    check = [*COMMAND, "healthcheck"]
+    wait_until(lambda: subprocess.run(check, env=_environ_of(server), check=False).returncode == 0)
+    assert server.stop() == 0
+    assert server.log.read_text() == ""
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+def _environ_of(server: Process) -> dict[str, str]:
+    pairs = Path(f"/proc/{server.process.pid}/environ").read_bytes().decode().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if pair)
+
+
+def test_a_reload_takes_new_settings(serve):
+    """SIGHUP reads `.env` again: new workers serve with it, on the same port, with the same metrics directory."""
+    server = serve()
+    url, directory = server.wait_for(LISTENING)[1], server.metrics_directory()
+    (server.folder / ".env").write_text("CORS_ALLOW_ORIGINS=https://example.org\n")
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for("SIGHUP: new workers serve")
+    request = urllib.request.Request(f"{url}/health/live", headers={"Origin": "https://example.org"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://example.org"
+    assert server.metrics_directory() == directory
+    assert server.stop() == 0
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("THREADS=many", "THREADS='many' cannot be read"),
+        ("MODELS=a=nowhere", "there is no model at nowhere"),
+        ("REQUEST_TIMEOUT=9\nHOST=127.0.0.2", "HOST and PORT can change only at a start"),
+    ],
+)
+def test_a_reload_of_wrong_settings_changes_nothing(serve, setting, sentence):
+    """SIGHUP with settings that cannot be served is one line of the log; the same workers go on."""
+    server = serve()
+    url = server.wait_for(LISTENING)[1]
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    before = children.read_text()
+    (server.folder / ".env").write_text(setting)
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for(f"SIGHUP changed nothing: {re.escape(sentence)}")
+    assert children.read_text() == before
+    with urllib.request.urlopen(f"{url}/health/live", timeout=60) as answer:
+        assert answer.status == 200
+
+
+def test_a_replaced_worker_keeps_the_settings_of_the_start(serve):
+    """A `.env` that somebody breaks while the server runs does not end it when a worker dies."""
+    server = serve()
+    url = server.wait_for(LISTENING)[1]
+    (server.folder / ".env").write_text("THREADS=many")
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+    (worker,) = children.read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+    wait_until(lambda: bool(children.read_text().split()) and children.read_text().split() != [worker])
+    with urllib.request.urlopen(f"{url}/health/live", timeout=60) as answer:
+        assert answer.status == 200
+    assert server.stop() == 0
+
+
+def test_the_next_start_removes_what_a_killed_server_left(serve):
+    """The metrics directory of a parent that was killed stays while its workers live, and no longer."""
+    first = serve()
+    left = first.metrics_directory()
+    first.stop(signal.SIGKILL)
+    assert left.exists()
+    wait_until(lambda: left in _unlocked())
+    serve()
+    assert not left.exists()
+
+
+def test_a_metrics_directory_in_use_is_never_removed(tmp_path):
+    """Another server's start removes stale directories only."""
+    (tmp_path / "siglip-edge-stale").mkdir()
+    (tmp_path / "somebody-elses").mkdir()
+    first = MetricsDirectory.create(str(tmp_path))
+    second = MetricsDirectory.create(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"somebody-elses", first.path.name, second.path.name}
+    first.remove()
+    second.remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["somebody-elses"]
