@@ -105,7 +105,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
-    """`start(MODEL=…)` -> a ready server, stopped at the end of the module."""
+    """`start(MODEL=…)` -> a ready server of the test's own, stopped at the end of the module."""
     servers: list[Server] = []
 
     def start_server(*, inside: Sequence[str] = (), **environ: str) -> Server:
@@ -117,6 +117,20 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
     for server in servers:
         if server.process.poll() is None:
             server.stop()
+
+
+@pytest.fixture(scope="module")
+def running(start: Callable[..., Server]) -> Callable[..., Server]:
+    """`running(MODEL=…)` -> as `start`, but one server per settings: the tests of a module share it."""
+    servers: dict[tuple[tuple[str, str], ...], Server] = {}
+
+    def running_server(**environ: str) -> Server:
+        settings = tuple(sorted(environ.items()))
+        if settings not in servers:
+            servers[settings] = start(**environ)
+        return servers[settings]
+
+    return running_server
 
 
 def _free_port() -> int:

@@ -186,9 +186,9 @@ def test_a_caller_that_hangs_up_costs_nothing_more(start, tiny_dir):
     assert counted(server, 'embedding_batch_rows_sum{tower="vision"}') - before < len(pile)
 
 
-def test_a_caller_that_stops_sending_gets_408(start, tiny_dir):
+def test_a_caller_that_stops_sending_gets_408(running, tiny_dir):
     """Headers without their body do not hold a thread beyond REQUEST_TIMEOUT."""
-    server = start(MODEL=str(tiny_dir), REQUEST_TIMEOUT="0.5")
+    server = running(MODEL=str(tiny_dir), REQUEST_TIMEOUT="0.5")
     with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
         connection.sendall(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
         assert b"408" in connection.recv(1000)
@@ -197,9 +197,9 @@ def test_a_caller_that_stops_sending_gets_408(start, tiny_dir):
 @pytest.mark.parametrize(
     ("length", "piece"), [("Content-Length: 100000", b" "), ("Transfer-Encoding: chunked", b"1\r\n \r\n")]
 )
-def test_a_caller_that_sends_a_byte_now_and_then_gets_408(start, tiny_dir, length, piece):
+def test_a_caller_that_sends_a_byte_now_and_then_gets_408(running, tiny_dir, length, piece):
     """REQUEST_TIMEOUT is for the whole body, not for each piece of it."""
-    server = start(MODEL=str(tiny_dir), REQUEST_TIMEOUT="0.5")
+    server = running(MODEL=str(tiny_dir), REQUEST_TIMEOUT="0.5")
     with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
         connection.sendall(f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n{length}\r\n\r\n".encode())
         for _ in range(400):

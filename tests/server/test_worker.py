@@ -47,9 +47,9 @@ def status_of_answer(connection):
     return answer.status
 
 
-def test_peers_that_do_not_close_hold_up_nobody(start, tiny_dir, peers):
+def test_peers_that_do_not_close_hold_up_nobody(running, tiny_dir, peers):
     """They asked for the connection to be closed, got their answers, and stay."""
-    server = start(MODEL=str(tiny_dir))
+    server = running(MODEL=str(tiny_dir))
     asked = peers(server, 30, b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert ask(server) == 200
     for one in asked:
@@ -57,9 +57,9 @@ def test_peers_that_do_not_close_hold_up_nobody(start, tiny_dir, peers):
             assert b"200 OK" in answer.read()
 
 
-def test_silent_connections_take_no_threads(start, tiny_dir, peers):
+def test_silent_connections_take_no_threads(running, tiny_dir, peers):
     """There are ten times as many of them as threads; when they speak they are answered."""
-    server = start(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
+    server = running(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
     silent = peers(server, 40)
     assert ask(server) == 200
     for one in silent:
@@ -67,9 +67,9 @@ def test_silent_connections_take_no_threads(start, tiny_dir, peers):
         assert b"200 OK" in one.recv(1000)
 
 
-def test_half_a_head_takes_no_thread(start, tiny_dir, peers):
+def test_half_a_head_takes_no_thread(running, tiny_dir, peers):
     """When the other half comes they are answered, on a connection that was used before as well."""
-    server = start(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
+    server = running(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
     asked = peers(server, 20, b"GET /health/live HTTP/1.1\r\nHo")
     assert ask(server) == 200
     for _ in range(2):
@@ -80,16 +80,16 @@ def test_half_a_head_takes_no_thread(start, tiny_dir, peers):
         assert ask(server) == 200
 
 
-def test_requests_that_come_together_are_all_answered(start, tiny_dir, peers):
-    (one,) = peers(start(MODEL=str(tiny_dir)), 1, 3 * b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+def test_requests_that_come_together_are_all_answered(running, tiny_dir, peers):
+    (one,) = peers(running(MODEL=str(tiny_dir)), 1, 3 * b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
     with one.makefile("rb") as answers:
         one.shutdown(socket.SHUT_WR)
         assert answers.read().count(b"200 OK") == 3
 
 
-def test_those_who_ask_without_a_pause_leave_threads_to_others(start, tiny_dir, peers):
+def test_those_who_ask_without_a_pause_leave_threads_to_others(running, tiny_dir, peers):
     """Five times as many of them as threads: each is answered again and again, and so is a probe."""
-    server = start(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
+    server = running(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
     asking, answers = peers(server, 20), [0] * 20
 
     def ask_on(number):
@@ -111,37 +111,37 @@ def test_those_who_ask_without_a_pause_leave_threads_to_others(start, tiny_dir, 
             thread.join()
 
 
-def test_a_head_without_end_is_refused(start, tiny_dir, peers):
-    server = start(MODEL=str(tiny_dir))
+def test_a_head_without_end_is_refused(running, tiny_dir, peers):
+    server = running(MODEL=str(tiny_dir))
     (one,) = peers(server, 1, b"GET / HTTP/1.1\r\n" + b"X-Filler: abcdefgh\r\n" * 5000)
     with one.makefile("rb") as answer:
         assert b" 431 " in answer.readline()
     assert ask(server) == 200
 
 
-def test_peers_that_leave_within_a_head_are_forgotten(start, tiny_dir, peers):
-    server = start(MODEL=str(tiny_dir))
+def test_peers_that_leave_within_a_head_are_forgotten(running, tiny_dir, peers):
+    server = running(MODEL=str(tiny_dir))
     for one in peers(server, 20, b"GET /health"):
         one.close()
     assert ask(server) == 200
 
 
-def test_half_a_body_that_nobody_reads_takes_no_thread(start, tiny_dir, peers):
-    server = start(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
+def test_half_a_body_that_nobody_reads_takes_no_thread(running, tiny_dir, peers):
+    server = running(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
     peers(server, 20, b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
     assert ask(server, within_s=2) == 200
 
 
-def test_a_small_body_that_nobody_reads_leaves_the_connection_open(start, tiny_dir, peers):
-    (one,) = peers(start(MODEL=str(tiny_dir)), 1)
+def test_a_small_body_that_nobody_reads_leaves_the_connection_open(running, tiny_dir, peers):
+    (one,) = peers(running(MODEL=str(tiny_dir)), 1)
     for _ in range(3):
         one.sendall(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 3000\r\n\r\n" + bytes(3000))
         assert status_of_answer(one) == 404
 
 
-def test_a_large_body_that_nobody_reads_does_not_cost_its_sender_the_answer(start, tiny_dir):
+def test_a_large_body_that_nobody_reads_does_not_cost_its_sender_the_answer(running, tiny_dir):
     """The connection is not reset while the peer is still sending."""
-    assert ask(start(MODEL=str(tiny_dir)), body=bytes(16 << 20)) == 404
+    assert ask(running(MODEL=str(tiny_dir)), body=bytes(16 << 20)) == 404
 
 
 def test_a_stopping_worker_does_not_wait_for_silent_connections(start, tiny_dir, peers):
