@@ -1,4 +1,4 @@
-"""Fixtures of every test: a cache folder of its own, and photographs. Nothing that a test starts writes to your home."""
+"""Fixtures of every test: a cache folder of its own, a folder per run, and photographs. Nothing that a test starts writes to your home."""
 
 import os
 from pathlib import Path
@@ -18,3 +18,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 def photographs() -> list[Path]:
     """The JPEG files in `tests/photos`; none of them is square."""
     return sorted((Path(__file__).parent / "photos").glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def folder_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this test run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own

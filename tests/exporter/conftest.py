@@ -1,7 +1,6 @@
 """One tiny random checkpoint, exported once in every precision for all tests of a run."""
 
 import dataclasses
-import os
 import warnings
 from pathlib import Path
 
@@ -34,13 +33,6 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         coarse = rng.integers(0, 256, (5, 4 + index, 3), np.uint8)
         Image.fromarray(coarse).resize((40 + 7 * index, 64)).save(directory / f"{index}.png")
     return directory
-
-
-@pytest.fixture(scope="session")
-def folder_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that all processes of this test run share."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
