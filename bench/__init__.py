@@ -1,1 +1,1 @@
-"""Measured side by side in one run: `siglip-edge bench`, and scripts for what it does not measure."""
+"""`siglip-edge bench` measures servers side by side in one run; the scripts here measure everything else."""

@@ -1,4 +1,4 @@
-"""Each server by itself: how long it takes to start, what it holds in memory, what it costs when idle."""
+"""Each server by itself: its time to start, its memory, its CPU time when idle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Start = Callable[[], AbstractContextManager[Server]]
 
 
 def time_starts(start: Start, times: int, image: bytes) -> tuple[list[float], list[float]]:
-    """Seconds from process start to the first embedding of a text, and of an image that is asked for after it.
+    """Seconds from process start to the first embedding of a text, and of an image requested after it.
 
     `image`: a request's body.
     """
@@ -30,7 +30,7 @@ def time_starts(start: Start, times: int, image: bytes) -> tuple[list[float], li
 
 
 def take_footprint(start: Start, order: Order, kind: str = "mixed", seconds: float = math.inf) -> Footprint:
-    """Memory after `order`'s number of requests, or what `seconds` allow: when the clients are gone, and at rest."""
+    """Memory after `order`'s number of requests, or fewer in `seconds`: when the clients are gone, and at rest."""
     effort = order.effort
     with start() as server:
         with Clients(order.photos) as clients:
@@ -41,7 +41,7 @@ def take_footprint(start: Start, order: Order, kind: str = "mixed", seconds: flo
 
 
 def idle_cpu(start: Start, effort: Effort) -> float:
-    """Share of a core, when what follows one request is over."""
+    """Share of a core, after the work that follows a request is over."""
     with start() as server:
         time.sleep(effort.rest_s)
         before, started = server.cpu_s(), time.monotonic()

@@ -1,8 +1,8 @@
-"""What someone would write in an afternoon: FastAPI, transformers and PyTorch around the same checkpoint.
+"""A server as a programmer writes it in an afternoon: FastAPI, transformers and PyTorch around the same checkpoint.
 
     MODEL=CHECKPOINT PORT=8001 python bench/baseline.py
 
-The honest baseline of `siglip-edge bench`: same inputs, same answers (the text contract is right here too), one
+The honest baseline of `siglip-edge bench`: same inputs, same answers (with the right text contract), one
 process, PyTorch's own thread count, requests in FastAPI's thread pool.
 """
 

@@ -1,4 +1,4 @@
-"""Request bodies, made before the clock runs as far as possible: no two are the same input."""
+"""Request bodies, made before the clock runs where possible. No two hold the same input."""
 
 from __future__ import annotations
 

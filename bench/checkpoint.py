@@ -57,7 +57,7 @@ SIZES = {
 
 OUTLIER_CHANNELS = 4
 """Channels of the residual stream, and hidden units of every MLP, that stand out. Dettmers et al. 2022, "LLM.int8()",
-count a handful a model, the same in every layer."""
+count a handful per model, the same in every layer."""
 
 
 def write_checkpoint(directory: Path, size: Size, seed: int = 0, outliers: float = 1.0) -> None:
@@ -163,7 +163,7 @@ def _plant_in_stream(tower: nn.Module, sizes: list[float], factor: float, channe
 
 
 def _read_less(norm: nn.LayerNorm, readers: tuple[torch.Tensor, ...], factor: float, channels: torch.Tensor) -> None:
-    """Undo, for what reads the stream through `norm`, that a few channels are large: the rest keep their size."""
+    """Undo the few large channels for layers that read the stream through `norm`: other channels keep their size."""
     norm.weight *= (1 + len(channels) * factor**2 / norm.weight.numel()) ** 0.5
     for weight in readers:
         weight[:, channels] /= factor

@@ -1,4 +1,4 @@
-"""The load generator in a process of its own, and what its turns add up to."""
+"""The load generator in a process of its own, and the sum of its turns."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from siglip_edge.bench.results import Throughput, percentile
 from siglip_edge.bench.servers import Server
 
 _INPUTS_A_RUN = 1_000_000
-"""No run sends as many: each has numbers, and so inputs, of its own."""
+"""More than a run sends: each run has its own numbers, and so its own inputs."""
 
 
 def own_process() -> ProcessPoolExecutor:
-    """A fresh interpreter that runs what is submitted, one after the other."""
+    """A fresh interpreter that runs submitted calls one after the other."""
     return ProcessPoolExecutor(1, get_context("spawn"))
 
 
 @dataclass
 class Tally:
-    """One server's turns, and what CPU time they took it."""
+    """One server's turns, and the CPU time that they took."""
 
     loads: list[Load] = field(default_factory=list)
     cpu_s: float = 0.0
@@ -74,7 +74,7 @@ class Clients:
         return load.rate
 
     def send(self, server: Server, kind: str, clients: int, *, requests: int, seconds: float) -> int:
-        """So many requests, or as many as `seconds` allow; -> how many were answered. Raises ServerFailed."""
+        """`count` requests, or as many as `seconds` allow; -> number of answers. Raises ServerFailed."""
         work = self._work(server, kind)
         return len(self._process.submit(run_until, work, clients, requests, seconds).result().answered)
 

@@ -20,7 +20,7 @@ _HEAD = (
 
 
 class Answer:
-    """What httptools tells of one response."""
+    """One response, as httptools reports it."""
 
     def __init__(self) -> None:
         self.headers: dict[bytes, bytes] = {}
@@ -38,7 +38,7 @@ class Answer:
 
 
 class Connection:
-    """Opened with the first request, and again where the server closed it."""
+    """A connection that opens with the first request, and again after the server closed it."""
 
     def __init__(self, port: int) -> None:
         self._address = ("127.0.0.1", port)

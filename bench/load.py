@@ -1,8 +1,8 @@
-"""Closed loops: so many clients, each sending its next request when the last one is answered.
+"""Closed loops: a number of clients, each of which sends its next request when the last one is answered.
 
 Runs in a process of its own, whose CPU time is reported: on a machine of two cores the clients' work is the server's
-loss. A client that gets 429 waits as long as Retry-After says before it asks again, as OpenAI's client does; one that
-hammered would take the CPU from those that are served.
+loss. A client that gets 429 waits as long as Retry-After says before it asks again, as OpenAI's client does; a client
+that repeats at once would take the CPU from the served clients.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ASK_AGAIN = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}  # t
 
 @dataclass(frozen=True)
 class Work:
-    """Which requests, to which port. `first`: the number of the first one; a number names one input for ever."""
+    """Which requests, to which port. `first`: number of the first request; a number always names the same input."""
 
     port: int
     kind: str
@@ -43,20 +43,20 @@ class Load:
     answered: list[tuple[float, float]] = field(default_factory=list)
     """Start and end of every request that got its embedding, warm-up and drain included."""
     refused: list[float] = field(default_factory=list)
-    """How long each 429 took, or 503 while a second worker loads."""
+    """Seconds of each 429, or 503 while a second worker loads."""
     timed_out: int = 0
-    """504s: admitted, and then the server's own time was up."""
+    """Number of 504 answers: admitted, and then out of the server's time."""
     began: float = 0.0
     ended: float = 0.0
-    """The window in which is counted; the clients were busy before it and remain so until all it contains is done."""
+    """The counted window; the clients were busy before it, and stay so until every request in it is answered."""
     client_cpu_s: float = 0.0
 
     @property
     def rate(self) -> float:
-        """Answers a second, not by counting those in the window: of 26 answers in six seconds, one is four per cent.
+        """Answers per second. Not counted in the window, because of 26 answers in six seconds one is four per cent.
 
-        Where nobody was refused, so many clients by the mean time of an answer (Little's law; a client's own pause
-        between two requests is a thousandth of it). Else, of the answers after the last one before the window.
+        If no request was refused: number of clients divided by the mean time of an answer (Little's law; a client's own
+        pause between two requests is a thousandth of it). Else: from the answers after the last answer before the window.
         """
         if not self.answered:
             return 0.0
@@ -70,7 +70,7 @@ class Load:
 
     @property
     def latencies(self) -> list[float]:
-        """Of the requests that started in the window; of all, where it is too short for that."""
+        """Of the requests that started in the window; of all requests if the window is too short."""
         inside = [end - start for start, end in self.answered if self.began <= start < self.ended]
         return inside or [end - start for start, end in self.answered]
 
@@ -81,7 +81,7 @@ def run_for(work: Work, clients: int, seconds: float, warm_up_s: float) -> Load:
 
 
 def run_until(work: Work, clients: int, requests: int, seconds: float) -> Load:
-    """So many requests, fewer if that takes longer than `seconds`. Only what was answered is of interest."""
+    """`count` requests, fewer if they take longer than `seconds`. Only the answers are of interest."""
     return _Clients(work, clients, requests).run(seconds, warm_up_s=0)
 
 
@@ -97,7 +97,7 @@ class _Clients:
         self._threads = [threading.Thread(target=self._guarded) for _ in range(clients)]
 
     def run(self, seconds: float, warm_up_s: float) -> Load:
-        """Raises ServerFailed when an answer is neither 200, 504 nor one to ask again after."""
+        """Raises ServerFailed for an answer that is not 200, 504, or a refusal with a time to ask again."""
         self._load.began = time.monotonic() + warm_up_s  # now that the bodies are there
         self._load.ended = self._load.began + seconds
         before = time.process_time()
@@ -142,14 +142,14 @@ class _Clients:
                 self._done.wait(max(0.0, again - time.monotonic()))
 
     def _leave(self) -> None:
-        """The last client that has nothing more to count ends the load for all."""
+        """The last client with nothing more to count ends the load for all."""
         with self._lock:
             self._counting -= 1
             if not self._counting:
                 self._done.set()
 
     def _post(self, connection: Connection, number: int) -> tuple[int, float]:
-        """Status and, for a refusal, after how many seconds to ask again."""
+        """Status and, for a refusal, the seconds until the next try."""
         status, answer = connection.post(self._body(number))
         if status not in {HTTPStatus.OK, HTTPStatus.GATEWAY_TIMEOUT, *_ASK_AGAIN}:
             raise ServerFailed(f"{status}: {answer.body[:300]!r}")

@@ -1,4 +1,4 @@
-"""Memory and start-up of a model directory: towers, unprepared and prepared, in one process and in several at once.
+"""Memory and start-up of a model directory: towers, packed and not, in one process and in several at once.
 
     python -m siglip_edge.bench.memory MODEL_DIRECTORY [--precision int4] [--processes 2] [--rows 40]
         [--cache DIRECTORY]
@@ -23,7 +23,7 @@ TOWERS = (("text",), ("vision",), ("vision", "text"))
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Load, embed, say so, wait for the others, and tell what it took. Runs in a child."""
+    """Load, embed, report it, wait for the other processes, and print the figures. Runs in a child process."""
     from PIL import Image
 
     from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower

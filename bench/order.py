@@ -1,4 +1,4 @@
-"""What is to be measured, and how thoroughly."""
+"""The order for one run: subjects and number of turns."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ class Effort:
     clients: int = 8
     rounds: int = 3
     turns: int = 8
-    """That our server takes between bare session calls, in a round."""
+    """Turns of our server between bare session calls, per round."""
     seconds: float = 3.0
-    """That is counted in one of them, after `warm_up_s`. Short, since a machine keeps its speed for some seconds."""
+    """Counted seconds of such a turn, after `warm_up_s`. Few: a machine keeps its speed for some seconds."""
     other_turns: int = 2
-    """That each other server takes between turns of ours, in a round."""
+    """Turns of each other server between turns of ours, per round."""
     other_seconds: float = 6.0
-    """That is counted in one of these: others take seconds for an answer."""
+    """Counted seconds of such a turn: other servers take seconds per answer."""
     warm_up_s: float = 1.5
     levels: tuple[int, ...] = (8, 64, 256)
-    """Clients of the ladder; every level is compared with the first."""
+    """Numbers of clients; every level is compared with the first."""
     level_rounds: int = 16
-    """More than the others have: each turn scatters by a tenth, and the limit is a loss of a twentieth."""
+    """More than other loads have: each turn scatters by a tenth, and the limit is a loss of a twentieth."""
     level_warm_up_s: float = 5.0
-    """About as long as the longest queue: until then it only grows."""
+    """About the time of the longest queue: until then the queue only grows."""
     level_seconds: float = 6.0
     starts: int = 5
     other_starts: int = 2
     infinity_warm_up: bool = True
-    """Whether its own, a minute of two cores, belongs to its start."""
+    """Whether infinity's own warm-up, a minute of two cores, counts as a part of its start."""
     requests: int = 500
-    """Texts and images in turn before memory is read."""
+    """Requests, texts and images in turn, before memory is read."""
     request_seconds: float = 20.0
-    """The other servers get as many of them as they can answer in this time."""
+    """Other servers get as many of them as they answer in this time."""
     rest_s: float = 3.0
-    """Without any, before memory is read a second time."""
+    """Seconds without requests before memory is read a second time."""
     idle_s: float = 10.0
     large_jpegs: int = 5
     jpeg_repeats: int = 3
@@ -63,7 +63,7 @@ QUICK = Effort(
     large_jpegs=1,
     jpeg_repeats=1,
 )
-"""Everything once: whether it works here. Its figures mean nothing."""
+"""Everything once, to see that it runs. The figures mean nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Order:
     model: Path
     photos: Path | None = None
     checkpoint: Path | None = None
-    """What the model was exported from, for the other servers."""
+    """The checkpoint that the model was exported from, for the other servers."""
     pytorch: Path | None = None
     """Interpreter with torch, transformers, fastapi and uvicorn."""
     infinity: Path | None = None

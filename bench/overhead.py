@@ -1,9 +1,9 @@
-"""What the server adds to inference: a cached text's rate, an image request's stages, texts beside a pile of images.
+"""The server's part beside inference: rate of a cached text, stages of an image request, texts beside many images.
 
     python -m siglip_edge.bench.overhead MODEL [--photos DIR] [--seconds 6]
 
-What `siglip-edge bench` does not ask. One worker, everything on this machine. Every image is sent as different bytes
-(a JPEG ignores what follows its end), so that nothing is answered from the cache or computed once for several.
+Figures that `siglip-edge bench` does not have. One worker, everything on this machine. Every image is sent as different
+bytes (a JPEG ignores bytes after its end), so that no image is answered from the cache or computed once for several.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def image_stages(server: Server, photos: Path, requests: int = 200) -> dict[str,
 
 
 def texts_beside_images(server: Server, photos: Path, seconds: float) -> str:
-    """One text client alone, then beside image clients; and what the texts cost the images."""
+    """One text client alone, then beside image clients; and the images' loss by the texts."""
     firsts = count(1_000_000, 1_000_000)  # inputs that nothing has sent before
 
     def load(kind: str, clients: int) -> Load:

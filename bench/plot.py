@@ -1,4 +1,4 @@
-"""One run as pictures: what a request gets, what it costs, and what many clients do to it."""
+"""One run as pictures: rates, latencies, costs, and the effect of many clients."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _bars(axes: Any, title: str, values: Mapping[str, float]) -> None:
 
 
 def _draw_memory(axes: Any, results: Results) -> None:
-    """Stacked to the sum of Rss, which counts what processes share once for each."""
+    """Stacked to the sum of Rss, which counts shared pages once per process."""
     shown = {
         name.replace(", ", "\n"): one for name, one in results.memory.items() if name in {TEXT_ONLY, TWO_WORKERS, OURS}
     }

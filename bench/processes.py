@@ -1,4 +1,4 @@
-"""What a server's processes cost in the kernel's account: CPU time and memory. Linux only."""
+"""CPU time and memory of a server's processes, by the kernel's account. Linux only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ProcessMemory:
 
     resident: float
     pss: float
-    """A page that n processes map counts 1/n in each: the sum over all processes is what they take together."""
+    """A page that n processes map counts 1/n in each, so the sum over all processes is their memory together."""
     shared: float
     private_clean: float
     """Pages of files that no other process maps now: the kernel drops them when it needs room."""

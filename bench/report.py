@@ -35,7 +35,7 @@ def as_markdown(results: Results) -> str:
 
 
 def _table(results: Results) -> list[list[str]]:
-    """A header, then a line a figure; a server that did not run has no column."""
+    """A header, then a line per figure; a server that did not run has no column."""
     table = rows(results)
     others = [name for name in (PYTORCH, INFINITY) if any(name in row.others for row in table)]
     return [["", OURS, "target", "", *others], *(_cells(row, others) for row in table)]

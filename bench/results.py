@@ -1,4 +1,4 @@
-"""What one run measured: written as JSON, and what `targets.py` judges. Times in milliseconds unless named `_s`."""
+"""The figures of one run: written as JSON, and judged by `targets.py`. Times in milliseconds unless named `_s`."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class Throughput:
     """One server under one load, all turns together."""
 
     rates: list[float]
-    """Requests a second, a turn each."""
+    """Requests per second, per turn."""
     p50: float
     p95: float
     p99: float
     requests: int
-    """That the percentiles are of."""
+    """Number of requests behind the percentiles."""
     cpu: float
-    """CPU time a request, of all the server's processes."""
+    """CPU time per request, of all the server's processes."""
     client_cpu: float
-    """CPU time a request, of the load generator."""
+    """CPU time per request, of the load generator."""
     refused: int = 0
-    """How often a client got 429."""
+    """Number of 429 answers."""
     refused_p50: float | None = None
     refused_p99: float | None = None
     timed_out: int = 0
-    """How often it was admitted and then got 504."""
+    """Number of 504 answers after admission."""
 
     @property
     def rate(self) -> float:
@@ -51,7 +51,7 @@ class Bare:
     cpu: float
     p50: float
     p99: float
-    """Of the times in which as many rows are done as there are clients: a tail that is the machine's."""
+    """Of the times in which as many rows finish as there are clients: the machine's own tail."""
 
     @property
     def rate(self) -> float:
@@ -60,12 +60,12 @@ class Bare:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Of a server with no other server of the model beside it, after `requests`."""
+    """Of a server without another server of the model beside it, after `requests`."""
 
     start_s: float
     requests: int
     at_once: list[ProcessMemory]
-    """As the last answer left it. The first process is the one that was started, the others are its workers."""
+    """Right after the last answer. The first process is the started one, the others are its workers."""
     at_rest: list[ProcessMemory]
     """Some seconds later."""
 
@@ -79,7 +79,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class LargeJpeg:
-    """A photograph of 12 megapixels to a row: medians, and the worst cosine to what decoding it in full gives."""
+    """A photograph of 12 megapixels to a row: medians, and the worst cosine to decoding it in full."""
 
     size_mb: float
     wall: float
@@ -110,13 +110,13 @@ class Results:
     load: dict[str, dict[str, Throughput]] = field(default_factory=dict)
     bare: dict[str, Bare] = field(default_factory=dict)
     of_bare: dict[str, list[float]] = field(default_factory=dict)
-    """Our server's rate by that of the bare calls before and after it, a turn each."""
+    """Our server's rate divided by the bare calls' rate before and after it, per turn."""
     of_others: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    """Kind -> another server -> our rate before and after it by its own, a turn each."""
+    """Kind -> another server -> our rate before and after it, divided by its own, per turn."""
     levels: dict[str, dict[int, Throughput]] = field(default_factory=dict)
     """Kind -> clients -> our server."""
     kept: dict[str, dict[int, list[float]]] = field(default_factory=dict)
-    """Kind -> clients but the fewest -> its rate by that of the fewest before and after it, a turn each."""
+    """Kind -> clients, without the fewest -> rate by the fewest clients' rate before and after it, per turn."""
     large_jpeg: LargeJpeg | None = None
 
 
@@ -126,11 +126,11 @@ def _total(processes: Sequence[ProcessMemory], what: str) -> float:
 
 @dataclass(frozen=True)
 class Median:
-    """Of turns, and its standard error, for turns that scatter normally: sqrt(pi / 2) times that of their mean."""
+    """Median of turns and its standard error, for turns that scatter normally: sqrt(pi / 2) times the mean's."""
 
     value: float
     error: float
-    """Not a number: of one turn nobody knows."""
+    """Not a number for a single turn."""
 
     @classmethod
     def of(cls, turns: Sequence[float]) -> Self:

@@ -1,7 +1,7 @@
 """Everything that `siglip-edge bench` measures, in order, in one run.
 
-Until memory has been read this process imports nothing that a server maps too, and no other process of the run is
-alive: a page counts as private, and in full, only while nobody else maps it.
+Until memory has been read this process imports no library that a server maps too, and no other process of the run is
+alive: a page counts as private, and in full, only while no other process maps it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _cpu() -> str:
 
 
 def _prepare(order: Order, say: Say) -> None:
-    """Like the first start ever, so that none of those measured is it."""
+    """Do the work of the first start ever, so that it is not among the measured starts."""
     say(f"preparing {order.model}")
     command = [console_script(), "prepare", str(order.model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -74,7 +74,7 @@ def _take_footprints(order: Order, results: Results, say: Say) -> None:
 
 
 def _image_body(order: Order) -> bytes:
-    """Made elsewhere: what it takes to make one, a server maps too."""
+    """Made in another process, because a server maps the same libraries."""
     with own_process() as process:
         return process.submit(_first_image, order.photos).result()
 

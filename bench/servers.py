@@ -1,4 +1,4 @@
-"""Real servers of one model on free loopback ports: ours, and what a user would run otherwise."""
+"""Real servers of one model on free loopback ports: ours, and the servers that a user would run otherwise."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POLL_S = 0.01
 
 
 class ServerFailed(Exception):
-    """A server ended, or answered what it should not; `str(error)` says what."""
+    """A server ended, or gave a wrong answer; `str(error)` describes it."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def infinity(checkpoint: Path, python: Path, *, warm_up: bool = True) -> Iterato
 
 @contextmanager
 def _running(command: Sequence[str], environment: dict[str, str], port: int) -> Iterator[Server]:
-    """Until the end of the block; what it prints is shown when it fails to start."""
+    """A server until the end of the block; its output is shown when it fails to start."""
     with tempfile.TemporaryFile() as log:
         started = time.monotonic()
         process = subprocess.Popen(
@@ -112,7 +112,7 @@ def _wait_for_embedding(process: subprocess.Popen[bytes], port: int, log: IO[byt
 
 
 def _embeds(port: int) -> bool:
-    """Whether it answers with an embedding; False while nobody listens or the model is loading."""
+    """Whether it answers with an embedding; False before it listens and while the model loads."""
     try:
         status, answer = _post(port, _FIRST_BODY)
     except (OSError, http.client.HTTPException):

@@ -1,4 +1,4 @@
-"""The table of one run: what was measured, beside what it should be. Pure."""
+"""The table of one run: figures beside targets. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OF_BARE = 0.95
 TAIL = 1.5
 LOSS = 0.05
 AT_ONCE_MS = 100
-"""What "at once" means for the slowest per cent of refusals, on cores that have more than enough to do."""
+"""Limit of "at once" for the slowest per cent of refusals, on busy cores."""
 RESIDENT_MB, PRIVATE_MB, TEXT_ONLY_MB, WORKER_MB, DISK_MB = 300, 140, 160, 70, 420
 START_S = 1.0
 IDLE = 0.005
@@ -32,13 +32,13 @@ class Row:
     ours: str
     target: str = ""
     met: bool | None = None
-    """None: there is no target, or nothing to compare with."""
+    """None: no target, or no server to compare with."""
     others: dict[str, str] = field(default_factory=dict)
     """By server."""
 
 
 def rows(results: Results) -> list[Row]:
-    """Every target of the project, and what helps to read them."""
+    """Every target of the project, and figures that help to read them."""
     return [
         *(row for kind in KINDS for row in _load(results, kind)),
         *(row for kind in KINDS for row in _ladder(results, kind)),

@@ -1,4 +1,4 @@
-"""Servers and bare session calls taking turns, so that the machine's drift meets all of them."""
+"""Servers and bare session calls take turns, so that the machine's drift meets all of them."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def climb(order: Order, server: Server, results: Results, say: Say) -> None:
 
 
 def of_those_around(turns: Sequence[Callable[[], float]], other: Callable[[], float]) -> list[float]:
-    """Take every turn, with `other` before, between and after -> each one's rate by the mean of the two around it.
+    """Take every turn, with `other` before, between and after -> each turn's rate by the mean of the two around it.
 
-    Where the machine slows down or recovers within the minute, it does so for both. Without turns, `other` has none.
+    A machine that slows down or recovers within the minute does so for both. Without turns, `other` has none.
     """
     if not turns:
         return []

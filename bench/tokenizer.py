@@ -27,7 +27,7 @@ LINES = Path(__file__).parents[1] / "exporter/calibration_texts.txt"
 
 
 def measure(path: Path) -> dict[str, float]:
-    """Load one form in this process: CPU milliseconds, megabytes it added, microseconds a text of a sentence."""
+    """Load one form in this process: CPU milliseconds, added megabytes, microseconds per text of a sentence."""
     before, started = read_memory(), time.process_time()
     tokenize = FORMS[path.name](path)
     tokenize("a photo of a cat")
@@ -51,7 +51,7 @@ def measure_alone(path: Path) -> dict[str, float]:
 
 
 def differences(directory: Path, count: int) -> int:
-    """On how many of `count` probes the ids differ."""
+    """Number of probes, of `count`, on which the ids differ."""
     reference, packed = (load(directory / name) for name, load in FORMS.items())
     description = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
     return sum(packed(text) != reference(text) for text in probe_texts(description, count, seed=1))
