@@ -56,7 +56,7 @@ class Load:
         """Answers per second. Not counted in the window, because of 26 answers in six seconds one is four per cent.
 
         If no request was refused: number of clients divided by the mean time of an answer (Little's law; a client's own
-        pause between two requests is a thousandth of it). Else: from the answers after the last answer before the window.
+        pause between two requests is a thousandth of it). Else: from answers after the last answer before the window.
         """
         if not self.answered:
             return 0.0
