@@ -1,5 +1,6 @@
 """What the Makefile, the Dockerfiles and CI promise about a fresh machine, held without a Docker engine."""
 
+import os
 import re
 import subprocess
 import sys
@@ -44,6 +45,71 @@ def test_an_image_is_non_root_and_checks_its_health_without_curl(name):
     assert "HEALTHCHECK" in text
     assert '"siglip-edge", "healthcheck"' in text
     assert "curl" not in text
+
+
+def test_the_image_gets_the_paths_that_it_copies_and_no_others():
+    """`.dockerignore` keeps keys, virtual environments and history out of the build."""
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    copied = {
+        source
+        for name in DOCKERFILES
+        for line in re.findall(r"^COPY (?!--from)(.+)$", (ROOT / name).read_text(), re.MULTILINE)
+        for source in line.split()[:-1]
+    }
+    assert rules[0] == "*"
+    assert {rule.removeprefix("!") for rule in rules if rule.startswith("!")} == copied
+
+
+def test_the_workflow_runs_the_readmes_command():
+    """GitHub runs `.ci/run` on the Python version that constraints.txt was made for, and uploads nothing."""
+    workflow = (ROOT / ".github/workflows/ci.yml").read_text()
+    assert "- run: .ci/run\n" in workflow
+    assert 'python-version: "3.11"' in workflow
+    assert "upload" not in re.sub("#.*", "", workflow)
+
+
+def install(*arguments: str | Path, **given: str) -> subprocess.CompletedProcess[str]:
+    """deploy/install.sh up to pip, which prints its help instead of installing."""
+    return subprocess.run(
+        [ROOT / "deploy/install.sh", *arguments, "cpu", "--help"], cwd=ROOT, env={**os.environ, **given},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_virtual_environment_of_another_python_is_made_again(tmp_path):
+    """The second `make serve` after a change of Python works as the first one did, and says what it does."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "pyvenv.cfg").touch()
+    (tmp_path / "bin/python").write_text("#!/bin/sh\necho 3.9\n")
+    (tmp_path / "bin/python").chmod(0o755)
+    done = install(tmp_path, PYTHON=sys.executable)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"install.sh: {tmp_path} has Python 3.9; it is made again with Python {version}\n"
+    assert version in subprocess.check_output([tmp_path / "bin/python", "--version"], text=True)
+
+
+def test_a_folder_that_is_no_virtual_environment_stays(tmp_path):
+    """install.sh deletes nothing that it did not make."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = install(tmp_path, PYTHON=sys.executable)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"install.sh: {tmp_path} exists and is no virtual environment; move it, or name another folder\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_without_python_3_11_install_sh_says_how_to_name_one(tmp_path):
+    """One sentence, before anything is written."""
+    done = install(tmp_path / "venv", PYTHON="python3.none")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "install.sh: python3.none does not run; install Python 3.11, or name one: PYTHON=/path/to/python3.11\n"
+    )
+    assert not (tmp_path / "venv").exists()
 
 
 def test_data_files_are_packaged():
