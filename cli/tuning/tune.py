@@ -1,4 +1,4 @@
-"""`siglip-edge tune`: the fastest right way to run a model on this machine, measured and kept for the server."""
+"""`siglip-edge tune`: measures the execution plans of a model on this machine and keeps the fastest right one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from siglip_edge.cli.evaluation.measure import columns
-from siglip_edge.cli.progress import progress
-from siglip_edge.cli.tuning.race import Entrant, choose, combinations, finishers, race, right
-from siglip_edge.cli.tuning.track import ModelTrack
+from siglip_edge.cli.tuning.candidates import candidates
+from siglip_edge.cli.tuning.race import Entrant, choose, race, timed
+from siglip_edge.cli.tuning.timing import ModelTrial
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.checks.selftest import GoldenRow
@@ -32,7 +32,7 @@ from siglip_edge.server.config.sizing import served_towers, wishes
 from siglip_edge.server.observability import logs
 
 QUIET = 0.1
-"""Share of the CPUs. When others use more, the fewest threads look best, and the reason has to say so."""
+"""Share of the CPUs. When other processes use more, plans with few threads look best, and the reason says so."""
 
 
 @click.command("tune")
@@ -52,7 +52,7 @@ def command(  # noqa: PLR0917 - click passes by name
     given = {"MODEL": model, "DEVICE": device, "PRECISION": precision, "TOWERS": towers}
     try:
         settings = Settings.from_env(read_environment() | {name: value for name, value in given.items() if value})
-        logs.configure(settings.log_format, "warning")
+        logs.configure(settings.log_format, "error")  # the table tells more than a warning per lap
         tunings = [tune(settings, directory, budget) for directory in settings.named_models.values()]
     except (SettingsInvalid, SiglipEdgeError) as error:
         raise click.ClickException(str(error)) from error
@@ -63,23 +63,23 @@ def command(  # noqa: PLR0917 - click passes by name
 
 
 def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
-    """Race what may be served, keep the result. Raises ModelError, ProviderUnavailable or click.ClickException."""
+    """Time the plans and keep the best. Raises ModelError, ProviderUnavailable or click.ClickException."""
     cpu, manifest, towers = read_cpu_budget(), Manifest.load(directory), served_towers(settings)
-    wished = wishes(settings, cpu)
-    preferred = plans(available_providers(), cpu, manifest, wished)
-    candidates = combinations(preferred, most_threads=wished.share(cpu), most_rows=settings.batch_size)
+    wished, available = wishes(settings, cpu), available_providers()
+    preferred = plans(available, cpu, manifest, wished)
+    tried = candidates(preferred, most_threads=wished.share(cpu), most_rows=settings.batch_size)
     golden = _golden(directory, manifest, towers)
     with _scratch(settings.model_cache) as (cache, scratch):
-        track = ModelTrack(directory, towers, golden, scratch)
+        trial = ModelTrial(directory, towers, golden, scratch)
         before = read_cpu_use()
-        entrants = race(track, candidates, budget_s, progress)
+        entrants = race(trial, tried, budget_s)
         others = read_cpu_use().others_since(before, cpu.logical)
-        winner = choose(track, entrants)
+        winner = choose(trial, entrants)
         if winner is None:
             raise SelfTestFailed(f"{manifest.name}: nothing passes the self-test here: {entrants[0].refused}")
-        facts = tuning_facts(manifest, available_providers(), cpu, wished, towers)
+        facts = tuning_facts(manifest, available, cpu, wished, towers)
         tuning = conclude(entrants, winner, facts, datetime.now(UTC).date(), others)
-        # The very plan, as the server will load it: prepared, and tested by every golden row.
+        # Loaded as the server will load it: prepared, and tested by every golden row.
         load_first_right(directory, [tuning.best], towers=towers, cache=cache)
         save_tuning(cache, tuning)
     return tuning
@@ -88,38 +88,44 @@ def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
 def conclude(
     entrants: Sequence[Entrant], winner: Entrant, facts: dict[str, str], today: date, others: float = 0.0
 ) -> Tuning:
-    """The record of a race. `others`: share of the CPUs that other processes had meanwhile."""
-    timed = [one for one in right(entrants) if one.laps]
-    default = timed[0]
+    """The record that is kept. `others`: share of the CPUs that other processes used meanwhile."""
+    default = timed(entrants)[0]
+    gain = "as by default" if winner is default else f"{1 / winner.relative(default):.2f}x the default"
     busy = f", while others used {others:.0%} of the CPUs" if others > QUIET else ""
+    reason = f"tuned here on {today.isoformat()}: {described(winner.plan)}, {gain}{busy}"
     return Tuning(
         facts=facts,
         when=today.isoformat(),
-        best=replace(winner.plan, reason=f"tuned here on {today.isoformat()}: {_gain(winner, timed)}{busy}"),
-        default_ratio=round(1 / min(one.relative(default) for one in finishers(entrants)), 3),
+        best=replace(winner.plan, reason=reason),
+        default_ratio=round(1 / min(one.relative(default) for one in timed(entrants)), 3),
         measured=tuple(_measured(one, default) for one in entrants),
     )
 
 
 def render(tuning: Tuning) -> str:
-    """The table, fastest first, and what it comes to."""
+    """The table, fastest first, and the decision."""
     rows = sorted(tuning.measured, key=lambda one: (bool(one.refused), one.relative or math.inf))
+    default = tuning.measured[0]
+    compared = "is refused" if default.refused else f"takes {tuning.default_ratio:.2f}x the fastest one's time."
     return "\n".join([
         *columns(_HEADER, [_cells(one, is_best=_same(one.plan, tuning.best)) for one in rows]),
         *(f"refused: {place}: {reason}" for place, reason in _refusals(tuning.measured).items()),
-        _default(tuning),
+        f"The default ({described(default.plan)}) {compared}",
         f"Kept: {tuning.best.reason}",
     ])  # fmt: skip
 
 
 def described(plan: ExecutionPlan) -> str:
-    """`int8 on CPU, 2 threads`, and what is unusual."""
-    threads = f"{plan.intra_op_threads} thread{'s' if plan.intra_op_threads > 1 else ''}"
-    rows = f"{plan.rows_per_run} rows a run" if (plan.rows_per_run or 1) > 1 else ""
-    texts = f"{plan.text_rows_per_run} texts a run" if plan.text_rows_per_run else ""
-    runs = f"{plan.runs_at_once} runs at once" if plan.runs_at_once > 1 else ""
-    spinning = "spinning" if plan.allow_spinning else ""
-    return ", ".join(part for part in (_place(plan), threads, runs, spinning, rows, texts) if part)
+    """`int8 on CPU, 2 threads`, and what differs from a plain plan."""
+    parts = [
+        f"{plan.precision} on {plan.provider.removesuffix('ExecutionProvider')}",
+        f"{plan.intra_op_threads} thread{'s' if plan.intra_op_threads > 1 else ''}",
+        f"{plan.runs_at_once} runs at once" if plan.runs_at_once > 1 else "",
+        "spinning" if plan.allow_spinning else "",
+        f"{plan.rows_per_run} rows a run" if (plan.rows_per_run or 1) > 1 else "",
+        f"{plan.text_rows_per_run} texts a run" if plan.text_rows_per_run else "",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 _HEADER = ["", "combination", "image ms", "text ms", "of the default", "laps", "least cosine to FP32"]
@@ -136,16 +142,8 @@ def _cells(one: Measured, *, is_best: bool) -> list[str]:
     ]
 
 
-def _default(tuning: Tuning) -> str:
-    first, *_ = tuning.measured
-    name = f"The default ({described(first.plan)})"
-    return (
-        f"{name} is refused" if first.refused else f"{name} takes {tuning.default_ratio:.2f}x the fastest one's time."
-    )
-
-
 def _refusals(measured: Sequence[Measured]) -> dict[str, str]:
-    """Each cause once: threads and batches rarely differ in it."""
+    """Plan -> cause, each cause once: plans of one precision share it."""
     causes = {one.refused: described(one.plan) for one in reversed(measured) if one.refused}
     return {place: cause for cause, place in causes.items()}
 
@@ -161,22 +159,8 @@ def _measured(one: Entrant, default: Entrant) -> Measured:
     )
 
 
-def _gain(winner: Entrant, timed: Sequence[Entrant]) -> str:
-    """What was kept, and how much faster it is than the best of another provider or precision, or than the default."""
-    default, mine = timed[0], winner.relative(timed[0])
-    rivals = [one for one in timed if _place(one.plan) != _place(winner.plan)]
-    rival = min(rivals, key=lambda one: one.relative(default), default=None)
-    gains = [f"{rival.relative(default) / mine:.2f}x {_place(rival.plan)}"] if rival else []
-    gains += ["as by default"] if winner is default else [f"{1 / mine:.2f}x the default"]
-    return ", ".join([described(winner.plan), *gains])
-
-
 def _same(plan: ExecutionPlan, other: ExecutionPlan) -> bool:
     return replace(plan, reason="") == replace(other, reason="")
-
-
-def _place(plan: ExecutionPlan) -> str:
-    return f"{plan.precision} on {plan.provider.removesuffix('ExecutionProvider')}"
 
 
 def _golden(directory: Path, manifest: Manifest, towers: Sequence[Tower]) -> list[GoldenRow]:
@@ -189,7 +173,7 @@ def _golden(directory: Path, manifest: Manifest, towers: Sequence[Tower]) -> lis
 
 @contextmanager
 def _scratch(cache: Path | None) -> Iterator[tuple[Path, Path]]:
-    """-> the cache, and a directory in it for the losers' prepared graphs. Two races would only measure each other."""
+    """-> the cache, and a directory in it for the graphs that are only timed. Two races would measure each other."""
     if cache is None:
         raise click.ClickException("PREPARE=false: nothing is kept")
     scratch = cache / "tuning"
