@@ -1,4 +1,4 @@
-"""Fixtures of every test: a cache folder of its own, a folder per run, and photographs. Nothing that a test starts writes to your home."""
+"""Fixtures of every test: folders in place of the user's own, a folder per run, and photographs."""
 
 import os
 from pathlib import Path
@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-"""One test process per core: torch's threads of each process would wait for those of the others."""
+"""There is a test process per core: threads of torch in one process would wait for those in another."""
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("user-cache"))
+def _own_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing that a test starts writes to the home of the person who runs it."""
+    for kind in ("CACHE", "CONFIG"):
+        os.environ[f"XDG_{kind}_HOME"] = str(tmp_path_factory.mktemp(f"user-{kind.lower()}"))
 
 
 @pytest.fixture(scope="session")
