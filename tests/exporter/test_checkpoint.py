@@ -42,7 +42,7 @@ def test_siglips_slow_tokenizer_is_rewritten_exactly(siglip_tokenizer):
     """Canonicalised text gives transformers' ids, EOS included."""
     ours = Tokenizer.from_str(_unigram_json(siglip_tokenizer))
     from siglip_edge.runtime.text.token_ids import canonicalize
-    from tests.runtime.test_token_ids import TEXT
+    from tests.runtime.text.test_token_ids import TEXT
 
     spec = type(TEXT)(**{field: getattr(TEXT, field) for field in TEXT.__struct_fields__} | {"strip_punctuation": True})
     differing = [

@@ -7,7 +7,7 @@ import pytest
 
 from siglip_edge.runtime.text.packed_tokenizer import PackedTokenizer, PackedVocabulary
 
-FILE = Path(__file__).parents[2] / "quantized_models/emoji-siglip/tokenizer.bin"
+FILE = Path(__file__).parents[3] / "quantized_models/emoji-siglip/tokenizer.bin"
 SMAPS = Path("/proc/self/smaps")
 
 
