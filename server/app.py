@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import falcon
@@ -10,14 +10,11 @@ import falcon
 from siglip_edge.runtime.machine.cpu import CpuBudget, read_cpu_budget
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.embedding.preparation import Model
-from siglip_edge.server.faces.native.classify import Classify
-from siglip_edge.server.faces.native.evaluation import Evaluate
-from siglip_edge.server.faces.native.rank import Rank
-from siglip_edge.server.faces.openai.embeddings import Embeddings
-from siglip_edge.server.faces.openai.models import ModelCollection
-from siglip_edge.server.faces.operations.docs import ASSETS, Docs
-from siglip_edge.server.faces.operations.health import Health
-from siglip_edge.server.faces.operations.metrics import MetricsText
+from siglip_edge.server.faces import table
+from siglip_edge.server.faces.openapi import document
+from siglip_edge.server.faces.operations.docs import ASSETS
+from siglip_edge.server.faces.operations.face import operations
+from siglip_edge.server.faces.route import Face
 from siglip_edge.server.faces.service import Service
 from siglip_edge.server.http import errors
 from siglip_edge.server.http.middleware import (
@@ -33,9 +30,6 @@ from siglip_edge.server.models.assembly import Assembly
 from siglip_edge.server.models.loading import Opening, plan_openings
 from siglip_edge.server.models.registry import Models
 from siglip_edge.server.observability.metrics import Metrics
-
-_OPEN_PATHS = ("/health", "/docs", "/openapi.json")
-"""Answered without a key: probes have none, and the documentation holds no secret."""
 
 _SPARE_THREADS = 2
 """Threads that no embedding request may hold, so that probes are answered under any load."""
@@ -67,61 +61,46 @@ def create_app(
     else:
         served = [assembly.opened(one) for one in openings or plan_openings(settings, cpu)]
     models = Models(served, on_failure=on_load_failure, on_late_failure=on_late_failure, is_stopping=is_stopping)
-    app = falcon.App(middleware=_middleware(settings, models, metrics), router=Router())
+    faces, router = _faces(settings, cpu, models, metrics), Router()
+    app = falcon.App(middleware=_middleware(settings, models, metrics, faces, router), router=router)
     app.req_options.strip_url_path_trailing_slash = True
-    errors.install(app)
-    _add_routes(app, list(_routes(settings, cpu, models, metrics)), models)
+    errors.install(app, table.renderer_of(faces))
+    for path, endpoint in table.endpoints(faces, settings.max_body_bytes).items():
+        app.add_route(path, endpoint)
+    app.add_static_route("/docs/assets", ASSETS)
     if model is None:
         models.start(load_wait_s)
     return app
 
 
-def _middleware(settings: Settings, models: Models, metrics: Metrics) -> list[Any]:
+def _middleware(
+    settings: Settings, models: Models, metrics: Metrics, faces: Sequence[Face], router: Router
+) -> list[Any]:
     """Outermost first: whatever is refused further in still gets its id, its headers and its line in the log."""
     space = models.default.manifest.space_id
-    chain: list[Any] = [RequestContextMiddleware(settings.request_timeout_s, space, metrics.observe_request)]
+    chain: list[Any] = [
+        RequestContextMiddleware(settings.request_timeout_s, space, router.face_of, metrics.observe_request)
+    ]
     if origins := settings.cors_allow_origins:
         allowed = "*" if "*" in origins else origins
         chain.append(falcon.CORSMiddleware(allow_origins=allowed, expose_headers=EXPOSED_HEADERS))
     if keys := settings.keys:
-        chain.append(KeyMiddleware(keys, _OPEN_PATHS if settings.protect_metrics else (*_OPEN_PATHS, "/metrics")))
+        chain.append(KeyMiddleware(keys, table.open_paths(faces)))
     chain.append(AdmissionMiddleware(settings.threads - _SPARE_THREADS, models.backlog_s))
     return chain
 
 
-def _add_routes(app: App, routes: list[tuple[str, object, str | None]], models: Models) -> None:
-    docs = Docs([path for path, _, _ in routes] + ["/openapi.json", "/docs"], models.default.name)
-    routes += [("/openapi.json", docs, "document"), ("/docs", docs, None), ("/docs/start.js", docs, "start")]
-    for path, resource, suffix in routes:
-        app.add_route(path, resource, suffix=suffix)
-    app.add_static_route("/docs/assets", ASSETS)
-
-
-def _routes(
-    settings: Settings, cpu: CpuBudget, models: Models, metrics: Metrics
-) -> Iterator[tuple[str, object, str | None]]:
-    """Path, resource, and suffix of its responders."""
+def _faces(settings: Settings, cpu: CpuBudget, models: Models, metrics: Metrics) -> list[Face]:
+    """What is spoken here. The operations come last: their document describes them all."""
     service = Service(models, _reader(settings), settings.max_body_bytes)
-    embeddings = Embeddings(service)
-    yield "/v1/embeddings", embeddings, None
-    yield "/embeddings", embeddings, None
-    yield "/v1/embeddings/image", embeddings, "image"
-    yield "/v1/rank", Rank(service), None
-    classify = Classify(service)
-    yield "/v1/classify", classify, None
-    yield "/v1/classify/image", classify, "image"
-    evaluation = Evaluate(service)
-    yield "/evaluator/v1/evaluation/single", evaluation, "single"
-    yield "/evaluator/v1/evaluation/batch", evaluation, "batch"
-    collection = ModelCollection(models)
-    yield "/v1/models", collection, None
-    yield "/v1/models/{name}", collection, "one"
-    health = Health(models, settings, cpu)
-    yield "/health", health, None
-    yield "/health/live", health, "live"
-    yield "/health/ready", health, "ready"
-    if settings.enable_metrics:
-        yield "/metrics", MetricsText(metrics), None
+    has_keys = bool(settings.keys)
+    faces = [make(service) for name, make in table.FACES.items() if name in settings.faces]
+
+    def describe() -> dict[str, Any]:
+        return document(faces, model=models.default.name, has_keys=has_keys)
+
+    faces.append(operations(models, settings, cpu, metrics, describe))
+    return faces
 
 
 def _reader(settings: Settings) -> InputReader:

@@ -71,6 +71,18 @@ def host(text: str) -> str:
     return text.removeprefix("[").removesuffix("]")
 
 
+def choices(*words: str) -> Callable[[str], tuple[str, ...]]:
+    """Several of the words, comma-separated."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        given = names(text.lower())
+        if not given or not set(given) <= set(words):
+            raise UnreadableValue(f"some of {', '.join(words)}, comma-separated")
+        return given
+
+    return parse
+
+
 def device(text: str) -> str:
     if not _DEVICE.fullmatch(text):
         raise UnreadableValue("auto, cpu, cuda, cuda:N, openvino or openvino:GPU")

@@ -16,6 +16,9 @@ from typing import Any
 from siglip_edge.server.config import parsing
 from siglip_edge.server.config.parsing import UnreadableValue
 
+FACES = ("openai", "native", "llamacpp")
+"""The names of `server/faces/table.py`, which the parent process does not import."""
+
 
 class SettingsInvalid(ValueError):
     """A variable cannot be read; `str(error)` names the variable, the value and what is allowed."""
@@ -154,6 +157,13 @@ class Settings:
         "accept arrays of token ids; they must be ids of this model's own tokenizer",
         parsing.boolean,
         default=False,
+    )
+
+    faces: tuple[str, ...] = variable(
+        "FACES",
+        "APIs that are served, comma-separated; health, metrics and the documentation always are",
+        parsing.choices(*FACES),
+        default=FACES,
     )
 
     allow_image_urls: bool = variable(

@@ -1,51 +1,25 @@
-"""`/openapi.json`, generated from the types of `server/schemas.py` and one table of operations."""
+"""`/openapi.json`, generated from the table of routes and the types that parse requests and render answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import importlib.metadata
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from siglip_edge.server.faces import schemas
-from siglip_edge.server.faces.schemas import (
-    ClassifyAnswer,
-    ClassifyFileAnswer,
-    ClassifyForm,
-    ClassifyRequest,
-    EmbeddingsAnswer,
-    EmbeddingsForm,
-    EmbeddingsRequest,
-    ErrorAnswer,
-    Evaluation,
-    EvaluationBatchAnswer,
-    EvaluationBatchRequest,
-    EvaluationRequest,
-    HealthAnswer,
-    ModelCard,
-    ModelList,
-    ProbeAnswer,
-    RankAnswer,
-    RankRequest,
-)
+from siglip_edge.server.faces.route import JSON, Face, Route
+from siglip_edge.server.faces.table import Claim, claims
+from siglip_edge.server.inputs.schemas import Upload
 
 _REF = "#/components/schemas/{name}"
-_JSON = "application/json"
 _FORM = "multipart/form-data"
-
-_DOT = (
-    "data:image/png;base64,"
-    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mO8IyLCwMDAxMDAwMDAAAANIgEIUl86SgAAAABJRU5ErkJggg=="
-)
-"""A picture of four pixels, for examples that work."""
-
-_EMBEDDING = (400, 401, 404, 408, 409, 413, 415, 429, 500, 503, 504)
-"""What any request that embeds may be answered with beside 200."""
 
 _MEANING = {
     200: "The answer.",
-    400: "The input is wrong; `param` names the field.",
+    400: "The input is wrong; the error names the field.",
     401: "No valid API key.",
     404: "No such model.",
     408: "The body did not arrive in time.",
@@ -64,180 +38,116 @@ _HEADERS = {
     "Server-Timing": "Milliseconds by stage.",
 }
 
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """One method of one route. `answer` None: not JSON, see `media`."""
-
-    method: str
-    path: str
-    summary: str
-    answer: Any = None
-    media: str = _JSON
-    request: Any = None
-    is_form: bool = False
-    example: dict[str, Any] = field(default_factory=dict)
-    errors: tuple[int, ...] = (401, 500)
+Object = dict[str, Any]
 
 
-OPERATIONS = (
-    Operation(
-        method="POST",
-        path="/v1/embeddings",
-        summary="Embed texts and images.",
-        request=EmbeddingsRequest,
-        answer=EmbeddingsAnswer,
-        example={"input": ["a cat on a sofa", _DOT]},
-        errors=_EMBEDDING,
-    ),
-    Operation(
-        method="POST",
-        path="/embeddings",
-        summary="The same, for clients whose base URL has no /v1.",
-        request=EmbeddingsRequest,
-        answer=EmbeddingsAnswer,
-        example={"input": "a cat on a sofa", "encoding_format": "base64"},
-        errors=_EMBEDDING,
-    ),
-    Operation(
-        method="POST",
-        path="/v1/embeddings/image",
-        summary="Embed uploaded images.",
-        request=EmbeddingsForm,
-        is_form=True,
-        answer=EmbeddingsAnswer,
-        example={"input": ["a cat on a sofa"]},
-        errors=_EMBEDDING,
-    ),
-    Operation(
-        method="POST",
-        path="/v1/rank",
-        summary="Order candidates by how well they belong to each query.",
-        request=RankRequest,
-        answer=RankAnswer,
-        example={"query": _DOT, "candidates": ["a cat", "a red dot"], "top_n": 1},
-        errors=_EMBEDDING,
-    ),
-    Operation(
-        method="POST",
-        path="/v1/classify",
-        summary="Name an image among labels of your own.",
-        request=ClassifyRequest,
-        answer=ClassifyAnswer,
-        example={"image": _DOT, "labels": ["cat", "dot"]},
-        errors=_EMBEDDING,
-    ),
-    Operation(
-        method="POST",
-        path="/v1/classify/image",
-        summary="Name an uploaded image among labels of your own.",
-        request=ClassifyForm,
-        is_form=True,
-        answer=ClassifyFileAnswer,
-        example={"labels": ["cat", "dot"]},
-        errors=_EMBEDDING,
-    ),
-    Operation(
-        method="POST",
-        path="/evaluator/v1/evaluation/single",
-        summary="How well an image and a text belong together.",
-        request=EvaluationRequest,
-        answer=Evaluation,
-        example={"image": _DOT, "text": "a red dot"},
-        errors=_EMBEDDING,
-    ),
-    Operation(
-        method="POST",
-        path="/evaluator/v1/evaluation/batch",
-        summary="The same for many pairs, with errors in place.",
-        request=EvaluationBatchRequest,
-        answer=EvaluationBatchAnswer,
-        example={"items": [{"image": _DOT, "text": "a red dot"}]},
-        errors=_EMBEDDING,
-    ),
-    Operation(method="GET", path="/v1/models", summary="The served models.", answer=ModelList),
-    Operation(
-        method="GET", path="/v1/models/{name}", summary="One served model.", answer=ModelCard, errors=(401, 404, 500)
-    ),
-    Operation(method="GET", path="/health", summary="State, plan and measured rates.", answer=HealthAnswer),
-    Operation(method="GET", path="/health/live", summary="The process answers.", answer=ProbeAnswer),
-    Operation(
-        method="GET",
-        path="/health/ready",
-        summary="The default model is loaded and finishes its work.",
-        answer=ProbeAnswer,
-        errors=(500, 503),
-    ),
-    Operation(method="GET", path="/metrics", summary="Prometheus metrics of all workers.", media="text/plain"),
-    Operation(method="GET", path="/openapi.json", summary="This document.", answer=dict),
-    Operation(method="GET", path="/docs", summary="This document as an interactive page.", media="text/html"),
-)
-
-
-def document(paths: Iterable[str], model: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of the operations on these paths. `model`: a served one's name, for the example."""
-    served = set(paths)
-    operations = [operation for operation in OPERATIONS if operation.path in served]
-    routes: dict[str, dict[str, Any]] = {}
-    for operation in operations:
-        routes.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, model)
+def document(faces: Sequence[Face], *, model: str, has_keys: bool) -> Object:
+    """The OpenAPI 3.1 document. `model`: the name of a served one, for examples. `has_keys`: routes ask for a key."""
+    described = {
+        place: documented
+        for place, there in claims(faces).items()
+        if (documented := [(face, route) for face, route in there if route.is_documented])
+    }
+    schemas, components = _schemas(described.values())
+    writer = _Writer(schemas, model, has_keys)
+    paths: dict[str, Object] = {}
+    for (path, method), there in described.items():
+        paths.setdefault(path, {})[method.lower()] = writer.operation(there)
+    locks = {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}} if has_keys else {}
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "siglip-edge",
-            "version": "1",
+            "version": importlib.metadata.version("siglip-edge"),
             "description": "Images and texts in, vectors of one shared space out.",
         },
-        "paths": routes,
-        "components": {
-            "schemas": _components(operations),
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-        },
-        "security": [{}, {"key": []}],
+        "tags": [{"name": face.name, "description": face.summary} for face in faces],
+        "paths": paths,
+        "components": {"schemas": components, **locks},
     }
 
 
-def _operation(operation: Operation, model: str) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "summary": operation.summary,
-        "operationId": f"{operation.method} {operation.path}",
-        "responses": {
-            "200": _answer(200, operation.media, _reference(operation.answer)),
-            **{str(status): _answer(status, _JSON, _reference(ErrorAnswer)) for status in operation.errors},
-        },
+def _schemas(described: Iterable[Sequence[Claim]]) -> tuple[Mapping[Any, Object], Object]:
+    """-> by type, what refers to it; by name, what is referred to."""
+    kinds = {
+        kind: None
+        for there in described
+        for face, route in there
+        for kind in (route.request, route.answer, face.error)
+        if kind is not None
     }
-    if operation.request is not None:
-        described["requestBody"] = {
-            "required": True,
-            "content": {_FORM if operation.is_form else _JSON: _body(operation)},
+    references, components = msgspec.json.schema_components(kinds, ref_template=_REF)
+    if Upload.__name__ in components:
+        components[Upload.__name__] = {"type": "string", "format": "binary"}
+    return dict(zip(kinds, references, strict=True)), dict(sorted(components.items()))
+
+
+@dataclass(frozen=True)
+class _Writer:
+    schemas: Mapping[Any, Object]
+    model: str
+    has_keys: bool
+
+    def operation(self, there: Sequence[Claim]) -> Object:
+        """One method of one path; of several faces, any of their bodies and answers."""
+        routes = [route for _, route in there]
+        described: Object = {
+            "tags": [face.name for face, _ in there],
+            "summary": " Or: ".join(route.summary for route in reversed(routes)),
+            "operationId": _identifier(routes[0]),
+            "responses": self._responses(there),
         }
-    if "{name}" in operation.path:
-        name = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}, "example": model}
-        described["parameters"] = [name]
-    return described
+        if routes[0].request is not None:
+            described["requestBody"] = {"required": True, "content": self._bodies(routes)}
+        if parameters := self._parameters(routes[0]):
+            described["parameters"] = parameters
+        if self._asks_for_key(routes[0]):
+            described["security"] = [{"key": []}]
+        return described
+
+    def _asks_for_key(self, route: Route) -> bool:
+        return self.has_keys and not route.is_open
+
+    def _responses(self, there: Sequence[Claim]) -> Object:
+        routes = [route for _, route in there]
+        answer = self._any_of(route.answer for route in routes)
+        error = self._any_of(face.error for face, _ in there)
+        statuses = {500, *(status for route in routes for status in route.errors)}
+        if self._asks_for_key(routes[0]):
+            statuses.add(401)
+        errors = {str(status): _answer(status, JSON, error) for status in sorted(statuses)}
+        return {"200": _answer(200, routes[0].media, answer), **errors}
+
+    def _bodies(self, routes: Sequence[Route]) -> Object:
+        body: Object = {"schema": self._any_of(route.request for route in routes)}
+        examples = [dict(route.example) for route in routes if route.example]
+        if len(examples) == 1:
+            body["example"] = examples[0]
+        elif examples:
+            body["examples"] = {f"body {number}": {"value": value} for number, value in enumerate(examples, 1)}
+        return {_FORM if routes[0].is_form else JSON: body}
+
+    def _parameters(self, route: Route) -> list[Object]:
+        named: list[Object] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": self.model}
+            for name in re.findall(r"{(\w+)}", route.path)
+        ]
+        return named + [
+            {"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}, "example": self.model}
+            for name, meaning in route.query.items()
+        ]
+
+    def _any_of(self, kinds: Iterable[Any]) -> Object:
+        schemas = [self.schemas[kind] for kind in dict.fromkeys(kinds)]
+        return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
-def _body(operation: Operation) -> dict[str, Any]:
-    body = {"schema": _reference(operation.request)}
-    return {**body, "example": operation.example} if operation.example else body
+def _identifier(route: Route) -> str:
+    """`POST /v1/classify/image` -> post_v1_classify_image."""
+    return "_".join([route.method.lower(), *re.findall(r"\w+", route.path)])
 
 
-def _answer(status: int, media: str, schema: dict[str, Any]) -> dict[str, Any]:
+def _answer(status: int, media: str, schema: Object) -> Object:
     names = {**_HEADERS, "Retry-After": "Whole seconds."} if status in {429, 503} else _HEADERS
     headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in names.items()}
     return {"description": _MEANING[status], "headers": headers, "content": {media: {"schema": schema}}}
-
-
-def _reference(kind: Any) -> dict[str, Any]:
-    if kind is None:
-        return {"type": "string"}
-    return {"type": "object"} if kind is dict else {"$ref": _REF.format(name=kind.__name__)}
-
-
-def _components(operations: Iterable[Operation]) -> dict[str, Any]:
-    kinds = {
-        kind for operation in operations for kind in (operation.request, operation.answer) if kind not in {None, dict}
-    }
-    _, components = msgspec.json.schema_components([*kinds, ErrorAnswer], ref_template=_REF)
-    components[schemas.Upload.__name__] = {"type": "string", "format": "binary"}
-    return dict(sorted(components.items()))

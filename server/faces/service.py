@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import falcon
 
@@ -13,13 +13,6 @@ from siglip_edge.server.inputs.input_reader import InputReader
 from siglip_edge.server.models.registry import Models
 
 RequestT = TypeVar("RequestT")
-
-
-class NamesModel(Protocol):
-    """A request that may say which model it wants, and which space it expects."""
-
-    model: str | None
-    expect_space: str | None
 
 
 @dataclass(frozen=True)
@@ -36,7 +29,7 @@ class Service:
         """The multipart form as a typed request. Raises InvalidInput, or Falcon's 400, 413 and 415."""
         return bodies.read_form(req, kind, self.max_body_bytes)
 
-    def embedder(self, req: falcon.Request, request: NamesModel) -> Embedder:
+    def embedder(self, req: falcon.Request, model: str | None, expect_space: str | None = None) -> Embedder:
         """What embeds for this request. Raises ModelNotFound, SpaceMismatch or NotReady."""
-        expected = (request.expect_space, req.get_header("X-Embedding-Space"))
-        return self.models.embedder(request.model, req.context.request, *expected)
+        expected = (expect_space, req.get_header("X-Embedding-Space"))
+        return self.models.embedder(model, req.context.request, *expected)

@@ -1,4 +1,4 @@
-"""A request's body, read within the limit. Raises Falcon's 400, 413 and 415, which `server/errors.py` renders."""
+"""A request's body, read within the limit. Raises Falcon's 400, 413 and 415, which `http/errors.py` renders."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections import defaultdict
 from typing import Any, TypeVar, get_origin, get_type_hints
 
 import falcon
+import msgspec
 from falcon.media import MultipartFormHandler
 from falcon.media.multipart import BodyPart
 
-from siglip_edge.server.faces.schemas import Upload
 from siglip_edge.server.http import json
+from siglip_edge.server.inputs.schemas import Upload
 
 RequestT = TypeVar("RequestT")
 
@@ -21,9 +22,23 @@ MAX_PARTS = 1024
 
 def read_json(req: falcon.Request, kind: type[RequestT], max_bytes: int) -> RequestT:
     """The JSON body as a typed request. Raises InvalidInput, HTTPUnsupportedMediaType or HTTPContentTooLarge."""
-    if req.content_type and "json" not in req.content_type.lower():
+    if not _is_json(req):
         raise falcon.HTTPUnsupportedMediaType(description="Send JSON with Content-Type: application/json.")
     return json.parse(read(req, max_bytes), kind)
+
+
+def peek_keys(req: falcon.Request, max_bytes: int) -> frozenset[str]:
+    """The keys of the JSON object in the body, which `read` still returns afterwards; none where it is no such object.
+
+    Raises what `read` raises.
+    """
+    if not _is_json(req):
+        return frozenset()
+    req.context.body = read(req, max_bytes)
+    try:
+        return frozenset(msgspec.json.decode(req.context.body, type=dict[str, msgspec.Raw]))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return frozenset()
 
 
 def read_form(req: falcon.Request, kind: type[RequestT], max_bytes: int) -> RequestT:
@@ -43,6 +58,8 @@ def read_form(req: falcon.Request, kind: type[RequestT], max_bytes: int) -> Requ
 
 def read(req: falcon.Request, max_bytes: int) -> bytes:
     """All bytes of the body, never more than one beyond the limit of them in memory."""
+    if (peeked := req.context.pop("body", None)) is not None:  # kept until it is parsed, no longer
+        return bytes(peeked)
     if req.get_header("Content-Encoding", default="identity").lower() != "identity":
         raise falcon.HTTPUnsupportedMediaType(description="Send the body uncompressed: no Content-Encoding.")
     try:
@@ -56,6 +73,11 @@ def read(req: falcon.Request, max_bytes: int) -> bytes:
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
     return body
+
+
+def _is_json(req: falcon.Request) -> bool:
+    """A body without a type is taken for JSON."""
+    return not req.content_type or "json" in req.content_type.lower()
 
 
 def _read_within(req: falcon.Request, max_bytes: int) -> bytes:

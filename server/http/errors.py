@@ -1,9 +1,12 @@
-"""One table: what went wrong -> status and OpenAI's error type. Every failure of every route leaves through here."""
+"""One table: what went wrong -> status. Every failure of every route leaves through here, in its face's own shape."""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import falcon
 
@@ -15,7 +18,6 @@ from siglip_edge.runtime.errors import (
     SpaceMismatch,
     Unavailable,
 )
-from siglip_edge.server.faces.schemas import ErrorAnswer, ErrorBody
 from siglip_edge.server.http import json
 
 logger = logging.getLogger("siglip_edge")
@@ -25,7 +27,7 @@ class ModelNotFound(InvalidInput):
     code = "model_not_found"
 
 
-_TABLE: tuple[tuple[type[Exception], int], ...] = (
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
     # The first line that fits counts.
     (ModelNotFound, 404),
     (SpaceMismatch, 409),
@@ -36,72 +38,79 @@ _TABLE: tuple[tuple[type[Exception], int], ...] = (
 )
 
 
-def install(app: falcon.App[falcon.Request, falcon.Response]) -> None:
-    """Route every exception of the app through this module."""
-    app.add_error_handler(Exception, _render_unexpected)
-    app.add_error_handler(SiglipEdgeError, _render_known)
-    app.add_error_handler(falcon.HTTPError, _render_http)
+@dataclass(frozen=True)
+class Problem:
+    """What went wrong, before a face gives it its vendor's shape."""
+
+    status: int
+    message: str
+    param: str | None = None
+    """The field that is wrong, as in `input[3]`."""
+    code: str | None = None
+    """A stable word for programs."""
+
+
+Renderer = Callable[[Problem], Any]
+"""A face's: the problem -> the typed body of its answer."""
+
+
+def install(app: falcon.App[falcon.Request, falcon.Response], renderer_of: Callable[[str], Renderer]) -> None:
+    """Route every exception of the app through this module. `renderer_of`: by the name of the face that was asked."""
+    handlers = _Handlers(renderer_of)
+    app.add_error_handler(Exception, handlers.unexpected)
+    app.add_error_handler(SiglipEdgeError, handlers.known)
+    app.add_error_handler(falcon.HTTPError, handlers.http)
 
 
 def status_of(error: Exception) -> int:
-    return next((status for kind, status in _TABLE if isinstance(error, kind)), 500)
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
-def body_of(error: InvalidInput) -> ErrorBody:
-    """An input's error as it stands in an answer, for `on_error` and batches."""
-    return ErrorBody(message=str(error), type="invalid_request_error", param=error.param, code=error.code)
+@dataclass(frozen=True)
+class _Handlers:
+    """Falcon's error handlers."""
 
+    renderer_of: Callable[[str], Renderer]
 
-def _type_of(status: int) -> str:
-    if status in {401, 403}:
-        return "authentication_error"
-    if status == 429:
-        return "rate_limit_error"
-    return "server_error" if status >= 500 else "invalid_request_error"
+    def known(
+        self, req: falcon.Request, resp: falcon.Response, error: SiglipEdgeError, params: dict[str, object]
+    ) -> None:
+        status = status_of(error)
+        if status == 500:
+            self.unexpected(req, resp, error, params)
+            return
+        if isinstance(error, Unavailable) and not isinstance(error, DeadlineExceeded):
+            resp.set_header("Retry-After", str(max(1, math.ceil(error.retry_after_s))))
+        param = error.param if isinstance(error, InvalidInput) else None
+        self._render(req, resp, Problem(status, str(error), param, getattr(error, "code", None)))
 
+    def http(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        error: falcon.HTTPError,
+        params: dict[str, object],  # noqa: ARG002 - falcon's signature
+    ) -> None:
+        """Falcon's own 404, 405, 413, 415 in the same shape as ours."""
+        resp.set_headers(error.headers or {})
+        title = str(error.title or error.status)
+        message = error.description or f"{title}: {req.method} on this path; /docs lists what there is"
+        self._render(req, resp, Problem(error.status_code, message, code=title.lower().replace(" ", "_")))
 
-def _render_known(
-    req: falcon.Request, resp: falcon.Response, error: SiglipEdgeError, params: dict[str, object]
-) -> None:
-    status = status_of(error)
-    if status == 500:
-        _render_unexpected(req, resp, error, params)
-        return
-    if isinstance(error, Unavailable) and not isinstance(error, DeadlineExceeded):
-        resp.set_header("Retry-After", str(max(1, math.ceil(error.retry_after_s))))
-    param = error.param if isinstance(error, InvalidInput) else None
-    _render(resp, status, str(error), param=param, code=getattr(error, "code", None))
+    def unexpected(
+        self,
+        req: falcon.Request,
+        resp: falcon.Response,
+        error: Exception,
+        params: dict[str, object],  # noqa: ARG002 - falcon's signature
+    ) -> None:
+        """The cause goes to the log; the caller gets a fixed sentence and the id to find it by."""
+        request_id = req.context.request.request_id
+        logger.error("request %s failed", request_id, exc_info=error)
+        message = f"The server failed on this request; its log has the cause under request id {request_id}."
+        self._render(req, resp, Problem(500, message))
 
-
-def _render_http(
-    req: falcon.Request,
-    resp: falcon.Response,
-    error: falcon.HTTPError,
-    params: dict[str, object],  # noqa: ARG001 - falcon's signature
-) -> None:
-    """Falcon's own 404, 405, 413, 415 in the same shape as ours."""
-    resp.set_headers(error.headers or {})
-    title = str(error.title or error.status)
-    message = error.description or f"{title}: {req.method} on this path; /docs lists what there is"
-    _render(resp, error.status_code, message, code=title.lower().replace(" ", "_"))
-
-
-def _render_unexpected(
-    req: falcon.Request,
-    resp: falcon.Response,
-    error: Exception,
-    params: dict[str, object],  # noqa: ARG001 - falcon's signature
-) -> None:
-    """The cause goes to the log; the caller gets a fixed sentence and the id to find it by."""
-    request_id = req.context.request.request_id
-    logger.error("request %s failed", request_id, exc_info=error)
-    _render(resp, 500, f"The server failed on this request; its log has the cause under request id {request_id}.")
-
-
-def _render(
-    resp: falcon.Response, status: int, message: str, *, param: str | None = None, code: str | None = None
-) -> None:
-    resp.status = status
-    resp.content_type = falcon.MEDIA_JSON
-    body = ErrorBody(message=message, type=_type_of(status), param=param, code=code)  # type: ignore[arg-type]
-    resp.data = json.render(ErrorAnswer(body))
+    def _render(self, req: falcon.Request, resp: falcon.Response, problem: Problem) -> None:
+        resp.status = problem.status
+        resp.content_type = falcon.MEDIA_JSON
+        resp.data = json.render(self.renderer_of(req.context.request.face)(problem))

@@ -1,18 +1,14 @@
-"""JSON <-> the types of `server/schemas.py`."""
+"""JSON <-> typed requests and answers."""
 
 from __future__ import annotations
 
-import base64
 import re
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from siglip_edge.runtime.errors import InvalidInput
-from siglip_edge.server.faces.schemas import EncodingFormat
 
 RequestT = TypeVar("RequestT")
 
@@ -60,13 +56,6 @@ def _words(annotation: Any) -> list[str]:
 def render(answer: Any) -> bytes:
     """A typed answer -> JSON."""
     return _encoder.encode(answer)
-
-
-def vector(embedding: NDArray[np.float32], encoding: EncodingFormat | None) -> NDArray[np.float32] | str:
-    """One embedding as it is rendered: numbers, or the base64 of little-endian float32."""
-    if encoding == "base64":
-        return base64.b64encode(embedding.astype("<f4", copy=False).tobytes()).decode()
-    return embedding
 
 
 def _encode_array(value: Any) -> msgspec.Raw:

@@ -14,7 +14,7 @@ import falcon
 
 from siglip_edge.runtime.errors import Overloaded
 from siglip_edge.server.batching.retry_after import RetryAfter
-from siglip_edge.server.http.request_context import RequestContext, has_hung_up, request_id
+from siglip_edge.server.http.request_context import NO_FACE, RequestContext, has_hung_up, request_id
 
 EXPOSED_HEADERS = "X-Request-ID, X-Embedding-Space, Server-Timing, Retry-After"
 """What a browser's script may read of an answer."""
@@ -28,6 +28,7 @@ access = logging.getLogger("siglip_edge.access")
 class RequestContextMiddleware:
     """Gives the request its `RequestContext` and the answer its headers.
 
+    `face_of`: the name of the face that speaks on a path; None where nothing does.
     `default_space`: the embedding space named on answers that concern no model in particular.
     `observe(method, route, status, context)` is called once a request.
     """
@@ -36,16 +37,21 @@ class RequestContextMiddleware:
         self,
         timeout_s: float,
         default_space: str,
+        face_of: Callable[[str], str | None] = lambda path: None,  # noqa: ARG005
         observe: Callable[[str, str, int, RequestContext], None] = lambda *facts: None,  # noqa: ARG005
     ) -> None:
         self._timeout_s = timeout_s
         self._default_space = default_space
+        self._face_of = face_of
         self._observe = observe
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
         started = time.monotonic()
         context = RequestContext(
-            request_id=request_id(req.get_header("X-Request-ID")), started=started, deadline=started + self._timeout_s
+            request_id=request_id(req.get_header("X-Request-ID")),
+            started=started,
+            deadline=started + self._timeout_s,
+            face=self._face_of(req.path) or NO_FACE,
         )
         if (connection := req.env.get("gunicorn.socket")) is not None:
             context.abandoned = lambda: has_hung_up(connection)
@@ -131,14 +137,15 @@ class AdmissionMiddleware:
 
 
 class KeyMiddleware:
-    """Asks for one of the keys as `Authorization: Bearer …` on every path but the open ones."""
+    """Asks for one of the keys as `Authorization: Bearer …` on every path but the open ones and those below them."""
 
-    def __init__(self, keys: Iterable[str], open_paths: tuple[str, ...]) -> None:
+    def __init__(self, keys: Iterable[str], open_paths: Iterable[str]) -> None:
         self._digests = [_digest(key) for key in keys]
-        self._open_paths = open_paths
+        self._open_paths = frozenset(open_paths)
+        self._open_folders = tuple(f"{path}/" for path in self._open_paths)
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
-        if req.method == "OPTIONS" or req.path.startswith(self._open_paths):  # a browser's preflight has no key
+        if req.method == "OPTIONS" or self._is_open(req.path):  # a browser's preflight has no key
             return
         scheme, _, key = (req.auth or "").partition(" ")
         # All keys are compared, each in constant time: how long it takes tells nothing about any of them.
@@ -149,6 +156,9 @@ class KeyMiddleware:
                 description="Send one of the server's keys as Authorization: Bearer <key>.",
                 challenges=["Bearer"],
             )
+
+    def _is_open(self, path: str) -> bool:
+        return path in self._open_paths or path.startswith(self._open_folders)
 
 
 def _digest(key: str) -> bytes:

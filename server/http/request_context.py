@@ -16,6 +16,9 @@ from siglip_edge.runtime.artifacts.manifest import Tower
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
+NO_FACE = "(none)"
+"""Of a path that no face answers."""
+
 _HUNG_UP = getattr(select, "POLLRDHUP", 0)
 
 
@@ -29,6 +32,8 @@ class RequestContext:
     abandoned: Callable[[], bool] = lambda: False
     timings: dict[tuple[str, Tower], float] = field(default_factory=dict)
     """Seconds by stage (decode, tokenize, queue, inference) and tower."""
+    face: str = NO_FACE
+    """The name of the face that answers."""
     space: str | None = None
     """The embedding space that answered."""
 

@@ -1,14 +1,35 @@
-"""Falcon's routing, and HEAD wherever GET is: what `wget --spider` and many uptime monitors ask with."""
+"""Falcon's routing by the table of routes, and HEAD wherever GET is: many uptime monitors ask with it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from falcon.routing import CompiledRouter
 
+Responder = Callable[..., None]
+"""`(req, resp, **fields of the path)`."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What answers on one path: a responder per method, and the name of the face that speaks there."""
+
+    face: str
+    responders: Mapping[str, Responder]
+
 
 class Router(CompiledRouter):
-    def map_http_methods(self, resource: object, **kwargs: Any) -> Any:
+    """Its resources are Endpoints."""
+
+    def map_http_methods(self, resource: object, **kwargs: Any) -> dict[str, Any]:  # noqa: ARG002 - falcon's signature
         """Falcon itself leaves out the body of an answer to HEAD."""
-        responders = super().map_http_methods(resource, **kwargs)
+        assert isinstance(resource, Endpoint)
+        responders = dict(resource.responders)
         return {"HEAD": responders["GET"], **responders} if "GET" in responders else responders
+
+    def face_of(self, path: str) -> str | None:
+        """The name of the face that speaks on this path; None where nothing does."""
+        found = self.find(path)
+        return found[0].face if found and isinstance(found[0], Endpoint) else None

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import ParamSpec
 
 from siglip_edge.runtime.errors import InvalidInput, UnsupportedInput
-from siglip_edge.server.faces.schemas import Input, InputObject, Modality, Upload
 from siglip_edge.server.inputs import image_bytes
 from siglip_edge.server.inputs.image_bytes import ImageLimits
+from siglip_edge.server.inputs.schemas import Input, InputObject, Modality, Upload
 
 P = ParamSpec("P")
 
@@ -77,18 +77,18 @@ class InputReader:
         Raises InvalidInput for an empty list or too many inputs.
         """
         if isinstance(given, str | InputObject):
-            return [self.attempt(self._judge, given, param, modality)]
+            return [self.attempt(self.judge, given, param, modality)]
         self.check_count(len(given), param)
         ids = [item for item in given if isinstance(item, int)]
         if len(ids) == len(given):  # one text as its token ids
             return [self.attempt(self._token_ids, ids, param)]
-        return [self.attempt(self._judge, item, f"{param}[{index}]", modality) for index, item in enumerate(given)]
+        return [self.attempt(self.judge, item, f"{param}[{index}]", modality) for index, item in enumerate(given)]
 
     def read_form(self, files: Sequence[Upload], inputs: Sequence[str]) -> list[AnyInput | InvalidInput]:
         """Uploaded images, then inputs as strings."""
         self.check_count(len(files) + len(inputs), "file")
         read = [self.attempt(self.file, upload.data, f"file[{index}]") for index, upload in enumerate(files)]
-        return read + [self.attempt(self._judge, item, f"input[{index}]", None) for index, item in enumerate(inputs)]
+        return read + [self.attempt(self.judge, item, f"input[{index}]") for index, item in enumerate(inputs)]
 
     def check_count(self, count: int, param: str) -> None:
         """Raise InvalidInput for none, or for more inputs than a request may have."""
@@ -105,6 +105,16 @@ class InputReader:
             return read(*args, **kwargs)
         except InvalidInput as error:
             return error
+
+    def judge(self, given: Input | int, param: str, modality: Modality | None = None) -> AnyInput:
+        """One input. A plain string is an image when it claims to be, unless `modality` says. Raises InvalidInput."""
+        if isinstance(given, InputObject):
+            return self._explicit(given, param)
+        if isinstance(given, list | int):
+            return self._token_ids(given, param)
+        if modality == "text" or (modality is None and not _claims_to_be_image(given)):
+            return self.text(given, param)
+        return self.image(given, param)
 
     def text(self, text: str, param: str) -> Text:
         """An explicit text. Raises InvalidInput when empty or too long."""
@@ -138,15 +148,6 @@ class InputReader:
         if image_bytes.looks_like_base64_image(source):
             return image_bytes.from_base64(source, self.limits)
         return self._file(source.removeprefix("file://"))
-
-    def _judge(self, given: Input | int, param: str, modality: Modality | None) -> AnyInput:
-        if isinstance(given, InputObject):
-            return self._explicit(given, param)
-        if isinstance(given, list | int):
-            return self._token_ids(given, param)
-        if modality == "text" or (modality is None and not _claims_to_be_image(given)):
-            return self.text(given, param)
-        return self.image(given, param)
 
     def _explicit(self, given: InputObject, param: str) -> AnyInput:
         text = self.text(given.text, f"{param}.text") if given.text is not None else None
@@ -209,6 +210,10 @@ def echo(given: str | InputObject) -> str | InputObject:
     """An input as it is repeated in an answer: a text whole, an image shortened."""
     if isinstance(given, InputObject):
         return InputObject(given.text, given.image and echo_image(given.image))
+    return echo_string(given)
+
+
+def echo_string(given: str) -> str:
     return echo_image(given) if _claims_to_be_image(given) else given
 
 

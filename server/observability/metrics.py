@@ -53,7 +53,7 @@ class Metrics:
             return Histogram(name, meaning, labels, registry=registry, buckets=buckets)
 
         # What every request or run asks for by its labels is looked up in C: the library checks them each time.
-        self._requests = cache(counter("http_requests_total", "Requests.", "method", "route", "status").labels)
+        self._requests = cache(counter("http_requests_total", "Requests.", "face", "method", "route", "status").labels)
         self._request_s = cache(histogram("http_request_duration_seconds", "Request to answer.", "route").labels)
         self._stage_s = cache(
             histogram("embedding_stage_duration_seconds", "A request's time in each stage.", "stage", "tower").labels
@@ -76,7 +76,7 @@ class Metrics:
         self._resident_due = 0.0
 
     def observe_request(self, method: str, route: str, status: int, context: RequestContext) -> None:
-        self._requests(method, route, status).inc()
+        self._requests(context.face, method, route, status).inc()
         self._request_s(route).observe(context.elapsed)
         for (stage, tower), seconds in context.timings.items():
             self._stage_s(stage, tower).observe(seconds)

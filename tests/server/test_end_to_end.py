@@ -160,7 +160,7 @@ def counted(server, sample):
 def test_metrics_add_up_across_workers_and_restarts(start, tiny_dir):
     """Whichever worker is asked tells the sum of all; a killed worker's counts stay and its gauges go."""
     server = start(MODEL=str(tiny_dir), WORKERS="2")
-    sample = 'http_requests_total{method="POST",route="/v1/embeddings",status="200"}'
+    sample = 'http_requests_total{face="openai",method="POST",route="/v1/embeddings",status="200"}'
     wait_until(lambda: counted(server, "workers ") == 2)
     for number in range(20):
         post(server, {"input": f"text {number}"})
@@ -182,7 +182,7 @@ def test_a_caller_that_hangs_up_costs_nothing_more(start, tiny_dir):
     head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
         connection.sendall(head.encode() + body)
-    wait_until(lambda: counted(server, 'http_requests_total{method="POST",route="/v1/embeddings"') == 1)
+    wait_until(lambda: counted(server, 'http_requests_total{face="openai",method="POST",route="/v1/embeddings"') == 1)
     assert counted(server, 'embedding_batch_rows_sum{tower="vision"}') - before < len(pile)
 
 

@@ -129,8 +129,14 @@ class TestMetrics:
         """Requests by route and status, stages, batches by tower, cache, model info, memory."""
         ask(client, ["a cat", "a cat", data_uri(png())])
         ask(client, "")
-        assert self.sample(client, 'http_requests_total{method="POST",route="/v1/embeddings",status="200"}') == 1
-        assert self.sample(client, 'http_requests_total{method="POST",route="/v1/embeddings",status="400"}') == 1
+        assert (
+            self.sample(client, 'http_requests_total{face="openai",method="POST",route="/v1/embeddings",status="200"}')
+            == 1
+        )
+        assert (
+            self.sample(client, 'http_requests_total{face="openai",method="POST",route="/v1/embeddings",status="400"}')
+            == 1
+        )
         assert self.sample(client, "embedding_cache_hits_total") == 1
         assert self.sample(client, "embedding_cache_misses_total") == 2
         assert self.sample(client, 'embedding_batch_rows_sum{tower="text"}') == 1
@@ -154,7 +160,7 @@ class TestMetrics:
             client.simulate_request(method, "/health/live")
         counted = client.simulate_get("/metrics").text
         assert "BREW" not in counted
-        assert 'http_requests_total{method="(unknown)"' in counted
+        assert 'http_requests_total{face="operations",method="(unknown)"' in counted
 
     def test_metrics_can_be_off(self, client_of):
         """ENABLE_METRICS=false: no such route."""
@@ -332,6 +338,7 @@ class TestAdmission:
         waiting = [threading.Thread(target=ask, args=(client, f"text {n}")) for n in range(2)]
         for thread in waiting:
             thread.start()
+        assert fake.entered.acquire(timeout=30)  # one runs, so the other is the row that waits
         wait_until(lambda: client.simulate_get("/health").json["queue_size"] == 1)
         refused = ask(client)
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")

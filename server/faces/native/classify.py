@@ -7,7 +7,7 @@ import falcon
 from siglip_edge.runtime.errors import InvalidInput
 from siglip_edge.server.embedding.embedder import Embedder
 from siglip_edge.server.embedding.ranking import ranked
-from siglip_edge.server.faces.schemas import (
+from siglip_edge.server.faces.native.schemas import (
     Classification,
     ClassifyAnswer,
     ClassifyFileAnswer,
@@ -25,14 +25,14 @@ class Classify:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, ClassifyRequest)
-        embedder = self._service.embedder(req, request)
+        embedder = self._service.embedder(req, request.model, request.expect_space)
         image = self._service.reader.image(request.image, "image")
         classified = _classify(embedder, self._service.reader, image, request, req)
         resp.data = json.render(ClassifyAnswer(echo_image(request.image), classified, embedder.name))
 
     def on_post_image(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.form(req, ClassifyForm)
-        embedder = self._service.embedder(req, request)
+        embedder = self._service.embedder(req, request.model, request.expect_space)
         image = self._service.reader.file(request.file[0].data, "file")
         if len(request.labels) == 1:
             request.labels = [label.strip() for label in request.labels[0].split(",") if label.strip()]

@@ -10,7 +10,7 @@ from siglip_edge.runtime.artifacts.manifest import Manifest
 from siglip_edge.runtime.errors import InvalidInput
 from siglip_edge.server.embedding.embedder import Embedding, Outcome
 from siglip_edge.server.embedding.ranking import Score, ranked
-from siglip_edge.server.faces.schemas import (
+from siglip_edge.server.faces.native.schemas import (
     Evaluation,
     EvaluationBatchAnswer,
     EvaluationBatchRequest,
@@ -18,8 +18,9 @@ from siglip_edge.server.faces.schemas import (
     EvaluationRequest,
     EvaluationResult,
 )
+from siglip_edge.server.faces.openai.errors import error_in_place
 from siglip_edge.server.faces.service import Service
-from siglip_edge.server.http import errors, json
+from siglip_edge.server.http import json
 from siglip_edge.server.inputs.input_reader import AnyInput, InputReader
 
 
@@ -29,7 +30,7 @@ class Evaluate:
 
     def on_post_single(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, EvaluationRequest)
-        embedder = self._service.embedder(req, request)
+        embedder = self._service.embedder(req, request.model, request.expect_space)
         reader = self._service.reader
         pair = (reader.image(request.image, "image"), reader.text(request.text, "text"))
         score = _score(embedder.embed(pair, req.context.request), embedder.model.manifest)
@@ -37,7 +38,7 @@ class Evaluate:
 
     def on_post_batch(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, EvaluationBatchRequest)
-        embedder = self._service.embedder(req, request)
+        embedder = self._service.embedder(req, request.model, request.expect_space)
         embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
         outcomes = embed(_inputs(request.items, self._service.reader), req.context.request)
         pairs = [outcomes[start : start + 2] for start in range(0, len(outcomes), 2)]
@@ -61,7 +62,7 @@ def _inputs(items: Sequence[EvaluationItem], reader: InputReader) -> list[AnyInp
 def _result(index: int, pair: Sequence[Outcome], manifest: Manifest) -> EvaluationResult:
     for outcome in pair:
         if isinstance(outcome, InvalidInput):
-            return EvaluationResult(index=index, score=None, similarity=None, error=errors.body_of(outcome))
+            return EvaluationResult(index=index, score=None, similarity=None, error=error_in_place(outcome))
     score = _score([outcome for outcome in pair if isinstance(outcome, Embedding)], manifest)
     return EvaluationResult(index=index, score=score.probability, similarity=score.similarity)
 

@@ -6,9 +6,9 @@ import falcon
 from msgspec import UNSET
 
 from siglip_edge.server.embedding.ranking import Score, ranked
-from siglip_edge.server.faces.openai.embeddings import usage
-from siglip_edge.server.faces.schemas import RankAnswer, Ranking, RankRequest, RankResult
+from siglip_edge.server.faces.native.schemas import RankAnswer, Ranking, RankRequest, RankResult
 from siglip_edge.server.faces.service import Service
+from siglip_edge.server.faces.usage import usage_of
 from siglip_edge.server.http import json
 from siglip_edge.server.inputs.input_reader import echo
 
@@ -19,7 +19,7 @@ class Rank:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, RankRequest)
-        embedder = self._service.embedder(req, request)
+        embedder = self._service.embedder(req, request.model, request.expect_space)
         queries = request.query if isinstance(request.query, list) else [request.query]
         read = self._service.reader.read_all
         inputs = [*read(request.query, "query"), *read(request.candidates, "candidates")]
@@ -29,7 +29,7 @@ class Rank:
             RankResult(echo(query), _rankings(ranked(embedding, candidates, embedder.model.manifest), request))
             for query, embedding in zip(queries, embeddings, strict=False)
         ]
-        resp.data = json.render(RankAnswer(results, embedder.name, usage(embeddings)))
+        resp.data = json.render(RankAnswer(results, embedder.name, usage_of(embeddings)))
 
 
 def _rankings(scores: list[Score], request: RankRequest) -> list[Ranking]:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 
 import falcon
 
 from siglip_edge.runtime.errors import InvalidInput
-from siglip_edge.server.embedding.embedder import Embedder, Embedding, Outcome
-from siglip_edge.server.faces.schemas import EmbeddingItem, EmbeddingsAnswer, EmbeddingsForm, EmbeddingsRequest, Usage
+from siglip_edge.runtime.model import Floats
+from siglip_edge.server.embedding.embedder import Embedder, Outcome
+from siglip_edge.server.faces.openai.errors import error_in_place
+from siglip_edge.server.faces.openai.schemas import (
+    EmbeddingItem,
+    EmbeddingsAnswer,
+    EmbeddingsForm,
+    EmbeddingsRequest,
+    EncodingFormat,
+)
 from siglip_edge.server.faces.service import Service
-from siglip_edge.server.http import errors, json
+from siglip_edge.server.faces.usage import usage_of
+from siglip_edge.server.http import json
 from siglip_edge.server.inputs.input_reader import AnyInput
 
 
@@ -20,23 +30,15 @@ class Embeddings:
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, EmbeddingsRequest)
-        embedder = self._service.embedder(req, request)
+        embedder = self._service.embedder(req, request.model, request.expect_space)
         inputs = self._service.reader.read_all(request.input, "input", request.modality)
         resp.data = json.render(_answer(embedder, inputs, request, req))
 
     def on_post_image(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.form(req, EmbeddingsForm)
-        embedder = self._service.embedder(req, request)
+        embedder = self._service.embedder(req, request.model, request.expect_space)
         inputs = self._service.reader.read_form(request.file, request.input)
         resp.data = json.render(_answer(embedder, inputs, request, req))
-
-
-def usage(outcomes: Sequence[Outcome]) -> Usage:
-    """What the inputs cost: real tokens, without padding; images count in patches only."""
-    good = [outcome for outcome in outcomes if isinstance(outcome, Embedding)]
-    tokens = sum(embedding.tokens for embedding in good)
-    patches = sum(embedding.patches for embedding in good)
-    return Usage(prompt_tokens=tokens, total_tokens=tokens, image_patches=patches)
 
 
 def _answer(
@@ -48,13 +50,20 @@ def _answer(
     embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
     outcomes = embed(inputs, req.context.request)
     data = [_item(index, outcome, embedder, request) for index, outcome in enumerate(outcomes)]
-    return EmbeddingsAnswer(object="list", data=data, model=embedder.name, usage=usage(outcomes))
+    return EmbeddingsAnswer(object="list", data=data, model=embedder.name, usage=usage_of(outcomes))
 
 
 def _item(
     index: int, outcome: Outcome, embedder: Embedder, request: EmbeddingsRequest | EmbeddingsForm
 ) -> EmbeddingItem:
     if isinstance(outcome, InvalidInput):
-        return EmbeddingItem(object="embedding", index=index, embedding=None, error=errors.body_of(outcome))
-    vector = json.vector(embedder.shorten(outcome, request.dimensions).vector, request.encoding_format)
+        return EmbeddingItem(object="embedding", index=index, embedding=None, error=error_in_place(outcome))
+    vector = _encoded(embedder.shorten(outcome, request.dimensions).vector, request.encoding_format)
     return EmbeddingItem(object="embedding", index=index, embedding=vector, truncated=outcome.truncated)
+
+
+def _encoded(vector: Floats, encoding: EncodingFormat | None) -> Floats | str:
+    """As numbers, or as the base64 of little-endian float32."""
+    if encoding == "base64":
+        return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
+    return vector

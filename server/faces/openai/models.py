@@ -6,7 +6,7 @@ from datetime import datetime
 
 import falcon
 
-from siglip_edge.server.faces.schemas import ModelCard, ModelList
+from siglip_edge.server.faces.openai.schemas import ModelCard, ModelList
 from siglip_edge.server.http import json
 from siglip_edge.server.models.registry import Models, ServedModel
 

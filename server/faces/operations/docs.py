@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import falcon
 from openapi_ui_bundles import swagger_ui
 
-from siglip_edge.server.faces.openapi import document
 from siglip_edge.server.http import json
 
 ASSETS = Path(swagger_ui.static_path)
@@ -33,14 +33,13 @@ _POLICY = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' 
 
 
 class Docs:
-    def __init__(self, paths: Iterable[str], model: str) -> None:
-        self._paths = tuple(paths)
-        self._model = model
+    def __init__(self, make_document: Callable[[], dict[str, Any]]) -> None:
+        self._make_document = make_document
 
     @cached_property
     def _document(self) -> bytes:
         """Written when it is first asked for: no start waits for it."""
-        return json.render(document(self._paths, self._model))
+        return json.render(self._make_document())
 
     def on_get_document(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
         resp.data = self._document

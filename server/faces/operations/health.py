@@ -9,7 +9,7 @@ import falcon
 from siglip_edge.runtime.machine.cpu import CpuBudget, resident_bytes
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.sizing import worker_count
-from siglip_edge.server.faces.schemas import Hardware, HealthAnswer, LaneHealth, ModelHealth, ProbeAnswer
+from siglip_edge.server.faces.operations.schemas import Hardware, HealthAnswer, LaneHealth, ModelHealth, ProbeAnswer
 from siglip_edge.server.http import json
 from siglip_edge.server.models.registry import Models, ServedModel
 

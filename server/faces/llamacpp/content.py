@@ -1,0 +1,50 @@
+"""`content` -> inputs: a prompt and its images become a text, an image, or a joint input."""
+
+from __future__ import annotations
+
+from siglip_edge.runtime.errors import InvalidInput, UnsupportedInput
+from siglip_edge.server.faces.llamacpp.schemas import MEDIA_MARKER, Content, Prompt
+from siglip_edge.server.inputs.input_reader import AnyInput, InputReader, Joint, Text
+
+
+def read_content(reader: InputReader, content: Content, param: str) -> list[AnyInput | InvalidInput]:
+    """One prompt or a list of them, in order. A list of numbers is one text as its token ids.
+
+    Raises InvalidInput for an empty list, for too many prompts, and for what is wrong with one.
+    """
+    if isinstance(content, Prompt):
+        return [_read_prompt(reader, content, param)]
+    if isinstance(content, str) or not any(isinstance(item, Prompt) for item in content):
+        return reader.read_all(content, param)  # type: ignore[arg-type] # there is no Prompt in it
+    reader.check_count(len(content), param)
+    return [_read_item(reader, item, f"{param}[{index}]") for index, item in enumerate(content)]
+
+
+def _read_item(reader: InputReader, item: str | Prompt | int | list[int], param: str) -> AnyInput:
+    return _read_prompt(reader, item, param) if isinstance(item, Prompt) else reader.judge(item, param)
+
+
+def _read_prompt(reader: InputReader, prompt: Prompt, param: str) -> AnyInput:
+    """What is left of the prompt without its markers is the text."""
+    pieces = prompt.prompt_string.split(MEDIA_MARKER)
+    images = prompt.multimodal_data or []
+    _check_images(len(pieces) - 1, len(images), param)
+    if not images:
+        return reader.judge(prompt.prompt_string, f"{param}.prompt_string")
+    image = reader.image(images[0], f"{param}.multimodal_data[0]")
+    words = " ".join(piece.strip() for piece in pieces).strip()
+    if not words:
+        return image
+    text = reader.judge(words, f"{param}.prompt_string")
+    if not isinstance(text, Text):
+        raise UnsupportedInput("the prompt beside the image is an image itself", param=f"{param}.prompt_string")
+    return Joint(text, image, param)
+
+
+def _check_images(markers: int, images: int, param: str) -> None:
+    if markers != images:
+        message = f"prompt_string has {markers} times the marker {MEDIA_MARKER}, multimodal_data {images} images"
+        raise InvalidInput(f"{message}; each marker stands for one image", param=param)
+    if images > 1:
+        message = f"{images} images in one prompt; one is accepted, and each prompt gets one embedding"
+        raise UnsupportedInput(message, param=f"{param}.multimodal_data")

@@ -1,0 +1,90 @@
+"""llama.cpp's embeddings, reranking and properties. `/embeddings` is OpenAI's unless the body has `content`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from siglip_edge.server.faces.llamacpp.embeddings import ContentEmbeddings
+from siglip_edge.server.faces.llamacpp.errors import render_error
+from siglip_edge.server.faces.llamacpp.props import PropsResource
+from siglip_edge.server.faces.llamacpp.rerank import Rerank
+from siglip_edge.server.faces.llamacpp.schemas import (
+    MEDIA_MARKER,
+    ContentRequest,
+    EmbeddingRequest,
+    LlamaCppError,
+    PromptEmbedding,
+    Props,
+    RankedText,
+    RerankAnswer,
+    RerankRequest,
+)
+from siglip_edge.server.faces.route import EMBEDDING_ERRORS, PICTURE, Face, Route
+from siglip_edge.server.faces.service import Service
+
+_PROMPTS = [
+    {"prompt_string": "a cat on a sofa"},
+    {"prompt_string": f"{MEDIA_MARKER}\n", "multimodal_data": [PICTURE.partition(",")[2]]},
+]
+
+_RERANK_PATHS = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")
+
+
+def llamacpp(service: Service) -> Face:
+    embeddings = ContentEmbeddings(service)
+    return Face(
+        name="llamacpp",
+        summary="The embedding and reranking API of llama.cpp's server.",
+        render_error=render_error,
+        error=LlamaCppError,
+        routes=(
+            Route(
+                method="POST",
+                path="/embedding",
+                responder=embeddings.on_post_either,
+                summary="Embed texts and images in prompts.",
+                request=EmbeddingRequest,
+                answer=list[PromptEmbedding],
+                example={"content": _PROMPTS},
+                errors=EMBEDDING_ERRORS,
+            ),
+            Route(
+                method="POST",
+                path="/embeddings",
+                responder=embeddings.on_post,
+                summary="Embed texts and images in prompts, when the body has `content` and no `input`.",
+                request=ContentRequest,
+                answer=list[PromptEmbedding],
+                example={"content": _PROMPTS},
+                errors=EMBEDDING_ERRORS,
+                takes=_has_content,
+            ),
+            *(_rerank(path, service) for path in _RERANK_PATHS),
+            Route(
+                method="GET",
+                path="/props",
+                responder=PropsResource(service).on_get,
+                summary="What the model takes, and how an image is marked in a prompt.",
+                query={"model": "A served model's name; the default one when absent."},
+                answer=Props,
+                errors=(404,),
+            ),
+        ),
+    )
+
+
+def _has_content(keys: Collection[str]) -> bool:
+    return "content" in keys and "input" not in keys
+
+
+def _rerank(path: str, service: Service) -> Route:
+    return Route(
+        method="POST",
+        path=path,
+        responder=Rerank(service).on_post,
+        summary="Order documents, or texts, by how well they belong to a query.",
+        request=RerankRequest,
+        answer=RerankAnswer | list[RankedText],
+        example={"query": PICTURE, "documents": ["a cat", "a red dot"], "top_n": 1},
+        errors=EMBEDDING_ERRORS,
+    )

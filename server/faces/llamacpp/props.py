@@ -1,0 +1,41 @@
+"""`GET /props`: what a client of llama.cpp's server asks before it sends an image."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import falcon
+
+from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.server.faces.llamacpp.schemas import MEDIA_MARKER, GenerationSettings, Modalities, Props
+from siglip_edge.server.faces.service import Service
+from siglip_edge.server.http import json
+from siglip_edge.server.models.registry import ServedModel
+
+
+class PropsResource:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
+        """Of the model that `?model=` names, else of the default one. Raises ModelNotFound."""
+        resp.data = json.render(_props(self._service.models.find(req.get_param("model"))))
+
+
+def _props(model: ServedModel) -> Props:
+    return Props(
+        default_generation_settings=GenerationSettings(n_ctx=model.manifest.text.length),
+        total_slots=model.plan.runs_at_once,
+        model_path=model.name,
+        modalities=Modalities(vision=_sees(model), audio=False),
+        media_marker=MEDIA_MARKER,
+        chat_template="",
+        chat_template_caps={},
+        build_info=f"siglip-edge {importlib.metadata.version('siglip-edge')}",
+        is_sleeping=False,
+    )
+
+
+def _sees(model: ServedModel) -> bool:
+    """Whether images are embedded; until the model is loaded, whether they could be."""
+    return model.embedder is None or Tower.VISION in model.embedder.lanes

@@ -1,0 +1,58 @@
+"""`POST /rerank` and its other names: with `documents` as llama.cpp and Jina spell it, with `texts` as TEI does."""
+
+from __future__ import annotations
+
+import falcon
+
+from siglip_edge.runtime.errors import InvalidInput
+from siglip_edge.server.embedding.ranking import Score, ranked
+from siglip_edge.server.faces.llamacpp.schemas import (
+    RankedDocument,
+    RankedText,
+    RerankAnswer,
+    RerankRequest,
+    RerankResult,
+)
+from siglip_edge.server.faces.service import Service
+from siglip_edge.server.faces.usage import usage_of
+from siglip_edge.server.http import json
+from siglip_edge.server.inputs.input_reader import echo_string
+
+
+class Rerank:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
+        request = self._service.json(req, RerankRequest)
+        embedder = self._service.embedder(req, request.model)
+        field, documents = _documents(request)
+        read = self._service.reader.read_all
+        embeddings = embedder.embed([*read(request.query, "query"), *read(documents, field)], req.context.request)
+        scores = ranked(embeddings[0], embeddings[1:], embedder.model.manifest)[: request.top_n]
+        if field == "texts":
+            resp.data = json.render([_ranked_text(score, documents, request) for score in scores])
+            return
+        results = [_result(score, documents, request) for score in scores]
+        answer = RerankAnswer(model=embedder.name, object="list", usage=usage_of(embeddings), results=results)
+        resp.data = json.render(answer)
+
+
+def _documents(request: RerankRequest) -> tuple[str, list[str]]:
+    """-> the name of the field they came in, and what is ranked."""
+    if request.documents is not None and request.texts is not None:
+        raise InvalidInput('"documents" and "texts" are two names of one field: send one', param="texts")
+    field, documents = ("documents", request.documents) if request.texts is None else ("texts", request.texts)
+    if not documents:
+        raise InvalidInput(f'"{field}" must be a non-empty string array')
+    return field, documents
+
+
+def _result(score: Score, documents: list[str], request: RerankRequest) -> RerankResult:
+    document = RankedDocument(echo_string(documents[score.index])) if request.return_documents else None
+    return RerankResult(index=score.index, relevance_score=score.probability, document=document)
+
+
+def _ranked_text(score: Score, texts: list[str], request: RerankRequest) -> RankedText:
+    text = echo_string(texts[score.index]) if request.return_text else None
+    return RankedText(index=score.index, score=score.probability, text=text)

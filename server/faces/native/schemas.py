@@ -1,0 +1,111 @@
+"""Requests and answers of ranking, classification and evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from siglip_edge.server.faces.openai.schemas import ErrorBody
+from siglip_edge.server.faces.schemas import Model, OnError, Space, Usage
+from siglip_edge.server.inputs.schemas import InputObject, Upload
+
+
+class RankRequest(Struct, kw_only=True):
+    query: Annotated[str | InputObject | list[str | InputObject], Meta(description="One query or several.")]
+    candidates: Annotated[list[str | InputObject], Meta(description="What is ranked, for each query.")]
+    return_scores: bool = True
+    top_n: Annotated[int, Meta(ge=1)] | None = None
+    model: Model = None
+    expect_space: Space = None
+
+
+class Ranking(Struct, kw_only=True, omit_defaults=True):
+    index: Annotated[int, Meta(description="Place in `candidates`.")]
+    candidate: Annotated[str | InputObject, Meta(description="As sent; an image is shortened.")]
+    score: Annotated[float, Meta(description="Calibrated probability that the two belong together.")] | UnsetType = (
+        UNSET
+    )
+    similarity: Annotated[float, Meta(description="Cosine.")] | UnsetType = UNSET
+
+
+class RankResult(Struct):
+    query: str | InputObject
+    rankings: Annotated[list[Ranking], Meta(description="Best first.")]
+
+
+class RankAnswer(Struct):
+    results: list[RankResult]
+    model: str
+    usage: Usage
+
+
+class ClassifyRequest(Struct, kw_only=True):
+    image: Annotated[str, Meta(description="Data URI, base64, or a URL where fetching is allowed.")]
+    labels: list[str]
+    template: Annotated[str | None, Meta(description="`{}` is the label; the model's own when absent.")] = None
+    multi_label: Annotated[bool, Meta(description="false: a softmax over the labels, so that scores sum to 1.")] = True
+    model: Model = None
+    expect_space: Space = None
+
+
+class ClassifyForm(Struct, kw_only=True):
+    file: list[Upload]
+    labels: Annotated[list[str], Meta(description="`a,b`, or repeated.")]
+    template: str | None = None
+    multi_label: bool = True
+    model: Model = None
+    expect_space: Space = None
+
+
+class Classification(Struct):
+    label: str
+    score: float
+    similarity: float
+
+
+class ClassifyAnswer(Struct):
+    image: str
+    classifications: Annotated[list[Classification], Meta(description="Best first.")]
+    model: str
+
+
+class ClassifyFileAnswer(Struct):
+    filename: str
+    classifications: Annotated[list[Classification], Meta(description="Best first.")]
+    model: str
+
+
+class EvaluationItem(Struct):
+    image: str
+    text: str
+
+
+class EvaluationRequest(EvaluationItem, kw_only=True):
+    model: Model = None
+    expect_space: Space = None
+
+
+class EvaluationBatchRequest(Struct, kw_only=True):
+    items: list[EvaluationItem]
+    on_error: OnError = "null"
+    model: Model = None
+    expect_space: Space = None
+
+
+class Evaluation(Struct):
+    score: float
+    similarity: float
+    model: str
+
+
+class EvaluationResult(Struct, kw_only=True, omit_defaults=True):
+    index: int
+    score: float | None
+    similarity: float | None
+    error: ErrorBody | UnsetType = UNSET
+
+
+class EvaluationBatchAnswer(Struct):
+    results: list[EvaluationResult]
+    model: str

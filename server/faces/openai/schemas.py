@@ -1,0 +1,87 @@
+"""OpenAI's requests and answers, with what is ours beside: images, other spaces, errors in place."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from siglip_edge.server.faces.schemas import Model, OnError, Space, Usage
+from siglip_edge.server.inputs.schemas import Inputs, Modality, Upload
+
+EncodingFormat = Literal["float", "base64"]
+ErrorType = Literal["invalid_request_error", "authentication_error", "rate_limit_error", "server_error"]
+
+
+class ErrorBody(Struct, kw_only=True):
+    message: str
+    type: ErrorType
+    param: str | None = None
+    code: str | None = None
+
+
+class ErrorAnswer(Struct):
+    error: ErrorBody
+
+
+class EmbeddingsRequest(Struct, kw_only=True):
+    input: Annotated[Inputs, Meta(description="Texts and images, one or a list, mixed at will.")]
+    model: Model = None
+    encoding_format: EncodingFormat | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+    user: str | None = None
+    modality: Annotated[Modality | None, Meta(description="What plain strings are; guessed when absent.")] = None
+    on_error: OnError = "fail"
+    expect_space: Space = None
+
+
+class EmbeddingsForm(Struct, kw_only=True):
+    file: Annotated[list[Upload], Meta(description="Image files.")] = []
+    input: Annotated[list[str], Meta(description="Texts, or images as strings; embedded after the files.")] = []
+    model: Model = None
+    encoding_format: EncodingFormat | None = None
+    dimensions: Annotated[int, Meta(ge=1)] | None = None
+    on_error: OnError = "fail"
+    expect_space: Space = None
+
+
+Vector = Annotated[
+    Any,
+    Meta(
+        description="Numbers, or the base64 of little-endian float32; null for an input that failed.",
+        extra_json_schema={
+            "anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string"}, {"type": "null"}]
+        },
+    ),
+]
+
+
+class EmbeddingItem(Struct, kw_only=True, omit_defaults=True):
+    object: Annotated[str, Meta(extra_json_schema={"const": "embedding"})]
+    index: int
+    embedding: Vector
+    truncated: bool = False
+    error: ErrorBody | UnsetType = UNSET
+
+
+class EmbeddingsAnswer(Struct, kw_only=True):
+    object: Annotated[str, Meta(extra_json_schema={"const": "list"})]
+    data: list[EmbeddingItem]
+    model: str
+    usage: Usage
+
+
+class ModelCard(Struct, kw_only=True):
+    id: str
+    object: Annotated[str, Meta(extra_json_schema={"const": "model"})]
+    created: int
+    owned_by: str
+    dimensions: int
+    modalities: list[Modality]
+    precision: str
+    space_id: str
+
+
+class ModelList(Struct, kw_only=True):
+    object: Annotated[str, Meta(extra_json_schema={"const": "list"})]
+    data: list[ModelCard]

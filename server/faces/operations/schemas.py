@@ -1,0 +1,58 @@
+"""Answers of the health routes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class Hardware(Struct, kw_only=True):
+    cores: Annotated[int, Meta(description="Cores this server may use: affinity, cpuset and quota counted.")]
+    logical_cpus: int
+    quota: float | None
+    memory_bytes: int
+    resident_bytes: Annotated[int, Meta(description="Memory of this worker.")]
+    isa: list[str]
+
+
+class LaneHealth(Struct, kw_only=True):
+    tower: str
+    queue_size: Annotated[int, Meta(description="Rows waiting.")]
+    busy: bool
+    rows_per_batch: Annotated[int, Meta(description="Rows that may share a run.")]
+    rows_per_second: Annotated[float | None, Meta(description="Measured; null before the first run.")]
+
+
+class ModelHealth(Struct, kw_only=True):
+    id: str
+    status: str
+    space_id: str
+    provider: str
+    precision: str
+    intra_op_threads: int
+    runs_at_once: int
+    plan: Annotated[str, Meta(description="Why it runs so.")]
+    refused: Annotated[list[str], Meta(description="What was to be preferred, and what is wrong with it here.")]
+    lanes: list[LaneHealth]
+
+
+class HealthAnswer(Struct, kw_only=True):
+    """One worker's view: each process has its own queues."""
+
+    status: str
+    uptime_s: float
+    models: list[ModelHealth]
+    hardware: Hardware
+    workers: Annotated[int, Meta(description="Processes.")]
+    queue_size: Annotated[int, Meta(description="Rows waiting in all lanes.")]
+    max_queue_size: Annotated[int, Meta(description="Rows that may wait in one lane.")]
+    active_workers: Annotated[int, Meta(description="Batch threads at work now.")]
+    total_workers: Annotated[int, Meta(description="Batch threads: one a tower and loaded model.")]
+    batch_size: int
+    batch_wait_time_ms: float
+    cpu_count: int
+
+
+class ProbeAnswer(Struct):
+    status: str
