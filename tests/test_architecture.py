@@ -22,7 +22,6 @@ MAY_IMPORT = {
 }
 UPWARD = {
     "exporter": {("verification", "int8")},
-    "server": {("http", "faces"), ("inputs", "faces")},
 }
 """Arrows that close a circle between two folders. The list only shrinks: whoever removes an arrow removes its line."""
 _CHECKPOINTS = ("exporter", "bench/baseline.py", "bench/checkpoint.py")
@@ -85,7 +84,7 @@ def test_folders_of_a_room_import_in_one_direction(room):
 def test_faces_are_mounted_by_the_composition_root_alone():
     """An API is one folder: `server/app.py` mounts it, and nothing else of the server knows it."""
     users = {folder for folder, targets in _folders("server").items() if "faces" in targets}
-    assert users - {folder for folder, target in UPWARD["server"] if target == "faces"} == {"app"}
+    assert users == {"app"}
 
 
 def test_gunicorn_is_known_by_its_own_folder_only():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from siglip_edge.server.faces.llamacpp.normalization import normalized
 from siglip_edge.server.faces.llamacpp.schemas import MEDIA_MARKER
 from siglip_edge.server.http.errors import Problem
 from tests.server.conftest import data_uri, png, wait_until
+from tests.tiny_model import write_model
 
 RERANK_PATHS = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")
 Client = falcon.testing.TestClient
@@ -331,13 +333,42 @@ class TestErrors:
             assert "cause" not in message.replace("has the cause under", "")
             assert answer.json["error"]["type"] == "server_error"
 
-    def test_a_full_server_is_429_with_retry_after(self, client_of, fake):
-        """The queue's refusal has llama.cpp's shape and the header."""
-        client = client_of(MAX_QUEUE_SIZE="1", MAX_BATCH_SIZE="1", REQUEST_TIMEOUT="0.2")
+    def test_a_full_queue_is_429_with_retry_after(self, client_of, fake):
+        """One row runs and one waits: the next request is told when to come back."""
+        client = client_of(MAX_QUEUE_SIZE="1", MAX_BATCH_SIZE="1")
         fake.gate.clear()
-        statuses = {client.simulate_post("/embedding", json={"content": f"text {n}"}).status_code for n in range(2)}
-        assert statuses == {504}
+        statuses: list[int] = []
+
+        def ask(text: str) -> None:
+            statuses.append(client.simulate_post("/embedding", json={"content": text}).status_code)
+
+        waiting = [threading.Thread(target=ask, args=(text,)) for text in ("one", "two")]
+        waiting[0].start()
+        assert fake.entered.acquire(timeout=30)
+        waiting[1].start()
+        wait_until(lambda: client.simulate_get("/health").json["queue_size"] == 1)
+        refused = client.simulate_post("/embedding", json={"content": "three"})
+        error(refused, 429)
+        assert refused.json["error"]["type"] == "rate_limit_error"
+        assert int(refused.headers["Retry-After"]) >= 1
         fake.gate.set()
+        for thread in waiting:
+            thread.join(30)
+        assert statuses == [200, 200]
+
+    def test_a_model_that_is_not_there_is_503(self, tmp_path):
+        """unavailable_error with Retry-After; /props still says what the model takes."""
+        directory = write_model(tmp_path / "broken")
+        (directory / "vocabulary_int8.bin").write_bytes(b"short")
+        told: list[str] = []
+        environ = {"MODEL": str(directory), "PREPARE": "false"}
+        client = Client(create_app(Settings.from_env(environ), on_load_failure=told.append))
+        wait_until(lambda: bool(told))
+        answer = client.simulate_post("/embedding", json={"content": "a"})
+        error(answer, 503)
+        assert answer.json["error"]["type"] == "unavailable_error"
+        assert int(answer.headers["Retry-After"]) >= 1
+        assert client.simulate_get("/props").status_code == 200
 
     def test_what_is_counted(self, client):
         """Requests are counted by face; a shared path by whose the body was."""
