@@ -1,4 +1,4 @@
-"""`siglip-edge bench`: a model's server on this machine, measured against what should be and what others are."""
+"""`siglip-edge bench`: measures a model's server on this machine against targets and against other servers."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What an operator can set, and what follows from it on this machine."""
+"""Settings, and the numbers of workers and batch sizes that follow from them on this machine."""

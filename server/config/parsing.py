@@ -1,4 +1,4 @@
-"""Text of an environment variable -> value. Every parser raises UnreadableValue with what is allowed."""
+"""Text of an environment variable -> value. Every parser raises UnreadableValue, which names the allowed values."""
 
 from __future__ import annotations
 

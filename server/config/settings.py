@@ -1,4 +1,4 @@
-"""Everything an operator can set: one table of environment variables, read once into a frozen `Settings`.
+"""Everything that an operator can set: one table of environment variables, read once into a frozen `Settings`.
 
 The predecessors' names are kept. Below the composition root everything receives plain values.
 """
@@ -27,7 +27,7 @@ class SettingsInvalid(ValueError):
 def variable(
     names: str, meaning: str, parse: Callable[[str], Any], *, default: Any, secret: bool = False
 ) -> Any:  # what `dataclasses.field` itself returns to type checkers
-    """One row of the table. `names`: the variable, then its aliases; the first one that is set counts."""
+    """One row of the table. `names`: the variable, then its aliases; the first name that is set counts."""
     return field(default=default, metadata={"names": names.split(), "parse": parse, "help": meaning, "secret": secret})
 
 
