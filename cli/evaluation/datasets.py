@@ -28,7 +28,7 @@ class Dataset:
 
 
 def load_dataset(path: Path) -> Dataset:
-    """A folder with a sub-folder per class, or with labels.csv (file, label); or a CSV or TSV with `file` and `caption`.
+    """A folder with a sub-folder per class or with labels.csv (file, label); or a CSV or TSV with `file` and `caption`.
 
     Raises click.ClickException, one sentence, when it is neither or a picture is missing.
     """
