@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,10 +15,10 @@ class CannotStart(Exception):
 
 
 def checked_settings() -> Settings:
-    """The settings of the environment, with models that exist. Raises CannotStart."""
+    """The settings of the environment, with models that exist and the keys of API_KEYS_FILE. Raises CannotStart."""
     try:
         settings = Settings.from_env(read_environment())
-        _ = settings.keys  # reads the file
+        settings = replace(settings, api_keys=settings.keys, api_keys_file=None)
     except SettingsInvalid as error:
         raise CannotStart(str(error)) from None
     _check_runtime()

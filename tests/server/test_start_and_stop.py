@@ -103,6 +103,17 @@ def test_the_address_in_the_log_is_one_that_answers(serve, host, shown):
     wait_until(lambda: subprocess.run(check, env=environment(HOST=host, PORT=port), check=False).returncode == 0)
 
 
+def test_options_of_gunicorns_own_still_count(serve, tmp_path):
+    """GUNICORN_CMD_ARGS is read after our settings: here, a socket in the file system."""
+    path = tmp_path / "socket"
+    server = serve(GUNICORN_CMD_ARGS=f"--bind unix:{path}")
+    server.wait_for(rf"Listening on unix:{path} ")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(path))
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert b"200 OK" in connection.recv(1000)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_is_one_line_and_status_0(serve, number):
     """After SIGTERM or Ctrl-C the log ends with `Stopped`, and nothing of the server is left in memory files."""
@@ -247,11 +258,13 @@ def test_a_reload_of_wrong_settings_changes_nothing(serve, setting, sentence):
         assert answer.status == 200
 
 
-def test_a_replaced_worker_keeps_the_settings_of_the_start(serve):
-    """A `.env` that somebody breaks while the server runs does not end it when a worker dies."""
-    server = serve()
+def test_a_replaced_worker_keeps_the_settings_of_the_start(serve, tmp_path):
+    """A `.env` or a file of keys that somebody breaks while the server runs does not end it when a worker dies."""
+    (tmp_path / "keys").write_text("first")
+    server = serve(API_KEYS_FILE=str(tmp_path / "keys"))
     url = server.wait_for(LISTENING)[1]
     (server.folder / ".env").write_text("THREADS=many")
+    (tmp_path / "keys").write_text("")
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
     (worker,) = children.read_text().split()
     os.kill(int(worker), signal.SIGKILL)
