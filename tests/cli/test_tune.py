@@ -83,6 +83,7 @@ def tuned(tmp_path_factory):
     return root / "cache", tune(environ)
 
 
+@pytest.mark.slow
 def test_every_combination_is_in_the_table_and_one_is_kept(tuned):
     result = tuned[1]
     assert result.exit_code == 0, result.output
@@ -93,6 +94,7 @@ def test_every_combination_is_in_the_table_and_one_is_kept(tuned):
     assert "Kept: tuned here on " in table
 
 
+@pytest.mark.slow
 def test_only_what_will_be_served_lies_in_the_cache_afterwards(tuned):
     """The winner's two prepared graphs and its passed self-test: the next start does nothing. Of the losers nothing."""
     cache = tuned[0]
@@ -102,6 +104,7 @@ def test_only_what_will_be_served_lies_in_the_cache_afterwards(tuned):
     assert {path.name for path in cache.iterdir()} <= {"prepared", "passed", "tuned", "verified", "tuning.lock"}
 
 
+@pytest.mark.slow
 def test_the_server_uses_it_without_being_told(environ, monkeypatch):
     """The fp32 graph is made the faster one; /health then shows the tuned plan and why."""
     lap = ModelTrial.lap
@@ -132,6 +135,7 @@ def test_the_server_uses_it_without_being_told(environ, monkeypatch):
         assert served({**environ, **other})["precision"] == "int8", other
 
 
+@pytest.mark.slow
 def test_what_answers_wrongly_is_listed_and_not_kept(environ, directory):
     """The collapsed precision has its cause in the table, no time, and no chance."""
     collapse(directory, Precision.FP32)

@@ -200,6 +200,7 @@ def test_a_server_prepares_its_model_at_the_first_start_and_only_then(start, tin
     assert answers[0] == answers[1] == answers[2]
 
 
+@pytest.mark.slow
 def test_a_vision_tower_that_turns_wrong_after_the_first_start_has_a_successor(start, model_dir, tmp_path):
     """Its prepared weights rot on the disk, unseen by size and time. Texts are answered at first; then the worker
     leaves, and the next one tests everything, refuses INT8 and serves FP16.
