@@ -6,6 +6,7 @@ Inside a room no folder imports back to a folder that imports it.
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -40,9 +41,14 @@ def _modules(room: str) -> list[Path]:
     return sorted((ROOT / room).rglob("*.py"))
 
 
-def _imported_names(path: Path) -> Iterator[str]:
+@cache
+def _imported_names(path: Path) -> tuple[str, ...]:
     """Whole dotted names of everything a module imports, inside functions too."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    return tuple(_names_in(ast.parse(path.read_text())))
+
+
+def _names_in(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
