@@ -13,6 +13,9 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from dotenv import dotenv_values
+from platformdirs import user_cache_path
+
 from siglip_edge.server.config import parsing
 from siglip_edge.server.config.parsing import UnreadableValue
 
@@ -247,8 +250,6 @@ class Settings:
     @property
     def model_cache(self) -> Path | None:
         """Where prepared models are kept between starts; None: nowhere."""
-        from platformdirs import user_cache_path  # noqa: PLC0415 - needed once, in workers only
-
         return (self.cache_dir or user_cache_path("siglip-edge")) if self.prepare else None
 
     @property
@@ -266,8 +267,6 @@ def read_environment() -> dict[str, str]:
     """The process's environment over the `.env` file of the working directory."""
     if not Path(".env").exists():  # it may be a pipe
         return dict(os.environ)
-    from dotenv import dotenv_values  # noqa: PLC0415 - needed once, at the start
-
     return {**{name: value or "" for name, value in dotenv_values(".env").items()}, **os.environ}
 
 
