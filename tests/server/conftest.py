@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import falcon.testing
 import pytest
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory that loads in milliseconds; tests do not change it."""
     return write_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
@@ -40,6 +42,7 @@ def model_dir() -> Path:
 
 @pytest.fixture
 def fake(tiny_dir: Path) -> FakeModel:
+    """The model behind `client`: a test can hold its runs and break them."""
     return FakeModel(Manifest.load(tiny_dir))
 
 
@@ -51,18 +54,21 @@ def client_of(fake: FakeModel) -> Callable[..., falcon.testing.TestClient]:
 
 @pytest.fixture
 def client(client_of: Callable[..., falcon.testing.TestClient]) -> falcon.testing.TestClient:
+    """The app over the fake model with every setting at its default."""
     return client_of()
 
 
 def png(
-    color: str | float | tuple[int, ...] = "red", size: tuple[int, int] = (20, 10), mode: str = "RGB", **save
+    color: str | float | tuple[int, ...] = "red", size: tuple[int, int] = (20, 10), mode: str = "RGB", **save: Any
 ) -> bytes:
+    """A picture of one colour as PNG bytes, or as another `format` of Pillow's."""
     buffer = io.BytesIO()
     Image.new(mode, size, color).save(buffer, **{"format": "PNG", **save})
     return buffer.getvalue()
 
 
 def data_uri(data: bytes, kind: str = "png") -> str:
+    """An image as the API takes it."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
@@ -99,6 +105,7 @@ class Server:
             return False
 
     def stop(self) -> int:
+        """SIGTERM. -> the exit status."""
         self.process.terminate()
         return self.process.wait(60)
 
