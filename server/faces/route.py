@@ -6,7 +6,7 @@ The same routes are registered in Falcon (`table.py`) and described in `/openapi
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from siglip_edge.server.http.errors import Renderer
@@ -14,8 +14,8 @@ from siglip_edge.server.http.router import Responder
 
 JSON = "application/json"
 
-EMBEDDING_ERRORS = (400, 404, 408, 409, 413, 415, 429, 503, 504)
-"""What a request that embeds may be answered with beside 200, 401 and 500."""
+_EMBEDDING_ERRORS = (400, 404, 408, 409, 413, 415, 429, 503, 504)
+"""Statuses of a request that embeds, beside 200, 401 and 500."""
 
 PICTURE = (
     "data:image/png;base64,"
@@ -24,7 +24,7 @@ PICTURE = (
 """Four pixels, for examples that work."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Route:
     """Who answers one method of one path, and what the document says about it."""
 
@@ -32,6 +32,7 @@ class Route:
     path: str
     responder: Responder
     summary: str
+    _: KW_ONLY
     request: Any = None
     """Type of the body. None: there is none."""
     is_form: bool = False
@@ -50,6 +51,32 @@ class Route:
     is_documented: bool = True
     takes: Callable[[Collection[str]], bool] | None = None
     """Where two faces share a path: whether a body with these keys is this one's. None: whatever no other takes."""
+
+
+def embedding_route(
+    path: str,
+    responder: Responder,
+    summary: str,
+    request: Any,
+    answer: Any,
+    *,
+    example: Mapping[str, Any],
+    is_form: bool = False,
+    takes: Callable[[Collection[str]], bool] | None = None,
+) -> Route:
+    """A POST that embeds something."""
+    return Route(
+        "POST",
+        path,
+        responder,
+        summary,
+        request=request,
+        is_form=is_form,
+        answer=answer,
+        example=example,
+        errors=_EMBEDDING_ERRORS,
+        takes=takes,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from siglip_edge.server.faces.llamacpp.schemas import (
     RerankAnswer,
     RerankRequest,
 )
-from siglip_edge.server.faces.route import EMBEDDING_ERRORS, PICTURE, Face, Route
+from siglip_edge.server.faces.route import PICTURE, Face, Route, embedding_route
 from siglip_edge.server.faces.service import Service
 
 _PROMPTS = [
@@ -38,33 +38,29 @@ def llamacpp(service: Service) -> Face:
         render_error=render_error,
         error=LlamaCppError,
         routes=(
-            Route(
-                method="POST",
-                path="/embedding",
-                responder=embeddings.on_post_either,
-                summary="Embed texts and images in prompts.",
-                request=EmbeddingRequest,
-                answer=list[PromptEmbedding],
+            embedding_route(
+                "/embedding",
+                embeddings.on_post_either,
+                "Embed texts and images in prompts.",
+                EmbeddingRequest,
+                list[PromptEmbedding],
                 example={"content": _PROMPTS},
-                errors=EMBEDDING_ERRORS,
             ),
-            Route(
-                method="POST",
-                path="/embeddings",
-                responder=embeddings.on_post,
-                summary="Embed texts and images in prompts, when the body has `content` and no `input`.",
-                request=ContentRequest,
-                answer=list[PromptEmbedding],
+            embedding_route(
+                "/embeddings",
+                embeddings.on_post,
+                "Embed texts and images in prompts, when the body has `content` and no `input`.",
+                ContentRequest,
+                list[PromptEmbedding],
                 example={"content": _PROMPTS},
-                errors=EMBEDDING_ERRORS,
                 takes=_has_content,
             ),
             *(_rerank(path, service) for path in _RERANK_PATHS),
             Route(
-                method="GET",
-                path="/props",
-                responder=PropsResource(service).on_get,
-                summary="What the model takes, and how an image is marked in a prompt.",
+                "GET",
+                "/props",
+                PropsResource(service).on_get,
+                "What the model takes, and how an image is marked in a prompt.",
                 query={"model": "A served model's name; the default one when absent."},
                 answer=Props,
                 errors=(404,),
@@ -78,13 +74,11 @@ def _has_content(keys: Collection[str]) -> bool:
 
 
 def _rerank(path: str, service: Service) -> Route:
-    return Route(
-        method="POST",
-        path=path,
-        responder=Rerank(service).on_post,
-        summary="Order documents, or texts, by how well they belong to a query.",
-        request=RerankRequest,
-        answer=RerankAnswer | list[RankedText],
+    return embedding_route(
+        path,
+        Rerank(service).on_post,
+        "Order documents, or texts, by how well they belong to a query.",
+        RerankRequest,
+        RerankAnswer | list[RankedText],
         example={"query": PICTURE, "documents": ["a cat", "a red dot"], "top_n": 1},
-        errors=EMBEDDING_ERRORS,
     )

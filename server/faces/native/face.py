@@ -19,7 +19,7 @@ from siglip_edge.server.faces.native.schemas import (
 )
 from siglip_edge.server.faces.openai.errors import render_error
 from siglip_edge.server.faces.openai.schemas import ErrorAnswer
-from siglip_edge.server.faces.route import EMBEDDING_ERRORS, PICTURE, Face, Route
+from siglip_edge.server.faces.route import PICTURE, Face, embedding_route
 from siglip_edge.server.faces.service import Service
 
 
@@ -31,56 +31,46 @@ def native(service: Service) -> Face:
         render_error=render_error,
         error=ErrorAnswer,
         routes=(
-            Route(
-                method="POST",
-                path="/v1/rank",
-                responder=Rank(service).on_post,
-                summary="Order candidates by how well they belong to each query.",
-                request=RankRequest,
-                answer=RankAnswer,
+            embedding_route(
+                "/v1/rank",
+                Rank(service).on_post,
+                "Order candidates by how well they belong to each query.",
+                RankRequest,
+                RankAnswer,
                 example={"query": PICTURE, "candidates": ["a cat", "a red dot"], "top_n": 1},
-                errors=EMBEDDING_ERRORS,
             ),
-            Route(
-                method="POST",
-                path="/v1/classify",
-                responder=classify.on_post,
-                summary="Name an image among labels of your own.",
-                request=ClassifyRequest,
-                answer=ClassifyAnswer,
+            embedding_route(
+                "/v1/classify",
+                classify.on_post,
+                "Name an image among labels of your own.",
+                ClassifyRequest,
+                ClassifyAnswer,
                 example={"image": PICTURE, "labels": ["cat", "dot"]},
-                errors=EMBEDDING_ERRORS,
             ),
-            Route(
-                method="POST",
-                path="/v1/classify/image",
-                responder=classify.on_post_image,
-                summary="Name an uploaded image among labels of your own.",
-                request=ClassifyForm,
-                is_form=True,
-                answer=ClassifyFileAnswer,
+            embedding_route(
+                "/v1/classify/image",
+                classify.on_post_image,
+                "Name an uploaded image among labels of your own.",
+                ClassifyForm,
+                ClassifyFileAnswer,
                 example={"labels": ["cat", "dot"]},
-                errors=EMBEDDING_ERRORS,
+                is_form=True,
             ),
-            Route(
-                method="POST",
-                path="/evaluator/v1/evaluation/single",
-                responder=evaluate.on_post_single,
-                summary="How well an image and a text belong together.",
-                request=EvaluationRequest,
-                answer=Evaluation,
+            embedding_route(
+                "/evaluator/v1/evaluation/single",
+                evaluate.on_post_single,
+                "How well an image and a text belong together.",
+                EvaluationRequest,
+                Evaluation,
                 example={"image": PICTURE, "text": "a red dot"},
-                errors=EMBEDDING_ERRORS,
             ),
-            Route(
-                method="POST",
-                path="/evaluator/v1/evaluation/batch",
-                responder=evaluate.on_post_batch,
-                summary="The same for many pairs, with errors in place.",
-                request=EvaluationBatchRequest,
-                answer=EvaluationBatchAnswer,
+            embedding_route(
+                "/evaluator/v1/evaluation/batch",
+                evaluate.on_post_batch,
+                "The same for many pairs, with errors in place.",
+                EvaluationBatchRequest,
+                EvaluationBatchAnswer,
                 example={"items": [{"image": PICTURE, "text": "a red dot"}]},
-                errors=EMBEDDING_ERRORS,
             ),
         ),
     )

@@ -13,7 +13,7 @@ from siglip_edge.server.faces.openai.schemas import (
     ModelCard,
     ModelList,
 )
-from siglip_edge.server.faces.route import EMBEDDING_ERRORS, PICTURE, Face, Route
+from siglip_edge.server.faces.route import PICTURE, Face, Route, embedding_route
 from siglip_edge.server.faces.service import Service
 
 
@@ -25,51 +25,32 @@ def openai(service: Service) -> Face:
         render_error=render_error,
         error=ErrorAnswer,
         routes=(
-            Route(
-                method="POST",
-                path="/v1/embeddings",
-                responder=embeddings.on_post,
-                summary="Embed texts and images.",
-                request=EmbeddingsRequest,
-                answer=EmbeddingsAnswer,
+            embedding_route(
+                "/v1/embeddings",
+                embeddings.on_post,
+                "Embed texts and images.",
+                EmbeddingsRequest,
+                EmbeddingsAnswer,
                 example={"input": ["a cat on a sofa", PICTURE]},
-                errors=EMBEDDING_ERRORS,
             ),
-            Route(
-                method="POST",
-                path="/embeddings",
-                responder=embeddings.on_post,
-                summary="Embed texts and images, for clients whose base URL has no /v1.",
-                request=EmbeddingsRequest,
-                answer=EmbeddingsAnswer,
+            embedding_route(
+                "/embeddings",
+                embeddings.on_post,
+                "Embed texts and images, for clients whose base URL has no /v1.",
+                EmbeddingsRequest,
+                EmbeddingsAnswer,
                 example={"input": "a cat on a sofa", "encoding_format": "base64"},
-                errors=EMBEDDING_ERRORS,
             ),
-            Route(
-                method="POST",
-                path="/v1/embeddings/image",
-                responder=embeddings.on_post_image,
-                summary="Embed uploaded images.",
-                request=EmbeddingsForm,
-                is_form=True,
-                answer=EmbeddingsAnswer,
+            embedding_route(
+                "/v1/embeddings/image",
+                embeddings.on_post_image,
+                "Embed uploaded images.",
+                EmbeddingsForm,
+                EmbeddingsAnswer,
                 example={"input": ["a cat on a sofa"]},
-                errors=EMBEDDING_ERRORS,
+                is_form=True,
             ),
-            Route(
-                method="GET",
-                path="/v1/models",
-                responder=models.on_get,
-                summary="The served models.",
-                answer=ModelList,
-            ),
-            Route(
-                method="GET",
-                path="/v1/models/{name}",
-                responder=models.on_get_one,
-                summary="One served model.",
-                answer=ModelCard,
-                errors=(404,),
-            ),
+            Route("GET", "/v1/models", models.on_get, "The served models.", answer=ModelList),
+            Route("GET", "/v1/models/{name}", models.on_get_one, "One served model.", answer=ModelCard, errors=(404,)),
         ),
     )
