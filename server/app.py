@@ -47,12 +47,13 @@ def create_app(
     on_late_failure: Callable[[], None] = lambda: None,
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> App:
-    """The WSGI app. With `model` it serves that one, ready; else those of the settings, loading in the background.
+    """The WSGI app. It serves `model`, which is ready; without it the models of the settings, loaded in the background.
 
-    `openings`: those of the settings, where they were begun already. `load_wait_s`: how long to wait here until the
-    default model answers. `on_late_failure`: called when it does, and then a tower that came later is not right here;
-    another process, which tests everything first, would find another plan. `is_stopping`: asked by the readiness probe.
-    Raises ModelError or ProviderUnavailable for what can be known before loading.
+    `openings`: the models of the settings, when their loading has begun already. `load_wait_s`: how long to wait here
+    until the default model answers. `on_load_failure`: called with a sentence when it cannot be loaded.
+    `on_late_failure`: called when it answers texts already and its other tower turns out wrong; another process, which
+    tests everything first, would find another plan. `is_stopping`: asked by the readiness probe.
+    Raises ModelError or ProviderUnavailable for errors that are known before loading.
     """
     cpu, metrics = read_cpu_budget(), Metrics()
     assembly = Assembly(settings, cpu, metrics)
@@ -76,7 +77,7 @@ def create_app(
 def _middleware(
     settings: Settings, models: Models, metrics: Metrics, faces: Sequence[Face], router: Router
 ) -> list[Any]:
-    """Outermost first: whatever is refused further in still gets its id, its headers and its line in the log."""
+    """Outermost first: a request that is refused further in still gets its id, its headers and its line in the log."""
     space = models.default.manifest.space_id
     chain: list[Any] = [
         RequestContextMiddleware(settings.request_timeout_s, space, router.face_of, metrics.observe_request)
@@ -91,7 +92,7 @@ def _middleware(
 
 
 def _faces(settings: Settings, cpu: CpuBudget, models: Models, metrics: Metrics) -> list[Face]:
-    """What is spoken here. The operations come last: their document describes them all."""
+    """The faces that FACES names, and the operations, whose document describes all of them."""
     service = Service(models, _reader(settings), settings.max_body_bytes)
     has_keys = bool(settings.keys)
     faces = [make(service) for name, make in table.FACES.items() if name in settings.faces]

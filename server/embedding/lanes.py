@@ -20,7 +20,7 @@ logger = logging.getLogger("siglip_edge")
 
 @dataclass(frozen=True, kw_only=True)
 class LaneLimits:
-    """What the operator's settings and the execution plan allow."""
+    """Limits from the operator's settings and the execution plan."""
 
     rows_per_batch: Mapping[Tower, int]
     queued_rows: int

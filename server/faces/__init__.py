@@ -1,1 +1,1 @@
-"""One folder per API spoken: schemas, resources, error renderer, routes."""
+"""A folder per API: its schemas, resources, error body and routes. `table.py` joins the routes of all of them."""

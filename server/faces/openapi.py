@@ -23,7 +23,7 @@ _MEANING = {
     401: "No valid API key.",
     404: "No such model.",
     408: "The body did not arrive in time.",
-    409: "The model's embedding space is not the one expected.",
+    409: "The model's embedding space is not the expected one.",
     413: "The body is too large.",
     415: "Not the media type of this route.",
     429: "The queue is full; `Retry-After` says when to come back.",
@@ -33,8 +33,8 @@ _MEANING = {
 }
 
 _HEADERS = {
-    "X-Request-ID": "The request's id: the caller's own, or a new one.",
-    "X-Embedding-Space": "What makes two vectors comparable: the space_id of the model that answered.",
+    "X-Request-ID": "Id of the request: from the caller, or new.",
+    "X-Embedding-Space": "The space_id of the model that answered; vectors of equal spaces are comparable.",
     "Server-Timing": "Milliseconds by stage.",
 }
 
@@ -42,7 +42,7 @@ Object = dict[str, Any]
 
 
 def document(faces: Sequence[Face], *, model: str, has_keys: bool) -> Object:
-    """The OpenAPI 3.1 document. `model`: the name of a served one, for examples. `has_keys`: routes ask for a key."""
+    """The OpenAPI 3.1 document. `model`: name of a served model, for examples. `has_keys`: whether keys are set."""
     described = {
         place: documented
         for place, there in claims(faces).items()
@@ -68,7 +68,7 @@ def document(faces: Sequence[Face], *, model: str, has_keys: bool) -> Object:
 
 
 def _schemas(described: Iterable[Sequence[Claim]]) -> tuple[Mapping[Any, Object], Object]:
-    """-> by type, what refers to it; by name, what is referred to."""
+    """-> type -> its reference; name -> its schema."""
     kinds = {
         kind: None
         for there in described
@@ -89,7 +89,7 @@ class _Writer:
     has_keys: bool
 
     def operation(self, there: Sequence[Claim]) -> Object:
-        """One method of one path; of several faces, any of their bodies and answers."""
+        """A method of a path. Where faces share it: any of their bodies, answers and errors."""
         routes = [route for _, route in there]
         described: Object = {
             "tags": [face.name for face, _ in there],

@@ -1,6 +1,6 @@
-"""A face is an API that is spoken here, and a route is one method of one path of it.
+"""A face is an API that the server speaks. A route is a method of one of its paths.
 
-The same routes are registered in Falcon (`table.py`) and described in `/openapi.json` (`openapi.py`).
+`table.py` registers the routes in Falcon, `openapi.py` describes them in `/openapi.json`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PICTURE = (
 
 @dataclass(frozen=True)
 class Route:
-    """Who answers one method of one path, and what the document says about it."""
+    """A method of a path: the responder, and the description in the document."""
 
     method: str
     path: str
@@ -38,7 +38,7 @@ class Route:
     is_form: bool = False
     """The body is a multipart form, not JSON."""
     query: Mapping[str, str] = field(default_factory=dict)
-    """Optional parameters of the query string, and what they mean."""
+    """Optional parameters of the query string: name -> meaning."""
     answer: Any = str
     """Type of the answer."""
     media: str = JSON
@@ -50,7 +50,7 @@ class Route:
     """Answered without a key, as is everything below the path."""
     is_documented: bool = True
     takes: Callable[[Collection[str]], bool] | None = None
-    """Where two faces share a path: whether a body with these keys is this one's. None: whatever no other takes."""
+    """Where two faces share a path: whether a body with these keys belongs to this route. None: every other body."""
 
 
 def embedding_route(
@@ -64,7 +64,7 @@ def embedding_route(
     is_form: bool = False,
     takes: Callable[[Collection[str]], bool] | None = None,
 ) -> Route:
-    """A POST that embeds something."""
+    """A POST that embeds its inputs."""
     return Route(
         "POST",
         path,
@@ -81,11 +81,11 @@ def embedding_route(
 
 @dataclass(frozen=True, kw_only=True)
 class Face:
-    """One API: its routes, and the shape of its errors."""
+    """An API: its routes, and the shape of its errors."""
 
     name: str
     summary: str
     routes: tuple[Route, ...]
     render_error: Renderer
     error: Any
-    """Type of what `render_error` returns."""
+    """The type that `render_error` returns."""

@@ -1,4 +1,4 @@
-"""Fields that several faces have. The rest is in each face's own `schemas.py`, the inputs are in `inputs/schemas.py`.
+"""Fields of several faces. Other fields are in the `schemas.py` of each face, inputs in `inputs/schemas.py`.
 
 The same types parse requests, render answers and become `/openapi.json`.
 """
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-Model = Annotated[str | None, Meta(description="A served model's name; the default one when absent.")]
+Model = Annotated[str | None, Meta(description="Name of a served model; the default model when absent.")]
 Space = Annotated[str | None, Meta(description="409 unless the model's space_id is this one.")]
 OnError = Annotated[
     Literal["fail", "null"],
@@ -18,7 +18,7 @@ OnError = Annotated[
 
 
 class Usage(Struct, kw_only=True, omit_defaults=True):
-    """What the inputs cost. Images count in patches only."""
+    """Cost of the inputs. Images count in patches only."""
 
     prompt_tokens: Annotated[int, Meta(description="Real tokens, without padding.")]
     total_tokens: int

@@ -1,4 +1,4 @@
-"""What the resources share: a request read and parsed, its model found, its inputs judged."""
+"""Shared by all resources: reads and parses a request, finds its model, judges its inputs."""
 
 from __future__ import annotations
 
@@ -30,6 +30,6 @@ class Service:
         return bodies.read_form(req, kind, self.max_body_bytes)
 
     def embedder(self, req: falcon.Request, model: str | None, expect_space: str | None = None) -> Embedder:
-        """What embeds for this request. Raises ModelNotFound, SpaceMismatch or NotReady."""
+        """The embedder of the model that the request names. Raises ModelNotFound, SpaceMismatch or NotReady."""
         expected = (expect_space, req.get_header("X-Embedding-Space"))
         return self.models.embedder(model, req.context.request, *expected)

@@ -1,4 +1,4 @@
-"""The table of routes: every API spoken here, joined. To add one, write its folder and its line in FACES."""
+"""The table of routes joins the faces. A new face is a folder and a line in FACES."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ FACES: Mapping[str, Callable[[Service], Face]] = {
     "native": native,
     "llamacpp": llamacpp,
 }
-"""What the setting FACES chooses from. The operations (health, metrics, documentation) are always on."""
+"""The setting FACES chooses among these. The operations (health, metrics, documentation) are always served."""
 
 Claim = tuple[Face, Route]
 
 
 def claims(faces: Iterable[Face]) -> dict[tuple[str, str], list[Claim]]:
-    """By path and method: who answers. Several only where all but the last have `takes`."""
+    """(path, method) -> the routes that claim it, with their faces; a route without `takes` is the last."""
     found: defaultdict[tuple[str, str], list[Claim]] = defaultdict(list)
     for face in faces:
         for route in face.routes:
@@ -38,7 +38,7 @@ def claims(faces: Iterable[Face]) -> dict[tuple[str, str], list[Claim]]:
 
 
 def endpoints(faces: Iterable[Face], max_body_bytes: int) -> dict[str, Endpoint]:
-    """By path: what Falcon registers."""
+    """Path -> the endpoint that Falcon registers."""
     responders: defaultdict[str, dict[str, Responder]] = defaultdict(dict)
     speaks = {}
     for (path, method), there in claims(faces).items():
@@ -49,18 +49,18 @@ def endpoints(faces: Iterable[Face], max_body_bytes: int) -> dict[str, Endpoint]
 
 
 def open_paths(faces: Iterable[Face]) -> list[str]:
-    """What is answered without a key."""
+    """Paths that are answered without a key."""
     return [route.path for face in faces for route in face.routes if route.is_open]
 
 
 def renderer_of(faces: Iterable[Face]) -> Callable[[str], Renderer]:
-    """The error renderer by a face's name. OpenAI's for what no face answers."""
+    """Name of a face -> its error renderer; OpenAI's where no face answers."""
     renderers = {face.name: face.render_error for face in faces}
     return lambda name: renderers.get(name, render_error)
 
 
 def _by_body(there: Sequence[Claim], max_body_bytes: int) -> Responder:
-    """One path, several faces: the keys of the body say which of them is meant."""
+    """For a path that several faces share: the keys of the body decide between them."""
 
     def respond(req: falcon.Request, resp: falcon.Response, **fields: Any) -> None:
         keys = bodies.peek_keys(req, max_body_bytes)

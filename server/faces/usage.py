@@ -1,4 +1,4 @@
-"""What a request's inputs cost, as answers of several faces report it."""
+"""The cost of a request's inputs, as answers of several faces report it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from siglip_edge.server.inputs.schemas import Upload
 RequestT = TypeVar("RequestT")
 
 MAX_PARTS = 1024
-"""Of a form; Falcon's own default of 64 is fewer than a request's inputs."""
+"""Parts per form. Falcon's default, 64, is less than the inputs that a request may have."""
 
 
 def read_json(req: falcon.Request, kind: type[RequestT], max_bytes: int) -> RequestT:
@@ -28,9 +28,9 @@ def read_json(req: falcon.Request, kind: type[RequestT], max_bytes: int) -> Requ
 
 
 def peek_keys(req: falcon.Request, max_bytes: int) -> frozenset[str]:
-    """The keys of the JSON object in the body, which `read` still returns afterwards; none where it is no such object.
+    """Keys of the JSON object in the body; empty when the body is no JSON object. `read` returns the body afterwards.
 
-    Raises what `read` raises.
+    Raises the errors of `read`.
     """
     if not _is_json(req):
         return frozenset()
@@ -57,8 +57,8 @@ def read_form(req: falcon.Request, kind: type[RequestT], max_bytes: int) -> Requ
 
 
 def read(req: falcon.Request, max_bytes: int) -> bytes:
-    """All bytes of the body, never more than one beyond the limit of them in memory."""
-    if (peeked := req.context.pop("body", None)) is not None:  # kept until it is parsed, no longer
+    """The whole body; memory never holds more than one byte beyond the limit."""
+    if (peeked := req.context.pop("body", None)) is not None:  # kept until it is parsed, not longer
         return bytes(peeked)
     if req.get_header("Content-Encoding", default="identity").lower() != "identity":
         raise falcon.HTTPUnsupportedMediaType(description="Send the body uncompressed: no Content-Encoding.")
@@ -81,7 +81,7 @@ def _is_json(req: falcon.Request) -> bool:
 
 
 def _read_within(req: falcon.Request, max_bytes: int) -> bytes:
-    """The body, or one byte more than the limit of it."""
+    """The body, or its first `max_bytes` + 1 bytes."""
     if req.content_length is not None:
         if req.content_length > max_bytes:
             raise _too_large(max_bytes)

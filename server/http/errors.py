@@ -1,4 +1,4 @@
-"""One table: what went wrong -> status. Every failure of every route leaves through here, in its face's own shape."""
+"""One table from error class to status. Every failure of every route becomes an answer here, in its face's shape."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
 
 @dataclass(frozen=True)
 class Problem:
-    """What went wrong, before a face gives it its vendor's shape."""
+    """A failure, before a face gives it its vendor's shape."""
 
     status: int
     message: str

@@ -34,7 +34,7 @@ def convert(values: dict[str, Any], kind: type[RequestT]) -> RequestT:
 
 
 def _invalid(error: msgspec.ValidationError, kind: type) -> InvalidInput:
-    """msgspec's sentence, its path as `param`: "Expected `int`, got `str`" at input[3]; an enum's words are added."""
+    """msgspec's sentence (Expected `int`, got `str`), its path as `param` (input[3]), and an enum's allowed words."""
     message = str(error)
     path = _PATH.search(message)
     missing = re.search(r"missing required field `(\w+)`", message)
@@ -47,7 +47,7 @@ def _invalid(error: msgspec.ValidationError, kind: type) -> InvalidInput:
 
 
 def _words(annotation: Any) -> list[str]:
-    """Of the Literal somewhere in it."""
+    """The words of a Literal inside the annotation."""
     if get_origin(annotation) is Literal:
         return [*get_args(annotation)]
     return [word for part in get_args(annotation) for word in _words(part)]

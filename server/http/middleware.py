@@ -17,7 +17,7 @@ from siglip_edge.server.batching.retry_after import RetryAfter
 from siglip_edge.server.http.request_context import NO_FACE, RequestContext, has_hung_up, request_id
 
 EXPOSED_HEADERS = "X-Request-ID, X-Embedding-Space, Server-Timing, Retry-After"
-"""What a browser's script may read of an answer."""
+"""Headers that a browser lets a script read."""
 
 _SMOOTHING = 0.1
 """Weight of the newest of the measured times: an average over about the last twenty."""
@@ -28,9 +28,9 @@ access = logging.getLogger("siglip_edge.access")
 class RequestContextMiddleware:
     """Gives the request its `RequestContext` and the answer its headers.
 
-    `face_of`: the name of the face that speaks on a path; None where nothing does.
+    `face_of`: path -> the name of its face; None where no route matches.
     `default_space`: the embedding space named on answers that concern no model in particular.
-    `observe(method, route, status, context)` is called once a request.
+    `observe(method, route, status, context)` is called once per request.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class RequestContextMiddleware:
         resp.set_header("X-Request-ID", context.request_id)
         resp.set_header("X-Embedding-Space", context.space or self._default_space)
         resp.set_header("Server-Timing", context.server_timing())
-        # The route's template, never the path, nor a method of the caller's own: what callers send is not for logs, and
-        # each name that is counted stays in memory.
+        # The route's template, not the path, and no invented method: logs hold nothing that callers send, and metrics
+        # keep every name in memory.
         method = req.method if req.method in falcon.COMBINED_METHODS else "(unknown)"
         route, status = req.uri_template or "(no route)", resp.status_code
         self._observe(method, route, status, context)

@@ -1,4 +1,4 @@
-"""What belongs to one request beside its inputs: its id, its time, its stages, and whether anybody still waits."""
+"""Facts of a request beside its inputs: id, deadline, time per stage, and whether the caller still waits."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from siglip_edge.runtime.artifacts.manifest import Tower
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 NO_FACE = "(none)"
-"""Of a path that no face answers."""
+"""The face of a path that no route matches."""
 
 _HUNG_UP = getattr(select, "POLLRDHUP", 0)
 
 
 @dataclass(kw_only=True)
 class RequestContext:
-    """One request. Clock: time.monotonic()."""
+    """A request. Clock: time.monotonic()."""
 
     request_id: str
     started: float
@@ -63,7 +63,7 @@ class RequestContext:
 
 
 def request_id(given: str | None) -> str:
-    """The caller's id when it is a plain word, else a new one."""
+    """The caller's id when it is a plain word, else a new id."""
     return given if given and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 

@@ -14,7 +14,7 @@ Responder = Callable[..., None]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """What answers on one path: a responder per method, and the name of the face that speaks there."""
+    """A path: its responder per method, and the name of its face."""
 
     face: str
     responders: Mapping[str, Responder]
@@ -30,6 +30,6 @@ class Router(CompiledRouter):
         return {"HEAD": responders["GET"], **responders} if "GET" in responders else responders
 
     def face_of(self, path: str) -> str | None:
-        """The name of the face that speaks on this path; None where nothing does."""
+        """The name of the path's face; None where no route matches."""
         found = self.find(path)
         return found[0].face if found and isinstance(found[0], Endpoint) else None

@@ -1,4 +1,4 @@
-"""An input as callers spell it: what `input_reader` judges, on every face that takes texts and images."""
+"""Inputs as callers spell them, before `input_reader` judges them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Modality = Literal["text", "image"]
 
 
 class InputObject(Struct):
-    """An input that says what it is; with both, their joint embedding: the normalised mean of the two."""
+    """An input of a stated kind. Text and image together give their joint embedding: the normalised mean of the two."""
 
     text: str | None = None
     image: Annotated[str | None, Meta(description="Data URI, base64, or a URL where fetching is allowed.")] = None

@@ -40,7 +40,7 @@ class Assembly:
         return ServedModel(model.manifest.name, model.manifest, model.plan, lambda: embedder, embedder)
 
     def opened(self, opening: Opening) -> ServedModel:
-        """A model directory. The default model loads at the start, another one with its first request."""
+        """A model directory. The default model loads at the start, another model with its first request."""
 
         def load() -> Embedder:
             model = opening.model()

@@ -8,9 +8,9 @@ from siglip_edge.server.inputs.input_reader import AnyInput, InputReader, Joint,
 
 
 def read_content(reader: InputReader, content: Content, param: str) -> list[AnyInput | InvalidInput]:
-    """One prompt or a list of them, in order. A list of numbers is one text as its token ids.
+    """A prompt or a list of prompts -> inputs, in order. A list of numbers is a text as token ids.
 
-    Raises InvalidInput for an empty list, for too many prompts, and for what is wrong with one.
+    Raises InvalidInput for an empty list, for too many prompts, and for a wrong prompt.
     """
     if isinstance(content, Prompt):
         return [_read_prompt(reader, content, param)]
@@ -25,7 +25,7 @@ def _read_item(reader: InputReader, item: str | Prompt | int | list[int], param:
 
 
 def _read_prompt(reader: InputReader, prompt: Prompt, param: str) -> AnyInput:
-    """What is left of the prompt without its markers is the text."""
+    """The prompt without its markers is the text."""
     pieces = prompt.prompt_string.split(MEDIA_MARKER)
     images = prompt.multimodal_data or []
     _check_images(len(pieces) - 1, len(images), param)
@@ -44,7 +44,7 @@ def _read_prompt(reader: InputReader, prompt: Prompt, param: str) -> AnyInput:
 def _check_images(markers: int, images: int, param: str) -> None:
     if markers != images:
         message = f"prompt_string has {markers} times the marker {MEDIA_MARKER}, multimodal_data {images} images"
-        raise InvalidInput(f"{message}; each marker stands for one image", param=param)
+        raise InvalidInput(f"{message}; each marker stands for an image", param=param)
     if images > 1:
-        message = f"{images} images in one prompt; one is accepted, and each prompt gets one embedding"
+        message = f"{images} images in a prompt; at most one image is accepted, because each prompt gets one embedding"
         raise UnsupportedInput(message, param=f"{param}.multimodal_data")

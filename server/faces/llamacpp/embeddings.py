@@ -23,7 +23,7 @@ class ContentEmbeddings:
     def on_post_either(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, EmbeddingRequest)
         if request.content is not None and request.input is not None:
-            raise InvalidInput('"input" and "content" are two names of one field: send one', param="input")
+            raise InvalidInput('"input" and "content" name the same field: send only one of them', param="input")
         if request.content is not None:
             self._embed(req, resp, request, request.content, "content")
         elif request.input is not None:

@@ -1,8 +1,9 @@
-"""`GET /props`: what a client of llama.cpp's server asks before it sends an image."""
+"""`GET /props`: facts that a client of llama.cpp's server reads before it sends an image."""
 
 from __future__ import annotations
 
 import importlib.metadata
+from functools import cache
 
 import falcon
 
@@ -18,7 +19,7 @@ class PropsResource:
         self._service = service
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """Of the model that `?model=` names, else of the default one. Raises ModelNotFound."""
+        """Of the model that `?model=` names, else of the default model. Raises ModelNotFound."""
         resp.data = json.render(_props(self._service.models.find(req.get_param("model"))))
 
 
@@ -31,9 +32,14 @@ def _props(model: ServedModel) -> Props:
         media_marker=MEDIA_MARKER,
         chat_template="",
         chat_template_caps={},
-        build_info=f"siglip-edge {importlib.metadata.version('siglip-edge')}",
+        build_info=_build(),
         is_sleeping=False,
     )
+
+
+@cache
+def _build() -> str:
+    return f"siglip-edge {importlib.metadata.version('siglip-edge')}"
 
 
 def _sees(model: ServedModel) -> bool:

@@ -39,9 +39,9 @@ class Rerank:
 
 
 def _documents(request: RerankRequest) -> tuple[str, list[str]]:
-    """-> the name of the field they came in, and what is ranked."""
+    """-> the name of the field, and its documents."""
     if request.documents is not None and request.texts is not None:
-        raise InvalidInput('"documents" and "texts" are two names of one field: send one', param="texts")
+        raise InvalidInput('"documents" and "texts" name the same field: send only one of them', param="texts")
     field, documents = ("documents", request.documents) if request.texts is None else ("texts", request.texts)
     if not documents:
         raise InvalidInput(f'"{field}" must be a non-empty string array')

@@ -16,7 +16,7 @@ class Prompt(Struct, kw_only=True, forbid_unknown_fields=True):
     """A text, an image, or both: their joint embedding, the normalised mean of the two."""
 
     prompt_string: Annotated[str, Meta(description=f"Holds `{MEDIA_MARKER}` once per image.")]
-    multimodal_data: Annotated[list[str], Meta(description="The image in base64; at most one.")] | None = None
+    multimodal_data: Annotated[list[str], Meta(description="The image in base64; at most one image.")] | None = None
 
 
 Content = str | Prompt | list[str | Prompt | int | list[int]]
@@ -33,13 +33,13 @@ Normalize = Annotated[
 
 
 class ContentRequest(Struct, kw_only=True):
-    content: Annotated[Content, Meta(description="Texts and images, one or a list, mixed at will.")]
+    content: Annotated[Content, Meta(description="A text or an image, or a mixed list of them.")]
     model: Model = None
     embd_normalize: Normalize = 2
 
 
 class EmbeddingRequest(Struct, kw_only=True):
-    content: Annotated[Content | None, Meta(description="Texts and images, one or a list, mixed at will.")] = None
+    content: Annotated[Content | None, Meta(description="A text or an image, or a mixed list of them.")] = None
     input: Annotated[Content | None, Meta(description="Another name for `content`.")] = None
     model: Model = None
     embd_normalize: Normalize = 2
@@ -48,7 +48,7 @@ class EmbeddingRequest(Struct, kw_only=True):
 Vectors = Annotated[
     Any,
     Meta(
-        description="One row: the vector.",
+        description="A list with one row: the vector.",
         extra_json_schema={"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
     ),
 ]
@@ -61,7 +61,7 @@ class PromptEmbedding(Struct):
 
 class RerankRequest(Struct, kw_only=True):
     query: Annotated[str, Meta(description="A text, or an image as a data URI.")]
-    documents: Annotated[list[str] | None, Meta(description="What is ranked: texts, or images as data URIs.")] = None
+    documents: Annotated[list[str] | None, Meta(description="The ranked texts, or images as data URIs.")] = None
     texts: Annotated[list[str] | None, Meta(description="`documents` as TEI spells it; the answer is a list.")] = None
     top_n: Annotated[int, Meta(ge=1)] | None = None
     return_documents: Annotated[bool, Meta(description="With `documents`: repeat each in its result.")] = False
@@ -93,7 +93,7 @@ class RankedText(Struct, kw_only=True, omit_defaults=True):
 
 
 class GenerationSettings(Struct):
-    n_ctx: Annotated[int, Meta(description="Tokens of a text that count; a longer one is cut.")]
+    n_ctx: Annotated[int, Meta(description="Tokens of a text; a longer text is cut.")]
 
 
 class Modalities(Struct):
@@ -102,11 +102,11 @@ class Modalities(Struct):
 
 
 class Props(Struct, kw_only=True):
-    """What clients of llama.cpp's server ask before they send an image."""
+    """Facts that clients of llama.cpp's server read before they send an image."""
 
     default_generation_settings: GenerationSettings
-    total_slots: Annotated[int, Meta(description="Runs of a tower at once.")]
-    model_path: Annotated[str, Meta(description="The model's name: paths of the server stay with it.")]
+    total_slots: Annotated[int, Meta(description="Runs per tower at the same time.")]
+    model_path: Annotated[str, Meta(description="The model's name; the server does not tell its paths.")]
     modalities: Modalities
     media_marker: str
     chat_template: str

@@ -1,4 +1,4 @@
-"""`POST /v1/classify` and `POST /v1/classify/image`: zero-shot, the labels are whatever the caller names."""
+"""`POST /v1/classify` and `POST /v1/classify/image`: zero-shot, with the labels of the request."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Evaluate:
 
 
 def _inputs(items: Sequence[EvaluationItem], reader: InputReader) -> list[AnyInput | InvalidInput]:
-    """Image, text, image, text, …: a bad one stands as its error."""
+    """Image, text, image, text, …; a bad input is replaced by its error."""
     reader.check_count(len(items), "items")
     return [
         outcome

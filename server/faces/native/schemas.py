@@ -12,8 +12,8 @@ from siglip_edge.server.inputs.schemas import InputObject, Upload
 
 
 class RankRequest(Struct, kw_only=True):
-    query: Annotated[str | InputObject | list[str | InputObject], Meta(description="One query or several.")]
-    candidates: Annotated[list[str | InputObject], Meta(description="What is ranked, for each query.")]
+    query: Annotated[str | InputObject | list[str | InputObject], Meta(description="A query, or a list of them.")]
+    candidates: Annotated[list[str | InputObject], Meta(description="Inputs that are ranked for each query.")]
     return_scores: bool = True
     top_n: Annotated[int, Meta(ge=1)] | None = None
     model: Model = None

@@ -1,4 +1,4 @@
-"""OpenAI's error body. Ours too: the native routes, the operations and whatever no face answers use it."""
+"""OpenAI's error body. The native routes, the operations, and paths that no face answers have the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenAI's requests and answers, with what is ours beside: images, other spaces, errors in place."""
+"""OpenAI's requests and answers, with our own fields beside: images, spaces, errors in place."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class ErrorAnswer(Struct):
 
 
 class EmbeddingsRequest(Struct, kw_only=True):
-    input: Annotated[Inputs, Meta(description="Texts and images, one or a list, mixed at will.")]
+    input: Annotated[Inputs, Meta(description="A text or an image, or a mixed list of them.")]
     model: Model = None
     encoding_format: EncodingFormat | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None
-    modality: Annotated[Modality | None, Meta(description="What plain strings are; guessed when absent.")] = None
+    modality: Annotated[Modality | None, Meta(description="The kind of plain strings; guessed when absent.")] = None
     on_error: OnError = "fail"
     expect_space: Space = None
 

@@ -1,4 +1,4 @@
-"""`GET /openapi.json` and `GET /docs`: Swagger UI, whose files come from a Python package and never from elsewhere."""
+"""`GET /openapi.json` and `GET /docs`: Swagger UI, with files of a Python package, none from the network."""
 
 from __future__ import annotations
 

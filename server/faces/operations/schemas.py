@@ -32,13 +32,13 @@ class ModelHealth(Struct, kw_only=True):
     precision: str
     intra_op_threads: int
     runs_at_once: int
-    plan: Annotated[str, Meta(description="Why it runs so.")]
-    refused: Annotated[list[str], Meta(description="What was to be preferred, and what is wrong with it here.")]
+    plan: Annotated[str, Meta(description="The reason of the execution plan.")]
+    refused: Annotated[list[str], Meta(description="Preferable plans that are not used, each with its reason.")]
     lanes: list[LaneHealth]
 
 
 class HealthAnswer(Struct, kw_only=True):
-    """One worker's view: each process has its own queues."""
+    """The state of one worker: each process has its own queues."""
 
     status: str
     uptime_s: float
@@ -48,7 +48,7 @@ class HealthAnswer(Struct, kw_only=True):
     queue_size: Annotated[int, Meta(description="Rows waiting in all lanes.")]
     max_queue_size: Annotated[int, Meta(description="Rows that may wait in one lane.")]
     active_workers: Annotated[int, Meta(description="Batch threads at work now.")]
-    total_workers: Annotated[int, Meta(description="Batch threads: one a tower and loaded model.")]
+    total_workers: Annotated[int, Meta(description="Batch threads: one per tower of each loaded model.")]
     batch_size: int
     batch_wait_time_ms: float
     cpu_count: int

@@ -137,7 +137,7 @@ class TestBadContent:
         [
             ([picture(png()) | {"multimodal_data": []}], "1 times the marker <__media__>, multimodal_data 0 images"),
             ([{"prompt_string": "a", "multimodal_data": [b64(png())]}], "0 times the marker"),
-            ([{"prompt_string": MEDIA_MARKER * 2, "multimodal_data": [b64(png())] * 2}], "2 images in one prompt"),
+            ([{"prompt_string": MEDIA_MARKER * 2, "multimodal_data": [b64(png())] * 2}], "2 images in a prompt"),
             ([{"prompt_string": MEDIA_MARKER, "multimodal_data": ["bm90IGFuIGltYWdl"]}], "not an image"),
             ([picture(png()[:40])], "cannot be decoded"),
             ([picture(png(), "https://example.org/a.png ")], "image URLs are not fetched here"),
@@ -176,7 +176,7 @@ class TestBadContent:
         """llama.cpp's own sentence for neither; both at once would leave half of the request out."""
         assert error(client.simulate_post("/embedding", json={})) == '"input" or "content" must be provided'
         both = client.simulate_post("/embedding", json={"input": "a", "content": "b"})
-        assert "send one" in error(both)
+        assert "send only one" in error(both)
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"nul", b'{"content": "\\ud800"}', b"\xff"])
     def test_broken_json_is_400(self, client, body):
@@ -237,7 +237,7 @@ class TestRerank:
             ({"query": "a"}, '"documents" must be a non-empty string array'),
             ({"query": "a", "documents": []}, '"documents" must be a non-empty string array'),
             ({"query": "a", "texts": []}, '"texts" must be a non-empty string array'),
-            ({"query": "a", "documents": ["b"], "texts": ["b"]}, "send one"),
+            ({"query": "a", "documents": ["b"], "texts": ["b"]}, "send only one"),
             ({"query": "a", "documents": ["b", 1]}, "documents[1]: Expected `str`"),
             ({"query": "", "documents": ["b"]}, "query: the text is empty"),
             ({"query": "a", "documents": ["b", "data:image/png;base64,AAAA"]}, "documents[1]: "),
