@@ -1,4 +1,4 @@
-"""What this process's memory costs, as the kernel counts it, and giving back what is free."""
+"""The memory of this process as the kernel counts it, and ways to return free memory."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _MAPS = Path("/proc/self/smaps")
 _UNWRITTEN_CODE = re.compile(
     r"^(\w+)-(\w+) r-[x-]p .* /.*(?:\.so|/python)[^/\n]*\n(?:\w+: .*\n)*?Anonymous: +0 kB", re.MULTILINE
 )
-"""Of /proc/self/smaps: code or constants of a library. A page that was written to, to relocate it, is anonymous."""
+"""A mapping in /proc/self/smaps with code or constants of a library. A page that was relocated is anonymous."""
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-"""Of glibc's malloc.h."""
+"""From glibc's malloc.h."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes. Mapped files count in `resident`, in `proportional` by the share of their users, not in `anonymous`."""
+    """Bytes. Mapped files count in `resident` and, divided by their users, in `proportional`; not in `anonymous`."""
 
     resident: int
     proportional: int
-    """Pss: what all processes' sum is, when pages that several of them share are counted once."""
+    """Pss: a page that several processes share counts once in the sum over all of them."""
     private: int
-    """Would be free if this process ended."""
+    """Bytes that would be free if this process ended."""
     anonymous: int
-    """Backed by no file: heap and stacks."""
+    """Heap and stacks: backed by no file."""
 
 
 def read_memory(rollup: Path = _ROLLUP) -> Memory:
-    """Read the kernel's own account; Linux only. Raises OSError elsewhere."""
+    """The kernel's account. Linux only; raises OSError elsewhere."""
     kib = {line.split(":")[0]: int(line.split()[1]) for line in rollup.read_text().splitlines() if line.endswith("kB")}
     return Memory(
         resident=kib["Rss"] << 10,
@@ -44,11 +44,10 @@ def read_memory(rollup: Path = _ROLLUP) -> Memory:
 
 
 def keep_little() -> None:
-    """Make glibc's malloc return what is freed; under other C libraries, do nothing.
+    """Make glibc's malloc return freed memory. Does nothing under other C libraries.
 
-    Blocks from 1 MB on go back at once, so that expanded images do: after 64 clients with photographs of 12 megapixels
-    a worker rests at 111 MB instead of 115 to 126, and peaks at 190 instead of 230; the CPU time an image is the same.
-    Two heaps instead of eight a core: after 150 mixed requests of a base model's 9 MB less are held.
+    Blocks from 1 MB on, such as decoded images, go back at once. Two heaps instead of eight per core keep less of the
+    freed rest. docs/memory.md has the figures.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -57,23 +56,23 @@ def keep_little() -> None:
 
 
 def give_back() -> None:
-    """Return what nothing refers to any more to the system, cycles of objects included."""
+    """Return unreferenced memory to the system, cycles of objects included."""
     gc.collect()
     trim_heap()
 
 
 def trim_heap() -> None:
-    """Return freed heap to the system. glibc keeps it for later otherwise; other C libraries return it themselves."""
+    """Return freed heap to the system. glibc would keep it for later; other C libraries return it themselves."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def forget_code() -> None:
-    """Unmap the code that ran so far; what runs again comes back from the page cache, sixteen pages at a time.
+    """Unmap the code that has run so far; code that runs again comes back from the page cache. Linux only.
 
-    Most of what importing and loading executes is never needed again: of 27 MB of a base model's worker 10 came back.
-    Elsewhere than on Linux, do nothing.
+    A server never needs most of the code of its start again. Resident memory and Pss fall; the page cache, and so the
+    memory of a control group, does not (docs/decisions/pruned.md).
     """
     if not _MAPS.exists():
         return

@@ -1,4 +1,4 @@
-"""When the refused may ask again: one after the other, so that they do not all come back at the same moment."""
+"""When a refused client may ask again: each at its own time, so that they do not all come back at the same moment."""
 
 from __future__ import annotations
 
@@ -7,32 +7,31 @@ import time
 from collections.abc import Callable
 
 LONGEST_S = 60.0
-"""To be told, but for a longer backlog: after more than two minutes OpenAI's Python client does not ask again."""
+"""Longest answer, unless the backlog is longer: OpenAI's Python client does not ask again after two minutes."""
 
 _MOST_SPREAD = 4.0
 _SPREADS, _CONTRACTS = 1.1, 0.99
-"""Factors a refusal and an admission: where one in ten of those who ask is refused in vain, the pace stays."""
+"""Factors per refusal and per admission. With one refusal in ten requests the pace stays."""
 
 
 class RetryAfter:
-    """Hands out times at the pace of the work, and more slowly where those who come back find no room. Thread-safe.
+    """Gives refused clients times at the pace of the work, and slower when returning clients find no room. Thread-safe.
 
-    Who is served asks again at once, as batch jobs do, and takes the place that it has left before anybody else. To
-    refuse the others at the pace of the work, again and again, took 5 % of a base model's texts from 256 clients; up to
-    four times as slowly, 1 to 2 %.
+    A served client of a batch job asks again at once and takes the place that it has just left. Refused clients that
+    return at the pace of the work would find no room again and again, and each refusal costs CPU time.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._first = self._last = -LONGEST_S
-        """The times that were handed out in one row: a new one begins when the last one's turn has come."""
+        """First and last time of the current sequence. A new sequence begins when the last time has passed."""
         self._spread = 1.0
 
     def next(self, *, backlog_s: float, own_s: float) -> float:
-        """-> seconds from now: behind what waits, and behind everyone who was told a time before.
+        """-> seconds from now: after the backlog, and after every client that got a time before.
 
-        `own_s`: estimated seconds that the refused request itself will take of the machine.
+        `own_s`: estimated seconds of the machine that the refused request will take.
         """
         with self._lock:
             now = self._clock()
@@ -45,6 +44,6 @@ class RetryAfter:
             return turn_s
 
     def taken(self) -> None:
-        """Somebody was admitted."""
+        """Tell it that a request was admitted."""
         with self._lock:
             self._spread = max(self._spread * _CONTRACTS, 1.0)

@@ -20,7 +20,7 @@ EXPOSED_HEADERS = "X-Request-ID, X-Embedding-Space, Server-Timing, Retry-After"
 """Headers that a browser lets a script read."""
 
 _SMOOTHING = 0.1
-"""Weight of the newest of the measured times: an average over about the last twenty."""
+"""Weight of the newest measurement: an average over about the last twenty."""
 
 access = logging.getLogger("siglip_edge.access")
 
@@ -82,10 +82,10 @@ class RequestContextMiddleware:
 
 
 class AdmissionMiddleware:
-    """At most `limit` requests with a body at once, the others get 429: a thread always stays free for the probes.
+    """Admits at most `limit` POST requests at the same time and answers others with 429: probes always find a thread.
 
-    `backlog_s`: estimated seconds of work that waits in the lanes. Requests that are still being read or decoded are
-    not among it, so Retry-After comes from how often a place becomes free as well.
+    `backlog_s`: estimated seconds of work in the lanes. It misses requests that are still being read or decoded, so
+    Retry-After also counts how often a place becomes free.
     """
 
     def __init__(self, limit: int, backlog_s: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
@@ -96,7 +96,7 @@ class AdmissionMiddleware:
         self._held = 0
         self._full_since = 0.0
         self._place_s = 0.0
-        """Measured seconds until a place is free, when none was."""
+        """Measured seconds until a place becomes free when every place is taken."""
         self._turns = RetryAfter(clock)
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002

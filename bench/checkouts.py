@@ -1,0 +1,79 @@
+"""Two checkouts of this repository, served in turns: CPU time per request, rate, and memory at rest.
+
+    python -m siglip_edge.bench.checkouts MODEL BEFORE AFTER [--kind images --photos DIR] [--clients 8] [--turns 40]
+
+BEFORE and AFTER are folders, for example two worktrees of git. Both servers run all the time and answer in turns, so
+that each turn has a neighbour in the same state of the machine. A figure is the median of the ratios of neighbouring
+turns, with its standard error. Memory is the Pss of each server alone, three seconds after its last answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+from siglip_edge.bench.clients import Clients, Tally
+from siglip_edge.bench.servers import Server, serving
+
+_WARM_UP_S = 0.2
+_REST_S = 3.0
+_REQUESTS_BEFORE_REST = 300
+_OF_A_MEDIAN = 1.2533 * 1.4826
+"""A median's standard error, by the median absolute deviation, times the square root of the number of values."""
+
+
+def with_error(values: list[float]) -> str:
+    """The median and its standard error, which outliers hardly change."""
+    median = statistics.median(values)
+    deviation = statistics.median(abs(value - median) for value in values)
+    return f"{median:.3f} ± {_OF_A_MEDIAN * deviation / math.sqrt(len(values)):.3f}"
+
+
+def in_turns(servers: list[Server], clients: Clients, arguments: argparse.Namespace) -> list[list[tuple[float, float]]]:
+    """-> CPU milliseconds per request and rate, for each server and turn."""
+    figures: list[list[tuple[float, float]]] = [[] for _ in servers]
+    for number in range(arguments.turns):
+        for at in (0, 1) if number % 2 else (1, 0):
+            tally, load = Tally(), (arguments.kind, arguments.clients, arguments.seconds, _WARM_UP_S)
+            rate = clients.count(servers[at], *load, into=tally)
+            figures[at].append((tally.summary().cpu, rate))
+    return figures
+
+
+def memory_at_rest(checkout: Path, clients: Clients, arguments: argparse.Namespace) -> float:
+    with serving(arguments.model, PYTHONPATH=str(checkout.resolve())) as server:
+        load = (arguments.kind, arguments.clients)
+        clients.send(server, *load, requests=_REQUESTS_BEFORE_REST, seconds=arguments.seconds * arguments.turns)
+        time.sleep(_REST_S)
+        return sum(process.pss for process in server.memory())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("checkouts", type=Path, nargs=2, metavar="CHECKOUT")
+    parser.add_argument("--kind", choices=("texts", "images", "mixed"), default="texts")
+    parser.add_argument("--photos", type=Path, help="folder of *.jpg  [default: made-up pictures]")
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--turns", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=0.5, help="per turn")
+    arguments = parser.parse_args()
+    with Clients(arguments.photos) as clients:
+        with ExitStack() as running:
+            paths = [str(checkout.resolve()) for checkout in arguments.checkouts]
+            servers = [running.enter_context(serving(arguments.model, PYTHONPATH=path)) for path in paths]
+            before, after = in_turns(servers, clients, arguments)
+        for name, at, unit in (("CPU time", 0, "ms per request"), ("rate", 1, "requests/s")):
+            ratios = [turn[at] / its[at] for turn, its in zip(after, before, strict=True)]
+            medians = [statistics.median(turn[at] for turn in turns) for turns in (before, after)]
+            print(f"{name}: {medians[0]:.3g} -> {medians[1]:.3g} {unit}, ratio {with_error(ratios)}")
+        resting = [memory_at_rest(checkout, clients, arguments) for checkout in arguments.checkouts]
+        print(f"memory at rest: {resting[0]:.1f} -> {resting[1]:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
