@@ -31,9 +31,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from siglip_edge.bench.kernel_profile import by_operator, profile
 from siglip_edge.bench.operators import show_times, take_turns
-from siglip_edge.exporter.graphs.kernel_profile import by_operator, profile
-from siglip_edge.exporter.verification.trial import serving_plan
+from siglip_edge.exporter.verification.served_rows import serving_plan
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.execution.session import GraphSession
 from siglip_edge.runtime.scoring import l2_normalize

@@ -7,7 +7,7 @@
    (`cpuid_fault` in /proc/cpuinfo): every CPUID instruction raises a signal, is run here, and loses a few bits.
 
    Weights that saturate show it: with CPU=avx2 a U8S8 product of whole 8-bit weights is off by 9 %, a limited one by
-   nothing. /proc/cpuinfo is not changed, so what the exporter reads there (exporter/formats.py) is not either. */
+   nothing. /proc/cpuinfo is not changed, so what runtime/machine/cpu.py reads there is not either. */
 
 #define _GNU_SOURCE
 #include <asm/prctl.h>

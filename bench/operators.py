@@ -15,8 +15,8 @@ import statistics
 import time
 from pathlib import Path
 
-from siglip_edge.exporter.graphs.kernel_profile import by_operator, profile
-from siglip_edge.exporter.verification.trial import serving_plan
+from siglip_edge.bench.kernel_profile import by_operator, profile
+from siglip_edge.exporter.verification.served_rows import serving_plan
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.execution.session import GraphSession
 

@@ -90,9 +90,13 @@ def _precisions(text: str) -> list[Precision]:
 
 
 def _progress(items: Iterable[Any], what: str) -> Iterable[Any]:
+    """A progress bar; a line per step where nobody watches it, such as a log file."""
     from tqdm import tqdm
 
-    return tqdm(items, desc=what, leave=True, file=sys.stderr)
+    if sys.stderr.isatty():
+        return tqdm(items, desc=what, leave=True, file=sys.stderr)
+    click.echo(what, err=True)
+    return items
 
 
 def _summary(directory: Path) -> str:

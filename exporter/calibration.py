@@ -14,6 +14,7 @@ from PIL import Image
 
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.graphs import graph_files as graphs
+from siglip_edge.exporter.reproducible import side_by_side
 from siglip_edge.runtime.artifacts.manifest import ImageSpec, TextSpec
 from siglip_edge.runtime.images.pixels import pixels
 from siglip_edge.runtime.text.token_ids import token_ids
@@ -77,13 +78,17 @@ def text_rows(file: Path, tokenize: Callable[[str], list[int]], spec: TextSpec) 
 
 
 class Observation:
-    """One activation over the calibration rows: every channel's extremes, their means, and a sample of positions."""
+    """One activation over the calibration rows: every channel's extremes, their means, and a sample of positions.
+
+    `length`: positions of one row, all of which a linear layer multiplies by its weights.
+    """
 
     def __init__(self, positions: int) -> None:
-        self._positions = positions  # of every row that is added
+        self._positions = positions  # kept of every row that is added
         self._sample: list[Floats] = []
         self._rng = np.random.default_rng(0)
         self._rows = 0
+        self.length = 0
         # Scalars until a row is added, then (k,).
         self.low, self.high = np.asarray(np.inf, np.float32), np.asarray(-np.inf, np.float32)
         self.mean_low = self.mean_high = np.asarray(0, np.float32)  # of every row's extremes
@@ -91,6 +96,7 @@ class Observation:
     def add(self, values: Floats) -> None:
         """(..., k): k channels."""
         flat = values.reshape(-1, values.shape[-1])
+        self.length = len(flat)
         low, high = flat.min(axis=0), flat.max(axis=0)
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         self._rows += 1
@@ -133,8 +139,9 @@ def _inner_values(
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(tensor) for tensor in tensors)
     graphs.save(model, path)
     del model.graph.output[outputs:]
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     graphs.remove(path)
     name = session.get_inputs()[0].name
-    for row in rows:
-        yield session.run(list(tensors), {name: row[None]})
+    yield from side_by_side(lambda row: session.run(list(tensors), {name: row[None]}), rows)

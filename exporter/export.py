@@ -9,7 +9,7 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.families.siglip.checkpoint import Checkpoint, load_checkpoint
 from siglip_edge.exporter.report.measurements import measure
 from siglip_edge.exporter.report.page import write_report
+from siglip_edge.exporter.reproducible import one_thread_per_operation
 from siglip_edge.exporter.rotation import agreement_kept, learn_directions
 from siglip_edge.exporter.search_ledger import open_ledger
 from siglip_edge.exporter.tokenizers.packing import NotPackable, write_packed_tokenizer
@@ -83,34 +84,30 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
 
     Raises ExportError (also FidelityError) or ModelError, each one sentence; OSError when the disk is full.
     """
-    pictures = _calibration_pictures(order)
+    target, pictures = _target(order), _calibration_pictures(order)
     checkpoint = load_checkpoint(order.source)
-    target = order.output / (order.name or checkpoint.name)
-    with (
-        _staged(target, overwrite=order.overwrite) as directory,
-        open_ledger(
-            target.with_name(f".{target.name}.search.json"), _ledger_key(checkpoint, order, pictures)
-        ) as ledger,
-    ):
+    with _staged(target, overwrite=order.overwrite) as directory, one_thread_per_operation():
         image, text = _image_spec(checkpoint), _write_tokenizer(checkpoint, directory, progress)
         golden_images = golden.golden_images(pictures[0])
         calibration, golden_rows = _rows(order, directory, pictures, golden_images, image=image, text=text)
-        results = {
-            tower: export_tower(
-                TowerExport(
-                    checkpoint=checkpoint,
-                    tower=tower,
-                    calibration=calibration[tower],
-                    golden=golden_rows[tower],
-                    directory=directory,
-                    ledger=ledger,
-                    progress=progress,
-                    ranges=order.ranges,
-                ),
-                order.precisions,
-            )
-            for tower in Tower
-        }
+        notes = target.with_name(f".{target.name}.search.json")
+        with open_ledger(notes, _ledger_key(checkpoint, calibration)) as ledger:
+            results = {
+                tower: export_tower(
+                    TowerExport(
+                        checkpoint=checkpoint,
+                        tower=tower,
+                        calibration=calibration[tower],
+                        golden=golden_rows[tower],
+                        directory=directory,
+                        ledger=ledger,
+                        progress=progress,
+                        ranges=order.ranges,
+                    ),
+                    order.precisions,
+                )
+                for tower in Tower
+            }
         manifest = _write_manifest(order, checkpoint, directory, results, golden_images, image=image, text=text)
         _serve_once(directory, manifest)
         if order.report:
@@ -147,8 +144,8 @@ def _write_manifest(
     """Describe what was made; the rotation and the golden rows are written on the way."""
     manifest = Manifest(
         format_version=FORMAT_VERSION,
-        name=order.name or checkpoint.name,
-        source=checkpoint.name,
+        name=_target(order).name,
+        source=name_of(order.source),
         dimensions=checkpoint.model.config.text_config.projection_size,
         image=image,
         text=text,
@@ -175,12 +172,13 @@ def _write_report(
     write_report(measure(directory, manifest, held_back, reference), directory)
 
 
-def _ledger_key(checkpoint: Checkpoint, order: Order, pictures: Collection[Path]) -> str:
-    """Figures hold for the same weights, calibration rows and exporter."""
-    version = importlib.metadata.version("siglip-edge")
-    files = [path for path in (*pictures, _calibration_texts(order)) if path.is_file()]
-    read = "".join(f"{path} {path.stat().st_size}\n" for path in files)
-    return hashlib.sha256(f"{checkpoint.weights_sha256()} {version} {ORT_VERSION}\n{read}".encode()).hexdigest()
+def _ledger_key(checkpoint: Checkpoint, calibration: Mapping[Tower, Sequence[Row]]) -> str:
+    """Figures hold for the same weights, the same calibration rows, this exporter, and this kind of CPU."""
+    version, kernels = importlib.metadata.version("siglip-edge"), " ".join(read_cpu_budget().isa)
+    digest = hashlib.sha256(f"{checkpoint.weights_sha256()} {version} {ORT_VERSION} {kernels}".encode())
+    for rows in calibration.values():
+        digest.update(np.stack(rows).tobytes())
+    return digest.hexdigest()
 
 
 def _image_spec(checkpoint: Checkpoint) -> ImageSpec:
@@ -200,7 +198,7 @@ def _write_tokenizer(checkpoint: Checkpoint, directory: Path, progress: Progress
     try:
         packed = write_packed_tokenizer(directory, path, progress)
     except NotPackable as reason:
-        logger.warning("%s keeps tokenizer.json, which takes more memory: %s", checkpoint.name, reason)
+        logger.warning("%s keeps tokenizer.json, which takes more memory: %s", checkpoint.source, reason)
     return TextSpec(
         length=checkpoint.length,
         pad_id=checkpoint.pad_id,
@@ -239,6 +237,19 @@ def _serve_once(directory: Path, manifest: Manifest) -> None:
     for precision in manifest.precisions():
         wishes = Wishes(device="cpu", precision=precision)
         selftest.check(EmbeddingModel.load(directory, plan([CPU], read_cpu_budget(), manifest, wishes)), rows)
+
+
+def _target(order: Order) -> Path:
+    """The model directory to be: directly inside `order.output`."""
+    name = order.name or name_of(order.source)
+    if Path(name).name != name or name == "..":
+        raise ExportError(f"{name!r} is not a name for a directory; --name takes a name, --output takes the folder")
+    return order.output / name
+
+
+def name_of(source: str) -> str:
+    """The last part of a hub id or of a local directory's path, also where that is written as `.`."""
+    return Path(source).resolve().name if Path(source).is_dir() else Path(source).name
 
 
 def _calibration_pictures(order: Order) -> list[Path]:

@@ -1,4 +1,7 @@
-"""Measurements that outlive an interruption: done again, an export goes on where it was stopped."""
+"""Measurements that outlive an interruption: an export that is started again goes on where it was stopped.
+
+A float is written to JSON with all its digits, so that a resumed export gives the same files.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from siglip_edge.exporter.errors import FidelityError
 
 
 class Ledger:
-    """Name -> figure, in a JSON file. Figures measured for anything but `key` are forgotten."""
+    """Name -> figure, in a JSON file. Figures of another `key` are dropped."""
 
     def __init__(self, path: Path, key: str) -> None:
         self._path, self._key = path, key

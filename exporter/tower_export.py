@@ -16,13 +16,13 @@ from siglip_edge.exporter.families.siglip.checkpoint import Checkpoint
 from siglip_edge.exporter.graphs import graph_files as graphs
 from siglip_edge.exporter.graphs.float16 import to_half
 from siglip_edge.exporter.int4.weight_quantization import POSITIONS, quantize_weights, search_bits
-from siglip_edge.exporter.int8.qdq import linear_nodes, product_nodes
+from siglip_edge.exporter.int8.qdq import linear_nodes
 from siglip_edge.exporter.int8.search import Found, min_max, search
 from siglip_edge.exporter.search_ledger import Ledger
 from siglip_edge.exporter.verification import fidelity
-from siglip_edge.exporter.verification.trial import Trial, serving_plan
+from siglip_edge.exporter.verification.served_rows import run_rows
+from siglip_edge.exporter.verification.trial import Trial
 from siglip_edge.runtime.artifacts.manifest import Artifact, Precision, Tower, VocabularySpec, record_file
-from siglip_edge.runtime.execution.session import GraphSession
 from siglip_edge.runtime.scoring import l2_normalize
 from siglip_edge.runtime.text.vocabulary import Vocabulary, write_vocabulary
 
@@ -148,9 +148,7 @@ def _converted(
 
 
 def _searched(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> Found:
-    linear = (node.input[0] for node in linear_nodes(model.graph))
-    tensors = {*linear, *(tensor for node in product_nodes(model.graph) for tensor in node.input)}
-    seen = _observed(work, model, tensors, work.calibrating, SAMPLE)
+    seen = _observed(work, model, _linear_inputs(model), work.calibrating, SAMPLE)
     trial = _trial(work, model, reference)
     if work.ranges == MIN_MAX:
         return min_max(model, trial, seen, _shown(work))
@@ -160,9 +158,13 @@ def _searched(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> F
 def _in_few_bits(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> Found:
     """Weights fit the rows they are rounded for; what they lose shows on others."""
     rows = [index for index in work.calibrating if index not in work.compared]
-    seen = _observed(work, model, {node.input[0] for node in linear_nodes(model.graph)}, rows, POSITIONS)
+    seen = _observed(work, model, _linear_inputs(model), rows, POSITIONS)
     trial = replace(_trial(work, model, reference), quantize=quantize_weights)
     return search_bits(model, trial, seen, work.ledger, _shown(work))
+
+
+def _linear_inputs(model: onnx.ModelProto) -> set[str]:
+    return {node.input[0] for node in linear_nodes(model.graph)}
 
 
 def _observed(
@@ -223,9 +225,8 @@ def _run(
     work: TowerExport, files: Sequence[Path], precision: Precision, rows: Sequence[Row], vocabulary: Vocabulary | None
 ) -> Floats:
     """Pooled outputs, (n, d), under the session options that will serve them."""
-    session = GraphSession(files[0], serving_plan(precision))
     shown = work.progress(rows, f"{work.tower}: run {files[0].stem}")
-    return np.concatenate([session.run(row[None]) for row in _inputs(shown, vocabulary)])
+    return run_rows(files[0], precision, _inputs(shown, vocabulary))
 
 
 def _inputs(rows: Iterable[Row], vocabulary: Vocabulary | None) -> Iterator[Row]:

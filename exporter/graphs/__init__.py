@@ -1,1 +1,1 @@
-"""ONNX graphs on disk: written, simplified, converted, profiled."""
+"""ONNX graphs on disk: written, simplified, converted."""

@@ -99,7 +99,7 @@ def _wide(trial: Trial, roundings: Roundings, alone: Mapping[str, float]) -> lis
 def quantize_weights(model: onnx.ModelProto, blocks: Mapping[str, Blocks]) -> onnx.ModelProto:
     """A copy in which the linear nodes that `blocks` names are MatMulNBits.
 
-    The weights of `model` are not read, so they may be anywhere (`graphs.bare`).
+    The weights of `model` are not read, so they may be anywhere (`graph_files.bare`).
     """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)

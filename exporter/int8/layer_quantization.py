@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siglip_edge.exporter.calibration import Observation
 from siglip_edge.exporter.int8 import ranges
-from siglip_edge.exporter.int8.number_formats import CANONICAL, Format
 from siglip_edge.exporter.int8.ranges import Histogram, Range
 from siglip_edge.exporter.int8.smoothing import smoothing
 
@@ -37,27 +36,10 @@ class Recipe:
     weight: NDArray[np.int8]
     """(k, n) symmetric."""
     scale: Floats
-    """(n,) of the weights, one an output channel."""
+    """(n,) of the weights, one per output channel."""
     error: float
     """Squared error of the output over its square, on the calibration sample."""
     method: str
-    format: Format = CANONICAL
-
-
-@dataclass(frozen=True, kw_only=True)
-class Product:
-    """One product of two activations in INT8, both uint8: right on every CPU."""
-
-    spans: tuple[Range, Range]
-
-
-Recipes = Mapping[str, Recipe | Product]
-"""By the name of the node."""
-
-
-def product(left: Observation, right: Observation) -> Product:
-    """Ranges of least squared error. The extremes are all there is to clip: no weights."""
-    return Product(spans=(ranges.least_square(_histogram(left)), ranges.least_square(_histogram(right))))
 
 
 def plain(seen: Observation, weight: Floats) -> Recipe:
@@ -73,7 +55,7 @@ def best(seen: Observation, weight: Floats) -> Recipe:
 
 
 def _recipes(seen: Observation, weight: Floats, divisors: Floats | None) -> Iterator[Recipe]:
-    """One a range method, min-max first."""
+    """One recipe per range method, min-max first."""
     divide = divisors if divisors is not None else np.float32(1)
     codes, scale = quantize_weight(weight * np.reshape(divide, (-1, 1)))
     sample, exact, approximate = seen.sample / divide, seen.sample @ weight, codes * scale
@@ -92,17 +74,9 @@ def _recipes(seen: Observation, weight: Floats, divisors: Floats | None) -> Iter
         )
 
 
-def in_format(recipe: Recipe, weight: Floats, wanted: Format) -> Recipe:
-    """The same ranges and smoothing, the float `weight` (k, n) in another format."""
-    divide = recipe.smoothing if recipe.smoothing is not None else np.float32(1)
-    codes, scale = quantize_weight(weight * np.reshape(divide, (-1, 1)), limited=wanted.limited)
-    return replace(recipe, weight=codes, scale=scale, format=wanted)
-
-
-def quantize_weight(weight: Floats, *, limited: bool = True) -> tuple[NDArray[np.int8], Floats]:
-    """(k, n) -> int8 codes (k, n) and scales (n,), one an output channel; `limited`: such that PAIR_LIMIT holds."""
-    reach = _pair_sums(weight) if limited else np.abs(weight)
-    scale = np.maximum(reach.max(axis=0) / PAIR_LIMIT, np.finfo(np.float32).tiny).astype(np.float32)
+def quantize_weight(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
+    """(k, n) -> int8 codes (k, n), such that PAIR_LIMIT holds, and scales (n,), one per output channel."""
+    scale = np.maximum(_pair_sums(weight).max(axis=0) / PAIR_LIMIT, np.finfo(np.float32).tiny).astype(np.float32)
     return np.clip(np.rint(weight / scale), -PAIR_LIMIT, PAIR_LIMIT).astype(np.int8), scale
 
 

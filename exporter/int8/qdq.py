@@ -1,22 +1,20 @@
 """FP32 graph -> static INT8 in QDQ form. Linear layers; everything else stays in float.
 
-Why so, measured: products of two activations lose more than they gain (`exporter.int8.variants`),
-and in attention pooling as transformers has it they trip an onnxruntime fusion; Softmax and LayerNorm in float cost 6 %
-of the time (`bench.operators`). Static, because a dynamic scale spans the whole batch, so that neighbours would change
-an answer.
+Products of two activations lose more than they gain (docs/decisions/int8-number-format.md), and in attention pooling as
+transformers has it they trip an onnxruntime fusion; Softmax and LayerNorm in float cost 6 % of the time
+(`bench.operators`). Scales are static: a dynamic scale spans the whole batch, so neighbours would change an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from siglip_edge.exporter.int8.layer_quantization import Product, Recipe, Recipes
-from siglip_edge.exporter.int8.number_formats import U8U8, Format
+from siglip_edge.exporter.int8.layer_quantization import Recipe
 from siglip_edge.exporter.int8.ranges import Range, affine
 from siglip_edge.exporter.int8.smoothing import divide
 
@@ -35,16 +33,10 @@ def linear_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
     ]
 
 
-def product_nodes(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Products of two activations: attention's queries by keys, and probabilities by values."""
-    constants = {tensor.name for tensor in graph.initializer}
-    return [node for node in graph.node if node.op_type == "MatMul" and not constants.intersection(node.input)]
-
-
-def quantize(model: onnx.ModelProto, recipes: Recipes) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, recipes: Mapping[str, Recipe]) -> onnx.ModelProto:
     """A copy in QDQ form: the nodes that `recipes` names are computed in INT8, all others as they were.
 
-    The weights of `model` are not read, so they may be anywhere (`graphs.bare`).
+    The weights of `model` are not read, so they may be anywhere (`graph_files.bare`).
     """
     quantized = onnx.ModelProto()
     quantized.CopyFrom(model)
@@ -58,32 +50,26 @@ def quantize(model: onnx.ModelProto, recipes: Recipes) -> onnx.ModelProto:
     return quantized
 
 
-def _in_codes(graph: onnx.GraphProto, node: onnx.NodeProto, recipe: Recipe | Product) -> list[onnx.NodeProto]:
+def _in_codes(graph: onnx.GraphProto, node: onnx.NodeProto, recipe: Recipe) -> list[onnx.NodeProto]:
     """Give `node` inputs that went through codes. -> the nodes that make them."""
-    if isinstance(recipe, Product):
-        names = [f"{node.name}/{side}" for side in ("left", "right")]
-        left, right = (_activation(graph, *of, U8U8) for of in zip(names, node.input, recipe.spans, strict=True))
-        node.input[:] = [f"{name}_dq" for name in names]
-        return [*left, *right]
     activation, before = divide(graph, node, recipe.smoothing) if recipe.smoothing is not None else (node.input[0], [])
     own, codes = f"{node.name}/activation", f"{node.name}/weight_codes"
-    graph.initializer.append(numpy_helper.from_array(recipe.format.weight_codes(recipe.weight), codes))
-    zeros = recipe.format.weight_zeros(len(recipe.scale))
-    weight = _constants(graph, f"{node.name}/weight", recipe.scale, zeros)
+    graph.initializer.append(numpy_helper.from_array(recipe.weight, codes))
+    weight = _constants(graph, f"{node.name}/weight", recipe.scale, np.zeros(len(recipe.scale), np.int8))
     node.input[:] = [f"{own}_dq", f"{node.name}/weight_dq"]
     return [
         *before,
-        *_activation(graph, own, activation, recipe.span, recipe.format),
+        *_activation(graph, own, activation, recipe.span),
         helper.make_node(
             "DequantizeLinear", [codes, *weight], [f"{node.name}/weight_dq"], f"{node.name}/weight/Dequantize", axis=1
         ),
     ]
 
 
-def _activation(graph: onnx.GraphProto, own: str, tensor: str, span: Range, form: Format) -> list[onnx.NodeProto]:
+def _activation(graph: onnx.GraphProto, own: str, tensor: str, span: Range) -> list[onnx.NodeProto]:
     """The nodes that take `tensor` to codes and back, as `<own>_dq`."""
     scale, zero = affine(span)
-    parameters = _constants(graph, own, np.asarray(scale), form.activation_zero(zero))
+    parameters = _constants(graph, own, np.asarray(scale), np.asarray(zero))
     return [
         helper.make_node("QuantizeLinear", [tensor, *parameters], [f"{own}_codes"], f"{own}/Quantize"),
         helper.make_node("DequantizeLinear", [f"{own}_codes", *parameters], [f"{own}_dq"], f"{own}/Dequantize"),

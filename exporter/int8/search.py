@@ -1,15 +1,15 @@
-"""The fastest INT8 graph that is still right: what each linear layer costs and gains, and which stay in float.
+"""As much of a tower in INT8 as stays right: what each linear layer costs and saves, and which layers stay in float.
 
-First every layer gets the recipe with the least error in its own output (`recipes`); then each is put into INT8 alone
-and the whole tower is run, which gives its cost in fidelity and its gain in time; then, if all of them together lose
-more than the budget, those that cost most for what they gain go back to float, as few as will do. Last, what is left
-is compared whole in other number formats, and with attention's products in INT8 too.
+First every layer gets the recipe with the least error in its own output (`layer_quantization`). Then each layer is put
+into INT8 alone and the whole tower is run: that is the layer's cost in fidelity. Its gain is the number of its
+multiplications. If all layers together lose more than the budget, the layers that cost most for their gain go back to
+float, as few as will do. No time is measured, so that a busy machine finds the same graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,10 +20,8 @@ from onnx import numpy_helper
 
 from siglip_edge.exporter.calibration import Observation, Progress
 from siglip_edge.exporter.int8 import layer_quantization as recipe_of
-from siglip_edge.exporter.int8 import variants
 from siglip_edge.exporter.int8.layer_quantization import Recipe
 from siglip_edge.exporter.int8.qdq import linear_nodes, quantize
-from siglip_edge.exporter.int8.variants import Variant
 from siglip_edge.exporter.search_ledger import Ledger
 from siglip_edge.exporter.verification.trial import Trial
 
@@ -35,24 +33,27 @@ BUDGET = 0.002
 MOST_IN_FLOAT = 0.25
 """Share of the linear layers that may be left in float: with more, it is not an INT8 artifact any longer."""
 
+FORMAT = "QDQ; activations uint8, weights int8 per output channel, neighbouring weights limited"
+"""The canonical number format; docs/decisions/int8-number-format.md says why it is fixed."""
+
 _ALONE = 2
 """One layer's loss is measured on every second row: it only has to say which cost more, and takes most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One linear layer, measured. Times are the least of a few runs, one thread, on the exporting machine."""
+    """One linear layer, measured."""
 
     name: str
     loss: float
     """1 - mean cosine of the tower with this layer alone in INT8."""
-    fp32_ms: float
-    int8_ms: float
+    multiplications: int
+    """Per row of the tower: weights times the positions they are applied to."""
 
     @property
     def cost(self) -> float:
-        """Loss for every millisecond gained."""
-        return self.loss / max(self.fp32_ms - self.int8_ms, 1e-6)
+        """Loss per multiplication."""
+        return self.loss / self.multiplications
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,19 +71,16 @@ def search(
     plain = _recipes(model, seen, recipe_of.plain, progress)
     best = _recipes(model, seen, recipe_of.best, progress)
     losses = {"min-max": trial.loss(plain), "searched": trial.loss(best)}
-    recipes = min((best, plain), key=lambda them: losses["searched" if them is best else "min-max"])
-    layers = _measured(trial, recipes, ledger, progress)
+    recipes = best if losses["searched"] <= losses["min-max"] else plain
+    layers = _measured(trial, recipes, _positions(model, seen), ledger, progress)
     in_float = kept_in_float(layers, lambda names: trial.loss(_without(recipes, names)))
-    candidates = variants.candidates(model, _without(recipes, in_float), seen)
-    compared = variants.compare(trial, candidates, progress)
-    chosen = variants.fastest(compared, BUDGET)
-    losses["chosen"] = chosen.loss
+    chosen = _without(recipes, in_float)
+    losses["chosen"] = trial.loss(chosen) if in_float else min(losses.values())
     return Found(
-        model=quantize(trial.model, candidates[chosen.name]),
+        model=quantize(trial.model, chosen),
         details={
-            "reason": _reason(chosen, compared, kept=len(layers) - len(in_float), of=len(layers), rows=len(trial.rows)),
-            "format": f"QDQ, weights per channel; {chosen.name}",
-            "formats": [asdict(one) | {"loss": round(one.loss, 7), "ms": round(one.ms, 3)} for one in compared],
+            "reason": _reason(losses["chosen"], kept=len(chosen), of=len(layers), rows=len(trial.rows)),
+            "format": FORMAT,
             "loss": {name: round(loss, 7) for name, loss in losses.items()},
             "layers": [_shown(layer, recipes[layer.name], in_float) for layer in layers],
         },
@@ -132,15 +130,20 @@ def _recipes(
     }
 
 
-def _measured(trial: Trial, recipes: Mapping[str, Recipe], ledger: Ledger, progress: Progress) -> list[Layer]:
-    fp32, int8 = trial.milliseconds({}), trial.milliseconds(recipes)
+def _positions(model: onnx.ModelProto, seen: Mapping[str, Observation]) -> dict[str, int]:
+    """Linear node -> the positions of one row that its weights are applied to."""
+    return {node.name: seen[node.input[0]].length for node in linear_nodes(model.graph)}
+
+
+def _measured(
+    trial: Trial, recipes: Mapping[str, Recipe], positions: Mapping[str, int], ledger: Ledger, progress: Progress
+) -> list[Layer]:
     alone = trial.on_every(_ALONE)
     return [
         Layer(
             name=name,
             loss=ledger.measured(f"{trial.name}{name}", partial(alone.loss, {name: recipes[name]})),
-            fp32_ms=fp32[name],
-            int8_ms=int8[name],
+            multiplications=recipes[name].weight.size * positions[name],
         )
         for name in progress(list(recipes), "measure sensitivity")
     ]
@@ -150,12 +153,11 @@ def _without(recipes: Mapping[str, Recipe], names: Collection[str]) -> dict[str,
     return {name: recipe for name, recipe in recipes.items() if name not in names}
 
 
-def _reason(chosen: Variant, compared: Sequence[Variant], *, kept: int, of: int, rows: int) -> str:
-    verdict = "within" if chosen.loss <= BUDGET else "above"
-    others = ", ".join(f"{one.name} {one.ms:.1f} ms" for one in compared if one is not chosen)
+def _reason(loss: float, *, kept: int, of: int, rows: int) -> str:
+    verdict = "within" if loss <= BUDGET else "above"
     return (
-        f"{kept} of {of} linear layers in INT8: loss {chosen.loss:.1e} on {rows} calibration rows, {verdict} the "
-        f"budget of {BUDGET}. Of what is right on every CPU, {chosen.name}: {chosen.ms:.1f} ms a forward ({others})"
+        f"{kept} of {of} linear layers in INT8: loss {loss:.1e} on {rows} calibration rows, {verdict} the budget of "
+        f"{BUDGET}"
     )
 
 
@@ -167,6 +169,5 @@ def _shown(layer: Layer, recipe: Recipe, in_float: Collection[str]) -> dict[str,
         "smoothed": recipe.smoothing is not None,
         "output_error": round(recipe.error, 7),
         "loss": round(layer.loss, 7),
-        "fp32_ms": round(layer.fp32_ms, 3),
-        "int8_ms": round(layer.int8_ms, 3),
+        "multiplications": layer.multiplications,
     }

@@ -42,7 +42,15 @@ def render(report: Report) -> str:
 
 
 def _sections(report: Report) -> Iterator[str]:
-    head = ["artifact", "MB", "ms a row", "mean loss", "worst loss", "same nearest row", "images choose the same text"]
+    head = [
+        "artifact",
+        "MB",
+        "ms per row",
+        "mean loss",
+        "worst loss",
+        "same nearest row",
+        "images choose the same text",
+    ]
     yield _table(head, [_line(one, report.zero_shot_agreement[one.precision]) for one in report.artifacts])
     if report.shortened:
         yield "<h2>Shorter vectors</h2>"
@@ -58,9 +66,7 @@ def _layers(one: ArtifactReport) -> Iterator[str]:
     layers, losses = one.details["layers"], one.details["loss"]
     compared = ", ".join(f"{name} {loss:.1e}" for name, loss in losses.items())
     yield f"<h2>{one.tower} {one.precision}</h2><p>{html.escape(one.details['reason'])}. Loss: {compared}.</p>"
-    for measured in (one.details.get("formats"), layers):
-        if measured:
-            yield _table(list(measured[0]), [list(row.values()) for row in measured])
+    yield _table(list(layers[0]), [list(layer.values()) for layer in layers])
 
 
 def _line(one: ArtifactReport, zero_shot: float) -> list[object]:
@@ -82,7 +88,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _plots(report: Report) -> str:
-    """Distribution of losses, time of a row, and what every layer costs: an inline SVG."""
+    """Distribution of losses, time per row, and the gain and the cost of every layer: an inline SVG."""
     from matplotlib.figure import Figure
 
     searched = [one for one in report.artifacts if "layers" in one.details]
@@ -113,17 +119,17 @@ def _draw_times(axes: Any, artifacts: Sequence[ArtifactReport]) -> None:
         for provider, ms in one.row_ms.items()
     ]
     axes.barh([name for name, _ in bars], [ms for _, ms in bars])
-    axes.set(xlabel="milliseconds a row", title="Latency")
+    axes.set(xlabel="milliseconds per row", title="Latency")
 
 
 def _draw_layers(axes: Any, one: ArtifactReport) -> None:
-    """What a layer gains beside what it costs."""
+    """Each layer's gain, and its cost in fidelity."""
     layers = one.details["layers"]
     if one.precision is Precision.INT4:
         gain, gained = [layer["megabytes"] for layer in layers], "megabytes of weights"
         cost, costs = [layer["output_error"] for layer in layers], "squared error of the output"
     else:
-        gain, gained = [layer["fp32_ms"] - layer["int8_ms"] for layer in layers], "milliseconds gained"
+        gain, gained = [layer["multiplications"] for layer in layers], "multiplications per row of the tower"
         cost, costs = [layer["loss"] for layer in layers], "loss alone"
     axes.scatter(gain, np.maximum(cost, 1e-9), s=14)
     costliest = int(np.argmax(cost))

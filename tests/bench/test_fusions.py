@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from siglip_edge.bench.fusions import BIASED, FUSIONS
-from siglip_edge.exporter.verification.trial import serving_plan
+from siglip_edge.exporter.verification.served_rows import serving_plan
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision
 from siglip_edge.runtime.execution.session import GraphSession
 from siglip_edge.runtime.scoring import l2_normalize

@@ -6,7 +6,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from siglip_edge.exporter.errors import FidelityError
 from siglip_edge.exporter.verification import fidelity
-from siglip_edge.exporter.verification.trial import serving_plan
+from siglip_edge.exporter.verification.served_rows import serving_plan
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.execution.session import GraphSession
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -31,10 +30,6 @@ class Checkpoint:
     resample: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-
-    @property
-    def name(self) -> str:
-        return Path(self.source).name
 
     @property
     def image_size(self) -> int:

@@ -4,8 +4,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from siglip_edge.exporter.graphs.kernel_profile import Kernel, by_operator, profile
-from siglip_edge.exporter.verification.trial import serving_plan
+from siglip_edge.bench.kernel_profile import Kernel, by_operator, profile
+from siglip_edge.exporter.verification.served_rows import serving_plan
 from siglip_edge.runtime.artifacts.manifest import Precision
 
 

@@ -1,0 +1,47 @@
+"""The same bits on an idle and on a busy machine, with two cores and with sixteen.
+
+Threads that share one operation cut its sums into parts, and the cut decides the last bits: with two threads, OpenBLAS
+gives another Cholesky factor and other eigenvectors than with one. So every operation has one thread, and what may run
+side by side is whole rows.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@contextmanager
+def one_thread_per_operation() -> Iterator[None]:
+    """Hold numpy's BLAS and torch to one thread while the block runs."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`work` on every item, as many at a time as there are cores; results in the order of the items."""
+    cores = read_cpu_budget().cores
+    started: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(cores) as pool:
+        for item in items:
+            started.append(pool.submit(work, item))
+            if len(started) > cores:
+                yield started.popleft().result()
+        while started:
+            yield started.popleft().result()
