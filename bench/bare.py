@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import chain, cycle, islice
+from itertools import chain, cycle, islice, product
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +18,15 @@ from PIL import Image
 
 from siglip_edge.bench.bodies import jpegs
 from siglip_edge.bench.results import LargeJpeg
-from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
-from siglip_edge.runtime.checks.tuning import tuned_plans
-from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.runtime.images.geometry import decoded_side
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
-from siglip_edge.runtime.model import EmbeddingModel, Row
-from siglip_edge.runtime.open_model import load_first_right
+from siglip_edge.runtime.model import EmbeddingModel
+from siglip_edge.runtime.rows import Row
 from siglip_edge.server.config.settings import Settings, read_environment
-from siglip_edge.server.config.sizing import rows_per_batch, served_towers, wishes
 from siglip_edge.server.inputs import decoding
 from siglip_edge.server.inputs.image_bytes import ImageLimits
+from siglip_edge.server.models.loading import plan_as_served
 
 _TWELVE_MEGAPIXELS = (4000, 3000)
 _GRAIN = 6
@@ -50,12 +49,12 @@ def describe(directory: Path) -> dict[str, object]:
 def disk_mb(directory: Path) -> float:
     """Of all files of the model directory, but those of precisions that are not served here."""
     model = _opened(directory)
-    others = {
-        record.path
-        for artifact in model.manifest.artifacts
-        if artifact.precision is not model.plan.precision
-        for record in artifact.files
-    }
+    served, others = model.plan.precision, set()
+    for tower, precision in product(model.towers, model.manifest.precisions()):
+        if precision is not served:
+            others |= {record.path for record in model.manifest.artifact(tower, precision).files}
+    for tower in model.towers:
+        others -= {record.path for record in model.manifest.artifact(tower, served).files}
     return sum(path.stat().st_size for path in directory.iterdir() if path.name not in others) / 1e6
 
 
@@ -73,9 +72,9 @@ class Turn:
 
 def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float, clients: int) -> Turn:
     """As a lane of the server runs them: as many rows in a run, as many runs at once, without a pause."""
-    model, tower, settings = _opened(directory), _TOWERS[kind], _settings(directory)
+    model, tower = _opened(directory), _TOWERS[kind]
     rows, at_once = _rows(directory, tower, photos), model.plan.runs_at_once
-    size = rows_per_batch(settings, model.plan, tower)
+    size = model.plan.rows(tower) or 1
     model.run(tower, rows[:size], crowded=True)
     started, cpu = time.monotonic(), time.process_time()
     with ThreadPoolExecutor(at_once) as threads:
@@ -108,7 +107,8 @@ def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -
     """As the server decodes it, and in full; `count` photographs."""
     model = _opened(directory)
     limits = ImageLimits(max_bytes=1 << 30, max_pixels=1 << 30)
-    scaled, full = (partial(decoding.decode, limits=limits, target=side) for side in (model.manifest.image.size, None))
+    side = decoded_side(model.manifest.vision.geometry)
+    scaled, full = (partial(decoding.decode, limits=limits, target=target) for target in (side, None))
     pictures = jpegs(photos)[:count]
     files = [enlarge(data, seed) for seed, data in enumerate(pictures)]
     smooth = [enlarge(data, seed, grain=0) for seed, data in enumerate(pictures)]
@@ -155,16 +155,13 @@ def _settings(directory: Path) -> Settings:
 @cache
 def _opened(directory: Path) -> EmbeddingModel:
     """As a worker of the server would load it, from the same cache."""
-    settings, cpu, manifest = _settings(directory), read_cpu_budget(), Manifest.load(directory)
-    cache, towers, wished = settings.model_cache, served_towers(settings), wishes(settings, cpu)
-    candidates = tuned_plans(cache, available_providers(), cpu, manifest, wished, towers=towers)
-    return load_first_right(directory, candidates, towers=towers, cache=cache)
+    return plan_as_served(_settings(directory), directory, read_cpu_budget()).open()
 
 
 @cache
 def _rows(directory: Path, tower: Tower, photos: Path | None) -> list[Row]:
     model = _opened(directory)
     if tower is Tower.TEXT:
-        return [model.prepare_text(f"photograph number {number} of a cat on a chair").ids for number in range(_ROWS)]
+        return [model.prepare_text(f"photograph number {number} of a cat on a chair").row for number in range(_ROWS)]
     files = [Image.open(io.BytesIO(data)) for data in jpegs(photos)[:_ROWS]]
     return [model.prepare_image(image) for image in files]

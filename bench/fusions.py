@@ -176,7 +176,7 @@ def compare(graph: Path, precision: Precision, fusions: list[str], *, forwards: 
             path = Path(scratch, f"{name}.onnx")
             onnx.save(FUSIONS[name](original), path)
             sessions[name] = GraphSession(path, plan)
-            operators[name] = by_operator(profile(path, plan, row[0], 1))
+            operators[name] = by_operator(profile(path, plan, row, 1))
     show_times(take_turns(sessions, forwards), "as exported")
     exact = l2_normalize(sessions["as exported"].run(row))
     for name, counts in operators.items():

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.execution.session import session_options
+from siglip_edge.runtime.rows import Arrays
 
 
 @dataclass(frozen=True)
@@ -27,15 +26,15 @@ class Kernel:
     """Least of all runs: whatever else the machine does only adds."""
 
 
-def profile(graph: Path, plan: ExecutionPlan, row: NDArray[np.generic], runs: int) -> list[Kernel]:
-    """Every kernel of `graph` over `runs` forwards of `row`, one row of its input, under the options that serve it."""
+def profile(graph: Path, plan: ExecutionPlan, batch: Arrays, runs: int) -> list[Kernel]:
+    """Every kernel of `graph` over `runs` forwards of `batch`, its inputs, under the options that serve it."""
     with TemporaryDirectory() as scratch:
         options = session_options(plan)
         options.enable_profiling, options.profile_file_prefix = True, f"{scratch}/profile"
         providers = [(plan.provider, dict(plan.provider_options))]
         session = onnxruntime.InferenceSession(graph, options, providers=providers)
         for _ in range(runs):
-            session.run(None, {session.get_inputs()[0].name: row[None]})
+            session.run(None, dict(batch))
         events = json.loads(Path(session.end_profiling()).read_text())
     taken: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in events:

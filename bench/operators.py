@@ -27,10 +27,9 @@ def graphs(models: list[Path], tower: Tower) -> dict[str, tuple[Path, Precision]
     """Label -> graph and precision of every artifact of `tower`."""
     found = {}
     for model in models:
-        for artifact in Manifest.load(model).artifacts:
-            if artifact.tower is tower:
-                label = f"{model.name} {artifact.precision}" if len(models) > 1 else str(artifact.precision)
-                found[label] = (model / artifact.graph.path, artifact.precision)
+        for precision, artifact in Manifest.load(model).tower(tower).artifacts.items():
+            label = f"{model.name} {precision}" if len(models) > 1 else str(precision)
+            found[label] = (model / artifact.graph.path, precision)
     return found
 
 
@@ -60,7 +59,7 @@ def show_times(taken: dict[str, list[tuple[float, float]]], reference: str | Non
 
 def show_operators(label: str, path: Path, precision: Precision, threads: int) -> None:
     plan = serving_plan(precision, threads)
-    sums = by_operator(profile(path, plan, GraphSession(path, plan).noise()[0], _PROFILED))
+    sums = by_operator(profile(path, plan, GraphSession(path, plan).noise(), _PROFILED))
     total = sum(ms for _, ms in sums.values())
     print(f"{label}: {total:.2f} ms in kernels")
     for operator, (count, ms) in sorted(sums.items(), key=lambda entry: -entry[1][1]):

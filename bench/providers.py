@@ -13,20 +13,18 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
-from siglip_edge.runtime.checks.selftest import check, load_golden
+from siglip_edge.runtime.checks.selftest import check, load_golden, noise
 from siglip_edge.runtime.errors import SiglipEdgeError
 from siglip_edge.runtime.execution.plan import ExecutionPlan, Wishes, plans
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.machine.memory import give_back, read_memory
-from siglip_edge.runtime.model import EmbeddingModel, Row
+from siglip_edge.runtime.model import EmbeddingModel
+from siglip_edge.runtime.rows import Row
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ def planned(directory: Path, threads: int) -> list[ExecutionPlan]:
     """Every provider and precision there is, with no limit to the rows of a run."""
     wishes = Wishes(intra_op_threads=threads)
     found = plans(available_providers(), read_cpu_budget(), Manifest.load(directory), wishes)
-    return [replace(plan, rows_per_run=None) for plan in found]
+    return [plan.with_rows(None) for plan in found]
 
 
 def load(directory: Path, plan: ExecutionPlan) -> Runner:
@@ -62,11 +60,7 @@ def load(directory: Path, plan: ExecutionPlan) -> Runner:
 
 
 def batch(model: EmbeddingModel, tower: Tower, rows: int) -> list[Row]:
-    if tower is Tower.TEXT:
-        return [model.prepare_text(f"text number {number}").ids for number in range(rows)]
-    size, rng = model.manifest.image.size, np.random.default_rng(0)
-    noise = rng.integers(0, 256, (rows, size, size, 3), np.uint8)
-    return [model.prepare_image(Image.fromarray(picture)) for picture in noise]
+    return noise(model, tower, rows)
 
 
 def take_turns(runners: list[Runner], tower: Tower, rows: int, forwards: int) -> dict[str, tuple[float, float]]:

@@ -23,6 +23,7 @@ from siglip_edge.bench.bodies import jpegs
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.execution.plan import Wishes, plan
 from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.images.geometry import decoded_side
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.inputs import decoding
@@ -58,7 +59,7 @@ def cosines(model: EmbeddingModel, data: bytes, fraction: int) -> tuple[float, f
 
 
 def worst(model: EmbeddingModel, photos: tuple[bytes, ...], margin: float, fraction: int, more: int) -> str:
-    shorter = math.ceil(margin * fraction * model.manifest.image.size) + more
+    shorter = math.ceil(margin * fraction * decoded_side(model.manifest.vision.geometry)) + more
     served, whole = zip(*(cosines(model, resized(photo, shorter), fraction) for photo in photos), strict=True)
     return f"margin {margin}, 1/{fraction} of {shorter} pixels: {min(served):.5f} (squashed whole {min(whole):.5f})"
 
@@ -91,7 +92,8 @@ def main() -> None:
     large = [enlarge(photo, seed) for seed, photo in enumerate(photos[:5])]
     size = np.mean([len(data) for data in large]) / 1e6
     times = ", ".join(f"1/{fraction} {spent:.1f}" for fraction, spent in milliseconds(model, large).items())
-    print(f"12 megapixels, {size:.1f} MB, to a row of {manifest.image.size} pixels a side, CPU ms: {times}")
+    side = decoded_side(manifest.vision.geometry)
+    print(f"12 megapixels, {size:.1f} MB, to a row of {side} pixels a side, CPU ms: {times}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from siglip_edge.cli.model_options import candidates, wishes_of
+from siglip_edge.cli.model_options import plan_with, settings_with
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.errors import SelfTestFailed, SiglipEdgeError
@@ -19,7 +19,7 @@ from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import INT8_DOT_PRODUCTS, CpuBudget, read_cpu_budget, resident_bytes
 from siglip_edge.runtime.model import EmbeddingModel
-from siglip_edge.runtime.open_model import load_first_right
+from siglip_edge.server.config.settings import Settings
 
 _RUNS = 9
 
@@ -44,23 +44,26 @@ class Findings:
 
 @click.command("doctor")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N, openvino, openvino:GPU.")
-@click.option("--precision", default="auto", show_default=True, help="auto, int8, int4, fp16 or fp32.")
+@click.option("--device", help="auto, cpu, cuda, cuda:N, openvino, openvino:GPU [DEVICE].")
+@click.option("--precision", help="auto, int8, int4, fp16 or fp32 [PRECISION].")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-def command(model: Path, device: str, precision: str, as_json: bool) -> None:
-    """Check MODEL, a model directory, on this machine; the exit status is 1 when it must not be served here."""
-    findings = examine(model, device, precision)
+def command(model: Path, device: str | None, precision: str | None, as_json: bool) -> None:
+    """Check MODEL, a model directory, on this machine; the exit status is 1 when it must not be served here.
+
+    The environment variables of `serve` count: the server does what this command says.
+    """
+    findings = examine(model, settings_with(DEVICE=device, PRECISION=precision))
     click.echo(json.dumps(dataclasses.asdict(findings), indent=2) if as_json else render(findings))
     sys.exit(0 if findings.right else 1)
 
 
-def examine(directory: Path, device: str, precision: str) -> Findings:
-    """Load the model as the server would, testing itself, and time it."""
+def examine(directory: Path, settings: Settings) -> Findings:
+    """Open the model as the server does, self-test included, and time it."""
     cpu = read_cpu_budget()
     machine = f"{cpu.describe()}, {cpu.memory / 2**30:.1f} GiB, {' '.join(cpu.isa)}; {', '.join(available_providers())}"
     before, started = resident_bytes(), time.perf_counter()
     try:
-        model = load_first_right(directory, candidates(Manifest.load(directory), wishes_of(device, precision)))
+        model = plan_with(settings, directory).open()
     except SiglipEdgeError as error:
         verdict = f"WRONG: {error}" if isinstance(error, SelfTestFailed) else f"cannot be served here: {error}"
         return Findings(right=False, verdict=verdict, machine=machine, model=str(directory))
@@ -92,7 +95,8 @@ def verdict_on(directory: Path, model: EmbeddingModel) -> str:
 def advise(cpu: CpuBudget, manifest: Manifest, plan: ExecutionPlan) -> list[str]:
     """What would make this model faster, smaller or safer here; one sentence each."""
     have = manifest.precisions()
-    size = sum(record.size for tower in Tower for record in manifest.artifact(tower, plan.precision).files)
+    artifacts = [manifest.artifact(tower, plan.precision) for tower in manifest.tower_names]
+    size = sum(record.size for artifact in artifacts for record in artifact.files)
     on_cpu = plan.provider == CPU
     cases = {
         "export again: without golden rows nobody notices a provider that answers wrongly": manifest.golden is None,
@@ -100,7 +104,8 @@ def advise(cpu: CpuBudget, manifest: Manifest, plan: ExecutionPlan) -> list[str]
         and Precision.INT8 not in have,
         "set PRECISION=int8: it is here, and it is what fits a CPU": on_cpu
         and plan.precision not in {Precision.INT8, Precision.INT4}
-        and Precision.INT8 in have,
+        and Precision.INT8 in have
+        and not any(refused.startswith(Precision.INT8) for refused in plan.refused),
         "export fp16 too: tensor cores compute it, QDQ nodes run one by one": plan.provider.startswith("CUDA")
         and Precision.FP16 not in have,
         f"a quota of {cpu.quota or 0:g} CPUs throttles in bursts; grant whole CPUs": bool(cpu.quota and cpu.quota % 1),
@@ -133,13 +138,11 @@ def _described(manifest: Manifest) -> str:
 
 
 def _row_ms(model: EmbeddingModel, tower: Tower) -> float:
-    import numpy as np
-
-    spec = model.manifest.image
-    row = np.zeros((3, spec.size, spec.size), np.uint8) if tower is Tower.VISION else model.prepare_text("a").ids
+    """Median milliseconds of one row."""
+    row = selftest.noise(model, tower, 1)
     taken = []
     for _ in range(_RUNS):
         started = time.perf_counter()
-        model.run(tower, [row])
+        model.run(tower, row)
         taken.append(1000 * (time.perf_counter() - started))
     return statistics.median(taken)

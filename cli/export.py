@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +105,11 @@ def _summary(directory: Path) -> str:
 
     manifest = Manifest.load(directory)
     lines = [f"{directory}: {manifest.dimensions} dimensions, space {manifest.space_id}"]
-    for artifact in manifest.artifacts:
+    for tower, precision in product(manifest.tower_names, manifest.precisions()):
+        artifact = manifest.artifact(tower, precision)
         size, cosine = sum(record.size for record in artifact.files) / 1e6, artifact.fidelity
         lines.append(
-            f"  {artifact.tower:6} {artifact.precision:4} {size:7.1f} MB  "
+            f"  {tower:6} {precision:4} {size:7.1f} MB  "
             f"cosine to FP32: mean {cosine.mean_cosine:.5f}, worst {cosine.min_cosine:.5f} of {cosine.rows} rows; "
             f"nearest row the same: {cosine.retrieval_agreement:.0%}"
         )

@@ -22,6 +22,7 @@ COMMANDS = {
     "evaluate": Entry("siglip_edge.cli.evaluation.evaluate", "Compare the accuracy, latency and memory of models."),
     "tune": Entry("siglip_edge.cli.tuning.tune", "Find the fastest settings for a model on this machine."),
     "doctor": Entry("siglip_edge.cli.doctor", "Check that a model gives right answers on this machine."),
+    "upgrade": Entry("siglip_edge.cli.upgrade", "Rewrite an older model directory's manifest in the newest format."),
     "prepare": Entry("siglip_edge.cli.prepare", "Pack a model for this machine, so that servers start faster."),
     "bench": Entry("siglip_edge.cli.bench", "Measure a model's server beside other servers."),
     "healthcheck": Entry("siglip_edge.cli.healthcheck", "Exit with status 0 when the server on this machine is ready."),

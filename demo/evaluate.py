@@ -3,7 +3,7 @@
 Run: `python -m demo.evaluate [--model DIR] [--precision int8]`.
 
 Measures any model through two functions, one that embeds pictures and one that embeds texts: the torch checkpoint here,
-an ONNX model directory through `runtime.model.SiglipModel`, or anything else that is passed to `measure`.
+an ONNX model directory through `runtime.model.EmbeddingModel`, or anything else that is passed to `measure`.
 """
 
 from __future__ import annotations
@@ -134,13 +134,12 @@ def torch_embedders(folder: Path) -> tuple[EmbedImages, EmbedTexts]:
 
 def onnx_embedders(folder: Path, precision: str | None) -> tuple[EmbedImages, EmbedTexts]:
     """An exported model directory on the CPU, through the code that serves it."""
-    from siglip_edge.runtime.artifacts.manifest import Manifest, Precision
-    from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
-    from siglip_edge.runtime.machine.cpu import read_cpu_budget
-    from siglip_edge.runtime.model import EmbeddingModel
+    from siglip_edge.runtime.artifacts.manifest import Precision
+    from siglip_edge.runtime.execution.plan import Wishes
+    from siglip_edge.runtime.open_model import open_model
 
     wishes = Wishes(device="cpu", precision=Precision(precision) if precision else None)
-    model = EmbeddingModel.load(folder, plan([CPU], read_cpu_budget(), Manifest.load(folder), wishes))
+    model = open_model(folder, wishes)
     return model.embed_images, model.embed_texts
 
 

@@ -15,11 +15,11 @@ from PIL import Image
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.graphs import graph_files as graphs
 from siglip_edge.exporter.reproducible import side_by_side
-from siglip_edge.runtime.artifacts.manifest import ImageSpec, TextSpec
-from siglip_edge.runtime.images.pixels import pixels
-from siglip_edge.runtime.text.token_ids import token_ids
+from siglip_edge.runtime.artifacts.manifest import TextTower, VisionTower
+from siglip_edge.runtime.images.pixels import image_row
+from siglip_edge.runtime.rows import Arrays, Row
+from siglip_edge.runtime.text.token_ids import text_row
 
-Row = NDArray[np.generic]
 Floats = NDArray[np.float32]
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 """Shows an iteration: (items, what they are) -> the same items."""
@@ -57,24 +57,24 @@ def _problem(path: Path) -> str | None:
     return None
 
 
-def image_rows(paths: Sequence[Path], spec: ImageSpec) -> list[Row]:
-    """Vision rows of readable images: pixels uint8 (3, S, S)."""
+def image_rows(paths: Sequence[Path], spec: VisionTower) -> list[Row]:
+    """Rows of readable images."""
     rows: list[Row] = []
     for path in paths:
         with Image.open(path) as image:
-            rows.append(pixels(image, spec))
+            rows.append(image_row(image, spec))
     return rows
 
 
-def text_rows(file: Path, tokenize: Callable[[str], list[int]], spec: TextSpec) -> list[Row]:
-    """Every non-empty line of a UTF-8 file, as text rows: token ids int64 (L,)."""
+def text_rows(file: Path, tokenize: Callable[[str], list[int]], spec: TextTower) -> list[Row]:
+    """Every non-empty line of a UTF-8 file, as a row."""
     try:
         lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"{file}: calibration texts cannot be read, one a line in UTF-8 ({error})") from error
     if not lines:
         raise ExportError(f"{file}: holds no texts; INT8 is calibrated on real ones, one a line")
-    return [token_ids(line, tokenize, spec)[0] for line in lines]
+    return [text_row(line, tokenize, spec).row for line in lines]
 
 
 class Observation:
@@ -114,26 +114,26 @@ class Observation:
 def observe(
     model: onnx.ModelProto,
     tensors: Sequence[str],
-    rows: Iterable[Row],
+    batches: Iterable[Arrays],
     count: int,
     scratch: Path,
     *,
     sample: int = SAMPLE,
 ) -> dict[str, Observation]:
-    """Run the FP32 graph over `count` rows (its own inputs, one at a time) and observe the named inner tensors.
+    """Run the FP32 graph over `count` batches of one row (its own inputs) and observe the named inner tensors.
 
     `scratch`: a directory for the probed graph, which may be too large for memory-to-memory loading. `sample`:
     positions to keep of each tensor.
     """
     seen = {tensor: Observation(positions=-(-sample // count)) for tensor in tensors}
-    for values in _inner_values(model, tensors, rows, scratch / "probed.onnx"):
+    for values in _inner_values(model, tensors, batches, scratch / "probed.onnx"):
         for tensor, value in zip(tensors, values, strict=True):
             seen[tensor].add(value)
     return seen
 
 
 def _inner_values(
-    model: onnx.ModelProto, tensors: Sequence[str], rows: Iterable[Row], path: Path
+    model: onnx.ModelProto, tensors: Sequence[str], batches: Iterable[Arrays], path: Path
 ) -> Iterator[list[Floats]]:
     outputs = len(model.graph.output)
     model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(tensor) for tensor in tensors)
@@ -143,5 +143,4 @@ def _inner_values(
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     graphs.remove(path)
-    name = session.get_inputs()[0].name
-    yield from side_by_side(lambda row: session.run(list(tensors), {name: row[None]}), rows)
+    yield from side_by_side(lambda batch: session.run(list(tensors), dict(batch)), batches)

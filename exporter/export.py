@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import importlib.metadata
 import io
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from onnxruntime import __version__ as ORT_VERSION  # noqa: N812 - its wheel has three names, its module one
 from PIL import Image
 
-from siglip_edge.exporter.calibration import Progress, Row, image_files, image_rows, text_rows
+from siglip_edge.exporter.calibration import Progress, image_files, image_rows, text_rows
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.families.siglip.checkpoint import Checkpoint, load_checkpoint
 from siglip_edge.exporter.report.measurements import measure
@@ -31,22 +30,26 @@ from siglip_edge.exporter.search_ledger import open_ledger
 from siglip_edge.exporter.tokenizers.packing import NotPackable, write_packed_tokenizer
 from siglip_edge.exporter.tower_export import HELD_BACK, SEARCHED, TowerExport, TowerResult, export_tower
 from siglip_edge.exporter.verification import golden
+from siglip_edge.runtime.artifacts.checksums import record_file
 from siglip_edge.runtime.artifacts.manifest import (
-    FORMAT_VERSION,
-    ImageSpec,
     Manifest,
     Precision,
     RotationSpec,
-    TextSpec,
+    Sigmoid,
+    Squash,
+    TextTower,
     Tower,
-    record_file,
+    Towers,
+    VisionTower,
 )
+from siglip_edge.runtime.artifacts.space_id import space_id
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
-from siglip_edge.runtime.images.pixels import pixels
+from siglip_edge.runtime.images.pixels import image_row
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
-from siglip_edge.runtime.text.token_ids import token_ids
+from siglip_edge.runtime.rows import Row
+from siglip_edge.runtime.text.token_ids import text_row
 from siglip_edge.runtime.text.tokenizer import HuggingFaceTokenizer
 
 Floats = NDArray[np.float32]
@@ -116,7 +119,13 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
 
 
 def _rows(
-    order: Order, directory: Path, pictures: list[Path], golden_images: list[bytes], *, image: ImageSpec, text: TextSpec
+    order: Order,
+    directory: Path,
+    pictures: list[Path],
+    golden_images: list[bytes],
+    *,
+    image: VisionTower,
+    text: TextTower,
 ) -> tuple[dict[Tower, list[Row]], dict[Tower, list[Row]]]:
     """Calibration rows and golden rows of both towers, made by the serving code's own preprocessing."""
     tokenize = HuggingFaceTokenizer(directory / text.tokenizer.path)
@@ -125,8 +134,8 @@ def _rows(
         Tower.TEXT: text_rows(_calibration_texts(order), tokenize, text),
     }
     golden_rows: dict[Tower, list[Row]] = {
-        Tower.VISION: [pixels(Image.open(io.BytesIO(png)), image) for png in golden_images],
-        Tower.TEXT: [token_ids(line, tokenize, text)[0] for line in golden.TEXTS],
+        Tower.VISION: [image_row(Image.open(io.BytesIO(png)), image) for png in golden_images],
+        Tower.TEXT: [text_row(line, tokenize, text).row for line in golden.TEXTS],
     }
     return calibration, golden_rows
 
@@ -138,25 +147,25 @@ def _write_manifest(
     results: dict[Tower, TowerResult],
     golden_images: list[bytes],
     *,
-    image: ImageSpec,
-    text: TextSpec,
+    image: VisionTower,
+    text: TextTower,
 ) -> Manifest:
     """Describe what was made; the rotation and the golden rows are written on the way."""
+    towers = Towers(
+        vision=msgspec.structs.replace(image, artifacts=results[Tower.VISION].artifacts),
+        text=msgspec.structs.replace(text, artifacts=results[Tower.TEXT].artifacts),
+    )
     manifest = Manifest(
-        format_version=FORMAT_VERSION,
         name=_target(order).name,
+        family="siglip",
         source=name_of(order.source),
         dimensions=checkpoint.model.config.text_config.projection_size,
-        image=image,
-        text=text,
-        logit_scale=checkpoint.model.logit_scale.exp().item(),
-        logit_bias=checkpoint.model.logit_bias.item(),
+        towers=towers,
+        scoring=Sigmoid(scale=checkpoint.model.logit_scale.exp().item(), bias=checkpoint.model.logit_bias.item()),
         zero_shot_template=order.zero_shot_template,
-        space_id=_space_id(checkpoint, image, text),
-        artifacts=tuple(artifact for result in results.values() for artifact in result.artifacts),
+        space_id=space_id(checkpoint.weights_sha256(), towers),
         toolchain={name: importlib.metadata.version(name) for name in _TOOLCHAIN} | {"onnxruntime": ORT_VERSION},
-        created=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        rotation=_write_rotation(directory, results),
+        shortening=_write_rotation(directory, results),
         golden=golden.write_golden(directory, golden_images, {tower: one.golden for tower, one in results.items()}),
     )
     manifest.save(directory)
@@ -176,22 +185,23 @@ def _ledger_key(checkpoint: Checkpoint, calibration: Mapping[Tower, Sequence[Row
     """Figures hold for the same weights, the same calibration rows, this exporter, and this kind of CPU."""
     version, kernels = importlib.metadata.version("siglip-edge"), " ".join(read_cpu_budget().isa)
     digest = hashlib.sha256(f"{checkpoint.weights_sha256()} {version} {ORT_VERSION} {kernels}".encode())
-    for rows in calibration.values():
-        digest.update(np.stack(rows).tobytes())
+    for row in (row for rows in calibration.values() for row in rows):
+        for array in row.arrays.values():
+            digest.update(array.tobytes())
     return digest.hexdigest()
 
 
-def _image_spec(checkpoint: Checkpoint) -> ImageSpec:
-    return ImageSpec(
-        size=checkpoint.image_size,
-        patch_size=checkpoint.patch_size,
+def _image_spec(checkpoint: Checkpoint) -> VisionTower:
+    return VisionTower(
+        geometry=Squash(size=checkpoint.image_size, patch_size=checkpoint.patch_size),
         resample=checkpoint.resample,
         mean=checkpoint.mean,
         std=checkpoint.std,
+        artifacts={},
     )
 
 
-def _write_tokenizer(checkpoint: Checkpoint, directory: Path, progress: Progress) -> TextSpec:
+def _write_tokenizer(checkpoint: Checkpoint, directory: Path, progress: Progress) -> TextTower:
     path = directory / "tokenizer.json"
     path.write_text(checkpoint.tokenizer_json, encoding="utf-8")
     packed = None
@@ -199,22 +209,16 @@ def _write_tokenizer(checkpoint: Checkpoint, directory: Path, progress: Progress
         packed = write_packed_tokenizer(directory, path, progress)
     except NotPackable as reason:
         logger.warning("%s keeps tokenizer.json, which takes more memory: %s", checkpoint.source, reason)
-    return TextSpec(
+    return TextTower(
         length=checkpoint.length,
         pad_id=checkpoint.pad_id,
-        eos_id=checkpoint.eos_id,
+        suffix_ids=(checkpoint.eos_id,),
         lowercase=True,
         strip_punctuation=checkpoint.strip_punctuation,
         tokenizer=record_file(directory, path),
-        packed=packed,
+        packed_tokenizer=packed,
+        artifacts={},
     )
-
-
-def _space_id(checkpoint: Checkpoint, image: ImageSpec, text: TextSpec) -> str:
-    """Weights and input contract decide whether vectors may be compared; precision and file layout do not."""
-    contract: list[ImageSpec | TextSpec] = [image, msgspec.structs.replace(text, packed=None)]
-    digest = hashlib.sha256(checkpoint.weights_sha256().encode() + msgspec.json.encode(contract))
-    return digest.hexdigest()[:16]
 
 
 def _write_rotation(directory: Path, results: dict[Tower, TowerResult]) -> RotationSpec:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from siglip_edge.exporter.calibration import SAMPLE, Observation, Progress, Row, observe
+from siglip_edge.exporter.calibration import SAMPLE, Observation, Progress, observe
 from siglip_edge.exporter.families.siglip.checkpoint import Checkpoint
 from siglip_edge.exporter.graphs import graph_files as graphs
 from siglip_edge.exporter.graphs.float16 import to_half
@@ -22,9 +22,11 @@ from siglip_edge.exporter.search_ledger import Ledger
 from siglip_edge.exporter.verification import fidelity
 from siglip_edge.exporter.verification.served_rows import run_rows
 from siglip_edge.exporter.verification.trial import Trial
-from siglip_edge.runtime.artifacts.manifest import Artifact, Precision, Tower, VocabularySpec, record_file
+from siglip_edge.runtime.artifacts.checksums import record_file
+from siglip_edge.runtime.artifacts.manifest import Artifact, Precision, Tower, VocabularySpec
+from siglip_edge.runtime.rows import Arrays, Row, stack
 from siglip_edge.runtime.scoring import l2_normalize
-from siglip_edge.runtime.text.vocabulary import Vocabulary, write_vocabulary
+from siglip_edge.runtime.text.vocabulary import Vocabulary, graph_inputs, write_vocabulary
 
 Floats = NDArray[np.float32]
 TABLE = {
@@ -44,7 +46,7 @@ _SEARCH_ROWS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class TowerExport:
-    """One tower on its way. Rows are as serving makes them: pixels (3, S, S) uint8, or token ids (L,) int64."""
+    """One tower on its way. Rows are as serving makes them."""
 
     checkpoint: Checkpoint
     tower: Tower
@@ -85,7 +87,7 @@ class TowerExport:
 class TowerResult:
     """What one tower contributes to a model directory. Embeddings are FP32's, (n, d) unit rows."""
 
-    artifacts: Sequence[Artifact]
+    artifacts: dict[Precision, Artifact]
     calibration: Floats
     golden: Floats
 
@@ -98,11 +100,11 @@ def export_tower(work: TowerExport, precisions: Collection[Precision]) -> TowerR
     pooled = _run(work, reference_files, Precision.FP32, rows, work.exact_vocabulary)
     golden, calibration = pooled[: len(work.golden)], pooled[len(work.golden) :]
     _verify_trace(work, rows[:_TRACE_ROWS], pooled[:_TRACE_ROWS])
-    artifacts = []
+    artifacts = {}
     for precision in sorted(precisions, key=list(Precision).index):
         converted, details = _converted(work, model, reference_path, precision, calibration)
         files = _write(work, converted, precision)
-        artifacts.append(_artifact(work, precision, files, calibration[::HELD_BACK], details))
+        artifacts[precision] = _artifact(work, precision, files, calibration[::HELD_BACK], details)
     graphs.remove(reference_path)
     return TowerResult(artifacts=artifacts, calibration=l2_normalize(calibration), golden=l2_normalize(golden))
 
@@ -122,7 +124,8 @@ def _verify_trace(work: TowerExport, rows: Sequence[Row], traced: Floats) -> Non
     """The FP32 graph, its folded constants included, against transformers on the same rows."""
     import torch
 
-    model, inputs = work.checkpoint.model, torch.from_numpy(np.stack(rows))
+    (batch,) = stack(rows).values()
+    model, inputs = work.checkpoint.model, torch.from_numpy(batch)
     with torch.no_grad():
         if work.tower is Tower.VISION:
             mean, std = (
@@ -211,8 +214,6 @@ def _artifact(
     measured = fidelity.verify(reference, pooled, work.tower, precision)
     graph, *external = (record_file(work.directory, file) for file in files)
     return Artifact(
-        tower=work.tower,
-        precision=precision,
         graph=graph,
         external_data=tuple(external),
         vocabulary=vocabulary,
@@ -229,9 +230,9 @@ def _run(
     return run_rows(files[0], precision, _inputs(shown, vocabulary))
 
 
-def _inputs(rows: Iterable[Row], vocabulary: Vocabulary | None) -> Iterator[Row]:
-    """What the graph takes: pixels as they are, token ids looked up."""
-    return (vocabulary.lookup(row.astype(np.int64)) if vocabulary else row for row in rows)
+def _inputs(rows: Iterable[Row], vocabulary: Vocabulary | None) -> Iterator[Arrays]:
+    """The graph's inputs for one row at a time."""
+    return (graph_inputs(stack([row]), vocabulary) for row in rows)
 
 
 def _write(work: TowerExport, model: onnx.ModelProto, what: str) -> list[Path]:

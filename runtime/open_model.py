@@ -1,101 +1,153 @@
-"""Plans to the first model that is right on this machine; what is wrong before it is refused, loudly."""
+"""The one door: a directory and wishes, to a model that has proven itself on this machine.
+
+Server, command line, benchmarks and scripts all come through here, so the same settings give the same plan, the same
+cache, the same self-test, and the same successor when a plan is refused.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.artifacts.manifest import MANIFEST, Manifest, Tower
 from siglip_edge.runtime.checks.selftest import GoldenRow, check, check_all, load_golden, mark_of, one_each
+from siglip_edge.runtime.checks.tuning import tuned_plans
 from siglip_edge.runtime.errors import BatchChangesBits, ModelError, ProviderUnavailable
-from siglip_edge.runtime.execution.plan import ExecutionPlan
+from siglip_edge.runtime.execution.plan import ExecutionPlan, Wishes
+from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.machine.cpu import CpuBudget, read_cpu_budget
 from siglip_edge.runtime.machine.memory import give_back
 from siglip_edge.runtime.model import EmbeddingModel
 
 logger = logging.getLogger("siglip_edge")
 
 
-def load_first_right(
+class LoadTime(Enum):
+    """When the towers of a model that has passed its self-test before take their memory. A first start loads all."""
+
+    AT_ONCE = "at once"
+    TEXT_FIRST = "text first"
+    """The text tower before `open` returns, the vision tower in a thread (`EmbeddingModel.loading`)."""
+    FIRST_USE = "first use"
+    """Each tower by its first run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedModel:
+    """A model directory, and the plans that will be tried on this machine, best first."""
+
+    directory: Path
+    manifest: Manifest
+    plans: tuple[ExecutionPlan, ...]
+    towers: tuple[Tower, ...]
+    cache: Path | None
+
+    @property
+    def created(self) -> int:
+        """When the directory's manifest was written here, in Unix seconds."""
+        return int((self.directory / MANIFEST).stat().st_mtime)
+
+    def open(self, when: LoadTime = LoadTime.AT_ONCE) -> EmbeddingModel:
+        """The model by the first plan that loads and passes its self-test here.
+
+        Its `plan.refused` tells what was wrong with the plans before it; so does the log, at level ERROR. A plan whose
+        batches change a row's bits is not refused: it runs one row at a time. Where no earlier start has tested this
+        model, every tower is loaded and tested here; else each tower is tested by a golden row as it is loaded. What
+        fails then is tested by the next start as by the first.
+        Raises the first plan's ModelError or ProviderUnavailable when none is right.
+        """
+        rows = load_golden(self.directory, self.manifest)
+        failures: list[Exception] = []
+        for plan in self.plans:
+            try:
+                model = self._open_with(plan, rows, when)
+            except (ModelError, ProviderUnavailable) as error:
+                # Made anew: a traceback holds the frames, and with them the model that failed.
+                failures.append(type(error)(str(error)))
+                logger.error("refused: %s: %s", plan.place, failures[-1])  # noqa: TRY400 - the sentence says it all
+            else:
+                refused = [f"{plan.place}: {error}" for plan, error in zip(self.plans, failures, strict=False)]
+                model.plan = replace(model.plan, refused=tuple(refused))
+                return model
+            give_back()
+        raise failures[0]
+
+    def _open_with(self, plan: ExecutionPlan, rows: list[GoldenRow], when: LoadTime) -> EmbeddingModel:
+        """`_load`, with as many rows per run as give every row the bits that it has alone."""
+        try:
+            return self._load(plan, rows, when)
+        except BatchChangesBits as error:
+            because = str(error)
+        give_back()  # with the error the model is gone
+        logger.warning("%s runs one row at a time: %s", plan.place, because)
+        alone = replace(plan.with_rows(1), reason=f"{plan.reason}; one row per run, because {because}")
+        return self._load(alone, rows, when)
+
+    def _load(self, plan: ExecutionPlan, rows: list[GoldenRow], when: LoadTime) -> EmbeddingModel:
+        model = EmbeddingModel.load(self.directory, plan, towers=self.towers, cache=self.cache, lazily=True)
+        model.test_loads(partial(_test, model, one_each(rows)))
+        mark = mark_of(model, self.cache and self.cache / "passed")
+        has_passed = mark is not None and mark.exists()
+        try:
+            _load_towers(model, when if has_passed else LoadTime.AT_ONCE)
+            if not has_passed:
+                check_all(model, rows, mark)
+        except BaseException:
+            _forget(mark)
+            raise
+        model.loading.add_done_callback(lambda loading: _forget(mark) if loading.exception() else None)
+        if when is LoadTime.FIRST_USE:
+            for tower in model.loaded():
+                model.unload(tower)
+        return model
+
+
+def plan_model(
     directory: Path,
-    candidates: Sequence[ExecutionPlan],
+    wishes: Wishes,
     *,
     towers: Collection[Tower] = tuple(Tower),
     cache: Path | None = None,
-    at_first_use: bool = False,
-    text_first: bool = False,
-) -> EmbeddingModel:
-    """The model by the first of `candidates`, best first, that loads and passes its self-test here.
+    cpu: CpuBudget | None = None,
+) -> PlannedModel:
+    """Read the manifest and plan for this machine; nothing is loaded.
 
-    Its `plan.refused` tells what was wrong with those before it; so does the log, at level ERROR. A plan whose batches
-    change a row's bits is not refused: it runs one row at a time.
-    `cache`: as `EmbeddingModel.load`, and it remembers which self-tests passed. Where no earlier start has tested this
-    model, every tower is loaded and tested here. Else each is tested by a golden row as it is loaded: here, or, with
-    `text_first`, the text tower here and the other one meanwhile, or, `at_first_use`, by its first run. What fails then
-    is tested by the next start as by the first.
-    Raises the first one's ModelError or ProviderUnavailable when none is right.
+    `towers`: the towers to serve, of those that the model has. `cache`: where packed graphs, verified checksums, passed
+    self-tests and tunings are kept between starts; None: nowhere. `cpu`: measured when None.
+    Raises ManifestInvalid, ArtifactMissing or ProviderUnavailable.
     """
-    rows = load_golden(directory, Manifest.load(directory))
-    failures: list[Exception] = []
-    for candidate in candidates:
-        try:
-            how = {"towers": towers, "cache": cache, "at_first_use": at_first_use, "text_first": text_first}
-            model = _load_as_alone(directory, candidate, rows, **how)
-        except (ModelError, ProviderUnavailable) as error:
-            # Made anew: a traceback holds the frames, and with them the model that failed.
-            failures.append(type(error)(str(error)))
-            logger.error("refused: %s: %s", candidate.place, failures[-1])  # noqa: TRY400 - the sentence says it all
-        else:
-            refused = [f"{plan.place}: {error}" for plan, error in zip(candidates, failures, strict=False)]
-            model.plan = replace(model.plan, refused=tuple(refused))
-            return model
-        give_back()
-    raise failures[0]
+    manifest = Manifest.load(directory)
+    served = tuple(tower for tower in manifest.tower_names if tower in towers)
+    plans = tuned_plans(cache, available_providers(), cpu or read_cpu_budget(), manifest, wishes, towers=served)
+    return PlannedModel(directory=directory, manifest=manifest, plans=plans, towers=served, cache=cache)
 
 
-def _load_as_alone(directory: Path, plan: ExecutionPlan, rows: list[GoldenRow], **how: Any) -> EmbeddingModel:
-    """`_load`, with as many rows a run as give every row the bits that it has alone."""
-    try:
-        return _load(directory, plan, rows, **how)
-    except BatchChangesBits as error:
-        because = str(error)
-    give_back()  # with the error the model is gone
-    logger.warning("%s runs one row at a time: %s", plan.place, because)
-    alone = replace(plan.with_rows(1), reason=f"{plan.reason}; one row a run, because {because}")
-    return _load(directory, alone, rows, **how)
-
-
-def _load(
+def open_model(
     directory: Path,
-    plan: ExecutionPlan,
-    rows: list[GoldenRow],
+    wishes: Wishes = Wishes(),  # noqa: B008 - frozen
     *,
-    towers: Collection[Tower],
-    cache: Path | None,
-    at_first_use: bool,
-    text_first: bool,
+    towers: Collection[Tower] = tuple(Tower),
+    cache: Path | None = None,
+    when: LoadTime = LoadTime.AT_ONCE,
 ) -> EmbeddingModel:
-    model = EmbeddingModel.load(directory, plan, towers=towers, cache=cache, lazily=True)
-    model.test_loads(partial(_test, model, one_each(rows)))
-    mark = mark_of(model, cache and cache / "passed")
-    has_passed = mark is not None and mark.exists()
-    try:
-        if not at_first_use:
-            model.load_text_first() if text_first and has_passed else model.load_towers()
-        if not has_passed:
-            check_all(model, rows, mark)
-    except BaseException:
-        _forget(mark)
-        raise
-    model.loading.add_done_callback(lambda loading: _forget(mark) if loading.exception() else None)
-    if at_first_use:
-        for tower in model.loaded():
-            model.unload(tower)
-    return model
+    """`plan_model`, then `PlannedModel.open`. Raises ModelError or ProviderUnavailable, each one sentence."""
+    return plan_model(directory, wishes, towers=towers, cache=cache).open(when)
+
+
+_LOADS: dict[LoadTime, Callable[[EmbeddingModel], None]] = {
+    LoadTime.AT_ONCE: EmbeddingModel.load_towers,
+    LoadTime.TEXT_FIRST: EmbeddingModel.load_text_first,
+    LoadTime.FIRST_USE: lambda model: None,  # noqa: ARG005 - nothing now
+}
+
+
+def _load_towers(model: EmbeddingModel, when: LoadTime) -> None:
+    _LOADS[when](model)
 
 
 def _forget(mark: Path | None) -> None:

@@ -1,9 +1,11 @@
-"""From pooled outputs to embeddings, and from embeddings to SigLIP's probabilities. Pure."""
+"""From pooled outputs to embeddings, and from embeddings to scores. Pure."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+
+from siglip_edge.runtime.artifacts.manifest import Cosine, Scoring, Sigmoid, Softmax
 
 Floats = NDArray[np.float32]
 
@@ -27,17 +29,33 @@ def similarity(left: Floats, right: Floats) -> Floats:
     return cosines
 
 
-def probability(cosine: Floats, logit_scale: float, logit_bias: float) -> Floats:
-    """SigLIP's calibrated score: sigmoid(logit_scale * cos + logit_bias), any shape, float32.
+def pairwise(scoring: Scoring, cosine: Floats) -> Floats:
+    """The score of every pair on its own, any shape, float32.
 
-    `logit_scale` is stored after `exp` (Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", eq. 1).
+    With a sigmoid a calibrated probability, sigmoid(scale * cos + bias) (Zhai et al. 2023, "Sigmoid Loss for Language
+    Image Pre-Training", eq. 1); otherwise the cosine: such a checkpoint knows no calibrated score of one pair.
     """
-    logits = logit_scale * cosine.astype(np.float64) + logit_bias
+    if not isinstance(scoring, Sigmoid):
+        return cosine
+    logits = scoring.scale * cosine.astype(np.float64) + scoring.bias
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), np.float32)  # tanh form: no overflow at either end
 
 
-def softmax(cosine: Floats, logit_scale: float) -> Floats:
-    """Exclusive reading over the last axis: softmax(logit_scale * cos). The bias cancels."""
-    logits = logit_scale * cosine.astype(np.float64)
+def among(scoring: Scoring, cosine: Floats) -> Floats:
+    """Shares over the last axis, which sum to 1: softmax(scale * cos), float32. A sigmoid's bias cancels.
+
+    Without a trained scale there is no softmax: the cosines themselves.
+    """
+    return cosine if isinstance(scoring, Cosine) else softmax(cosine, scoring.scale)
+
+
+def score(scoring: Scoring, cosine: Floats) -> Floats:
+    """As the checkpoint was trained: `among` the candidates of the last axis with a softmax, else `pairwise`."""
+    return among(scoring, cosine) if isinstance(scoring, Softmax) else pairwise(scoring, cosine)
+
+
+def softmax(cosine: Floats, scale: float) -> Floats:
+    """softmax(scale * cos) over the last axis, float32."""
+    logits = scale * cosine.astype(np.float64)
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)

@@ -1,27 +1,38 @@
-"""Shorter vectors: an orthogonal basis whose first directions hold most of the space.
+"""Shorter vectors of unit length, by a learned rotation or as the checkpoint was trained (Matryoshka). Pure.
 
-Only shortened vectors are rotated. At full length an embedding is the checkpoint's own, digit for digit, so that an
-index made with other tools stays valid. File layout: (d, d) little-endian float32, one direction a row.
+At full length an embedding is the checkpoint's own, digit for digit, so that an index made with other tools stays
+valid. File layout of a rotation: (d, d) little-endian float32, one direction per row.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siglip_edge.runtime.artifacts.manifest import RotationSpec
-from siglip_edge.runtime.errors import ArtifactCorrupt
+from siglip_edge.runtime.artifacts.checksums import ChecksumCache
+from siglip_edge.runtime.artifacts.manifest import Manifest, MatryoshkaSpec, RotationSpec
+from siglip_edge.runtime.errors import ArtifactCorrupt, UnsupportedInput
 from siglip_edge.runtime.scoring import l2_normalize
 
 Floats = NDArray[np.float32]
 
 
+class Shortening(Protocol):
+    """One of the manifest's ways to shorten."""
+
+    def shorten(self, embeddings: Floats, dimensions: int) -> Floats:
+        """(n, d) unit float32 -> (n, dimensions) unit float32. Raises UnsupportedInput (param `dimensions`)."""
+        ...
+
+
 class Rotation:
-    """`shorten(embeddings, k)`: the first k coordinates in the learned basis, of unit length again."""
+    """The first coordinates in a basis whose first directions hold most of the space."""
 
     def __init__(self, directions: Floats) -> None:
+        """(d, d), one direction per row."""
         self._directions = directions
 
     @classmethod
@@ -34,5 +45,44 @@ class Rotation:
 
     def shorten(self, embeddings: Floats, dimensions: int) -> Floats:
         """(n, d) unit float32 -> (n, dimensions) unit float32. Row by row: bits do not depend on the neighbours."""
+        native = len(self._directions)
+        if not 0 < dimensions < native:
+            raise _refused(dimensions, f"1 to {native}")
         directions = self._directions[:dimensions]
         return l2_normalize(np.stack([directions @ embedding for embedding in embeddings]))
+
+
+class Matryoshka:
+    """The first coordinates themselves, at the lengths that the checkpoint was trained for."""
+
+    def __init__(self, spec: MatryoshkaSpec, native: int) -> None:
+        self._lengths, self._native = spec.lengths, native
+
+    def shorten(self, embeddings: Floats, dimensions: int) -> Floats:
+        """(n, d) unit float32 -> (n, dimensions) unit float32."""
+        if dimensions not in self._lengths:
+            raise _refused(dimensions, ", ".join(map(str, sorted({*self._lengths, self._native}))))
+        return l2_normalize(embeddings[:, :dimensions])
+
+
+class NativeOnly:
+    """A model that was exported without a way to shorten."""
+
+    def __init__(self, native: int) -> None:
+        self._native = native
+
+    def shorten(self, embeddings: Floats, dimensions: int) -> Floats:  # noqa: ARG002 - the contract's signature
+        raise _refused(dimensions, f"{self._native} only: this model was exported without a rotation")
+
+
+def load_shortening(directory: Path, manifest: Manifest, checksums: ChecksumCache) -> Shortening:
+    """What the manifest says. Raises ArtifactCorrupt."""
+    spec = manifest.shortening
+    if isinstance(spec, RotationSpec):
+        checksums.verify(directory, spec.file)
+        return Rotation.load(directory, spec, manifest.dimensions)
+    return Matryoshka(spec, manifest.dimensions) if spec else NativeOnly(manifest.dimensions)
+
+
+def _refused(dimensions: int, allowed: str) -> UnsupportedInput:
+    return UnsupportedInput(f"dimensions={dimensions}: this model gives {allowed}", param="dimensions")

@@ -27,8 +27,9 @@ from siglip_edge.server.http.router import Router
 from siglip_edge.server.inputs.image_bytes import ImageLimits
 from siglip_edge.server.inputs.input_reader import InputReader
 from siglip_edge.server.models.assembly import Assembly
-from siglip_edge.server.models.loading import Opening, plan_openings
+from siglip_edge.server.models.loading import plan_served
 from siglip_edge.server.models.registry import Models
+from siglip_edge.server.models.served_model import ServedModel
 from siglip_edge.server.observability.metrics import Metrics
 
 _SPARE_THREADS = 2
@@ -41,27 +42,19 @@ def create_app(
     settings: Settings,
     model: Model | None = None,
     *,
-    openings: Sequence[Opening] = (),
-    load_wait_s: float = 0.0,
-    on_load_failure: Callable[[str], None] = lambda message: None,  # noqa: ARG005
-    on_late_failure: Callable[[], None] = lambda: None,
+    served: Sequence[ServedModel] = (),
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> App:
     """The WSGI app. It serves `model`, which is ready; without it the models of the settings, loaded in the background.
 
-    `openings`: the models of the settings, when their loading has begun already. `load_wait_s`: how long to wait here
-    until the default model answers. `on_load_failure`: called with a sentence when it cannot be loaded.
-    `on_late_failure`: called when it answers texts already and its other tower turns out wrong; another process, which
-    tests everything first, would find another plan. `is_stopping`: asked by the readiness probe.
-    Raises ModelError or ProviderUnavailable for errors that are known before loading.
+    `served`: the models of the settings, when loading the default one has begun already. `is_stopping`: asked by the
+    readiness probe. Raises ModelError or ProviderUnavailable for errors that are known before loading.
     """
     cpu, metrics = read_cpu_budget(), Metrics()
     assembly = Assembly(settings, cpu, metrics)
     if model is not None:
-        served = [assembly.ready(model)]
-    else:
-        served = [assembly.opened(one) for one in openings or plan_openings(settings, cpu)]
-    models = Models(served, on_failure=on_load_failure, on_late_failure=on_late_failure, is_stopping=is_stopping)
+        served = [ServedModel.ready(model, assembly.embedder)]
+    models = Models(served or plan_served(settings, cpu), is_stopping=is_stopping)
     faces, router = _faces(settings, cpu, models, metrics), Router()
     app = falcon.App(middleware=_middleware(settings, models, metrics, faces, router), router=router)
     app.req_options.strip_url_path_trailing_slash = True
@@ -69,8 +62,7 @@ def create_app(
     for path, endpoint in table.endpoints(faces, settings.max_body_bytes).items():
         app.add_route(path, endpoint)
     app.add_static_route("/docs/assets", ASSETS)
-    if model is None:
-        models.start(load_wait_s)
+    models.start(assembly.embedder)
     return app
 
 

@@ -11,16 +11,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
+from siglip_edge.runtime.artifacts.checksums import record_file
 from siglip_edge.runtime.artifacts.manifest import (
     Artifact,
     Fidelity,
-    ImageSpec,
     Manifest,
     Precision,
-    TextSpec,
+    Sigmoid,
+    Squash,
+    TextTower,
     Tower,
+    Towers,
+    VisionTower,
     VocabularySpec,
-    record_file,
 )
 from siglip_edge.runtime.checks.selftest import GoldenRow, save_golden
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
@@ -50,13 +53,26 @@ def write_model(directory: Path, *, name: str = "tiny", space_id: str = "tiny-sp
 def add_precision(directory: Path, precision: Precision) -> Path:
     """The INT8 graphs, which compute in float anyway, once more under another name."""
     manifest = Manifest.load(directory)
-    more = []
-    for artifact in manifest.artifacts:
-        path = directory / f"{artifact.tower}_{precision}.onnx"
+
+    def added(tower: Tower, artifacts: dict[Precision, Artifact]) -> dict[Precision, Artifact]:
+        artifact, path = artifacts[Precision.INT8], directory / f"{tower}_{precision}.onnx"
         path.write_bytes((directory / artifact.graph.path).read_bytes())
-        more.append(msgspec.structs.replace(artifact, precision=precision, graph=record_file(directory, path)))
-    msgspec.structs.replace(manifest, artifacts=(*manifest.artifacts, *more)).save(directory)
+        return artifacts | {precision: msgspec.structs.replace(artifact, graph=record_file(directory, path))}
+
+    change_artifacts(manifest, added).save(directory)
     return directory
+
+
+def change_artifacts(
+    manifest: Manifest, change: Callable[[Tower, dict[Precision, Artifact]], dict[Precision, Artifact]]
+) -> Manifest:
+    """The manifest with every tower's artifacts changed: `change(tower, artifacts)` -> the new ones."""
+    towers = {
+        tower: msgspec.structs.replace(spec, artifacts=change(tower, spec.artifacts))
+        for tower in manifest.tower_names
+        for spec in [manifest.tower(tower)]
+    }
+    return msgspec.structs.replace(manifest, towers=msgspec.structs.replace(manifest.towers, **towers))
 
 
 def collapse(directory: Path, precision: Precision) -> None:
@@ -73,17 +89,20 @@ def rewrite(directory: Path, name: str, change: Callable[[np.ndarray], np.ndarra
     weights.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(weights)), weights.name))
     onnx.save(graph, directory / name)
     manifest = Manifest.load(directory)
-    artifacts = [
-        msgspec.structs.replace(one, graph=record_file(directory, directory / one.graph.path))
-        for one in manifest.artifacts
-    ]
-    msgspec.structs.replace(manifest, artifacts=tuple(artifacts)).save(directory)
+
+    def recorded(_: Tower, artifacts: dict[Precision, Artifact]) -> dict[Precision, Artifact]:
+        return {
+            precision: msgspec.structs.replace(one, graph=record_file(directory, directory / one.graph.path))
+            for precision, one in artifacts.items()
+        }
+
+    change_artifacts(manifest, recorded).save(directory)
 
 
 def _add_golden(directory: Path) -> None:
     """One golden text, embedded by the model itself: what the self-test at load compares with."""
     manifest = Manifest.load(directory)
-    plan = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=1, rows_per_run=1, reason="golden")
+    plan = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=1, reason="golden")
     embedding = EmbeddingModel.load(directory, plan).embed_texts(["a golden text"])[0]
     save_golden(directory / "golden.bin", [GoldenRow(embedding=embedding.tobytes(), text="a golden text")])
     msgspec.structs.replace(manifest, golden=record_file(directory, directory / "golden.bin")).save(directory)
@@ -119,36 +138,33 @@ def _write_tokenizer(path: Path) -> int:
 def _manifest(directory: Path, name: str, space_id: str, rows: int) -> Manifest:
     fidelity = Fidelity(rows=1, mean_cosine=1.0, min_cosine=1.0, retrieval_agreement=1.0)
     table = record_file(directory, directory / "vocabulary_int8.bin")
+
+    def artifact(tower: Tower, vocabulary: VocabularySpec | None = None) -> dict[Precision, Artifact]:
+        graph = record_file(directory, directory / f"{tower}_int8.onnx")
+        return {Precision.INT8: Artifact(graph=graph, vocabulary=vocabulary, fidelity=fidelity)}
+
+    vision = VisionTower(
+        geometry=Squash(size=SIZE, patch_size=PATCH),
+        resample="bilinear",
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        artifacts=artifact(Tower.VISION),
+    )
+    text = TextTower(
+        length=LENGTH,
+        pad_id=PAD,
+        suffix_ids=(EOS,),
+        lowercase=True,
+        tokenizer=record_file(directory, directory / "tokenizer.json"),
+        artifacts=artifact(Tower.TEXT, VocabularySpec(file=table, dtype="int8", rows=rows, width=WIDTH)),
+    )
     return Manifest(
-        format_version=1,
         name=name,
+        family="siglip",
         source="tests/tiny_model.py",
         dimensions=DIMENSIONS,
-        image=ImageSpec(size=SIZE, patch_size=PATCH, resample="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        text=TextSpec(
-            length=LENGTH,
-            pad_id=PAD,
-            eos_id=EOS,
-            lowercase=True,
-            strip_punctuation=False,
-            tokenizer=record_file(directory, directory / "tokenizer.json"),
-        ),
-        logit_scale=10.0,
-        logit_bias=-2.0,
+        towers=Towers(vision=vision, text=text),
+        scoring=Sigmoid(scale=10.0, bias=-2.0),
         zero_shot_template="This is a photo of {}.",
         space_id=space_id,
-        artifacts=tuple(
-            Artifact(
-                tower=tower,
-                precision=Precision.INT8,
-                graph=record_file(directory, directory / f"{tower}_int8.onnx"),
-                vocabulary=VocabularySpec(file=table, dtype="int8", rows=rows, width=WIDTH)
-                if tower is Tower.TEXT
-                else None,
-                fidelity=fidelity,
-            )
-            for tower in Tower
-        ),
-        toolchain={},
-        created="2026-01-01T00:00:00+00:00",
     )

@@ -13,11 +13,11 @@ import click
 
 from siglip_edge.cli.evaluation.datasets import Dataset, load_dataset
 from siglip_edge.cli.evaluation.measure import Measured, measure, table
-from siglip_edge.cli.model_options import wishes_of
+from siglip_edge.cli.model_options import settings_with
 from siglip_edge.cli.progress import progress
 from siglip_edge.runtime.artifacts.manifest import Manifest
 from siglip_edge.runtime.errors import SiglipEdgeError
-from siglip_edge.runtime.execution.plan import Wishes
+from siglip_edge.server.config.settings import Settings
 
 
 @click.command("evaluate")
@@ -29,7 +29,7 @@ from siglip_edge.runtime.execution.plan import Wishes
     help="Folder with a sub-folder a class or with labels.csv (file, label); or a CSV or TSV with file and caption.",
 )
 @click.option("--precision", default="all", show_default=True, help="all, auto, or a comma-separated list.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, openvino.")
+@click.option("--device", help="auto, cpu, cuda, openvino [DEVICE].")
 @click.option("--template", help="What a class name is put into, as in 'a photo of a {}'.  [default: the model's own]")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw it: FILE.svg or FILE.png.")
@@ -37,16 +37,16 @@ def command(  # noqa: PLR0917 - click passes by name
     models: Sequence[Path],
     data: Path,
     precision: str,
-    device: str,
+    device: str | None,
     template: str | None,
     as_json: bool,
     plot: Path | None,
 ) -> None:
     """Compare MODELS, model directories, on labelled or captioned pictures: accuracy, latency, memory."""
-    dataset = load_dataset(data)
+    dataset, settings = load_dataset(data), settings_with(DEVICE=device)
     try:
         measured = [
-            _in_own_process(directory, wishes_of(device, one), dataset, template)
+            _in_own_process(directory, settings, one, dataset, template)
             for directory in models
             for one in _precisions(directory, precision)
         ]
@@ -59,9 +59,11 @@ def command(  # noqa: PLR0917 - click passes by name
         draw(measured, plot)
 
 
-def _in_own_process(directory: Path, wishes: Wishes, dataset: Dataset, template: str | None) -> Measured:
+def _in_own_process(
+    directory: Path, settings: Settings, precision: str, dataset: Dataset, template: str | None
+) -> Measured:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(measure, directory, wishes, dataset, template, progress).result()
+        return pool.submit(measure, directory, settings, precision, dataset, template, progress).result()
 
 
 def _precisions(directory: Path, wanted: str) -> list[str]:

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siglip_edge.cli.evaluation.datasets import Dataset, open_image
-from siglip_edge.cli.model_options import open_model
+from siglip_edge.cli.model_options import plan_with
 from siglip_edge.runtime.artifacts.manifest import Tower
-from siglip_edge.runtime.execution.plan import Wishes
 from siglip_edge.runtime.machine.cpu import resident_bytes
 from siglip_edge.runtime.model import EmbeddingModel
+from siglip_edge.runtime.rows import Row
+from siglip_edge.server.config.settings import Settings
 
 Floats = NDArray[np.float32]
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -37,7 +38,9 @@ class Measured:
     size_mb: float
 
 
-def measure(directory: Path, wishes: Wishes, data: Dataset, template: str | None, progress: Progress) -> Measured:
+def measure(  # noqa: PLR0917 - a process pool passes by place
+    directory: Path, settings: Settings, precision: str, data: Dataset, template: str | None, progress: Progress
+) -> Measured:
     """Embed everything with one model, row by row; in a fresh process, or the memory is not the model's alone.
 
     Raises ModelError or ProviderUnavailable.
@@ -45,20 +48,20 @@ def measure(directory: Path, wishes: Wishes, data: Dataset, template: str | None
     `template`: with `{}` where a class name goes; None: the model's own. Captions are taken as they are.
     """
     before, started = resident_bytes(), time.perf_counter()
-    model = open_model(directory, wishes)
+    model = plan_with(settings, directory, precision=precision).open()
     load_ms = 1000 * (time.perf_counter() - started)
-    manifest, precision = model.manifest, model.plan.precision
+    manifest = model.manifest
     wrap = template or manifest.zero_shot_template
     texts = [wrap.replace("{}", text) if data.labelled else text for text in data.texts]
-    title = f"{manifest.name} {precision}"
+    title = f"{manifest.name} {model.plan.precision}"
     images, image_ms = _embedded(
         model, Tower.VISION, (model.prepare_image(open_image(p)) for p in progress(data.images, title))
     )
-    vectors, text_ms = _embedded(model, Tower.TEXT, (model.prepare_text(text).ids for text in texts))
-    files = {record for tower in Tower for record in manifest.artifact(tower, precision).files}
+    vectors, text_ms = _embedded(model, Tower.TEXT, (model.prepare_text(text).row for text in texts))
+    files = {record for tower in model.towers for record in manifest.artifact(tower, model.plan.precision).files}
     return Measured(
         model=manifest.name,
-        precision=precision,
+        precision=model.plan.precision,
         scores=score(images @ vectors.T, data),
         image_ms=image_ms,
         text_ms=text_ms,
@@ -88,7 +91,7 @@ def _within(rank: NDArray[np.int64], k: int) -> float:
     return round(float((rank <= k).mean()), 4)
 
 
-def _embedded(model: EmbeddingModel, tower: Tower, rows: Iterable[NDArray[np.generic]]) -> tuple[Floats, float]:
+def _embedded(model: EmbeddingModel, tower: Tower, rows: Iterable[Row]) -> tuple[Floats, float]:
     """Embeddings (n, d), and the median milliseconds a row."""
     embeddings: list[Floats] = []
     taken: list[float] = []

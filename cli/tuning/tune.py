@@ -26,9 +26,9 @@ from siglip_edge.runtime.errors import SelfTestFailed, SiglipEdgeError
 from siglip_edge.runtime.execution.plan import ExecutionPlan, plans
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import read_cpu_budget, read_cpu_use
-from siglip_edge.runtime.open_model import load_first_right
 from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
 from siglip_edge.server.config.sizing import served_towers, wishes
+from siglip_edge.server.models.loading import plan_as_served
 from siglip_edge.server.observability import logs
 
 QUIET = 0.1
@@ -79,8 +79,8 @@ def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
             raise SelfTestFailed(f"{manifest.name}: nothing passes the self-test here: {entrants[0].refused}")
         facts = tuning_facts(manifest, available, cpu, wished, towers)
         tuning = conclude(entrants, winner, facts, datetime.now(UTC).date(), others)
-        # Loaded as the server will load it: prepared, and tested by every golden row.
-        load_first_right(directory, [tuning.best], towers=towers, cache=cache)
+        # Loaded as the server will load it: packed, and tested by every golden row.
+        replace(plan_as_served(settings, directory, cpu), plans=(tuning.best,)).open()
         save_tuning(cache, tuning)
     return tuning
 
@@ -115,6 +115,9 @@ def render(tuning: Tuning) -> str:
     ])  # fmt: skip
 
 
+_KINDS = {Tower.VISION: "images", Tower.TEXT: "texts"}
+
+
 def described(plan: ExecutionPlan) -> str:
     """`int8 on CPU, 2 threads`, and what differs from a plain plan."""
     parts = [
@@ -122,8 +125,7 @@ def described(plan: ExecutionPlan) -> str:
         f"{plan.intra_op_threads} thread{'s' if plan.intra_op_threads > 1 else ''}",
         f"{plan.runs_at_once} runs at once" if plan.runs_at_once > 1 else "",
         "spinning" if plan.allow_spinning else "",
-        f"{plan.rows_per_run} rows a run" if (plan.rows_per_run or 1) > 1 else "",
-        f"{plan.text_rows_per_run} texts a run" if plan.text_rows_per_run else "",
+        *(f"{rows} {kind} per run" for tower, kind in _KINDS.items() if (rows := plan.rows(tower) or 1) > 1),
     ]
     return ", ".join(part for part in parts if part)
 

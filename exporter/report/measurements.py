@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from siglip_edge.exporter.calibration import Row
 from siglip_edge.exporter.verification.fidelity import nearest_agreement
-from siglip_edge.runtime.artifacts.manifest import Artifact, Manifest, Precision, Tower
+from siglip_edge.runtime.artifacts.manifest import Artifact, Manifest, Precision, RotationSpec, Tower
 from siglip_edge.runtime.errors import ModelError, ProviderUnavailable
 from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, Wishes, plan
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import CpuBudget, read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
+from siglip_edge.runtime.rows import Row
 
 Floats = NDArray[np.float32]
 
@@ -79,12 +80,16 @@ def measure(
     return Report(
         name=manifest.name,
         source=manifest.source,
-        created=manifest.created,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=f"{cpu.describe()}; {' '.join(cpu.isa)}",
         toolchain=manifest.toolchain,
         artifacts=[
             _artifact(
-                manifest.artifact(tower, precision), embeddings[precision][tower], reference[tower], row_ms[precision]
+                (tower, precision),
+                manifest.artifact(tower, precision),
+                embeddings[precision][tower],
+                reference[tower],
+                row_ms[precision],
             )
             for tower in Tower
             for row_ms in [_row_ms(models, tower, rows[tower])]
@@ -93,7 +98,7 @@ def measure(
         zero_shot_agreement={
             precision: round(float(np.mean(_best_text(both) == chosen)), 4) for precision, both in embeddings.items()
         },
-        shortened=manifest.rotation.kept if manifest.rotation else {},
+        shortened=manifest.shortening.kept if isinstance(manifest.shortening, RotationSpec) else {},
     )
 
 
@@ -111,11 +116,17 @@ def _models(directory: Path, manifest: Manifest, cpu: CpuBudget) -> dict[Place, 
     return models
 
 
-def _artifact(artifact: Artifact, embeddings: Floats, reference: Floats, row_ms: Mapping[str, float]) -> ArtifactReport:
+def _artifact(
+    which: tuple[Tower, Precision],
+    artifact: Artifact,
+    embeddings: Floats,
+    reference: Floats,
+    row_ms: Mapping[str, float],
+) -> ArtifactReport:
     losses = 1 - np.sum(embeddings * reference, axis=1, dtype=np.float64)
     return ArtifactReport(
-        tower=artifact.tower,
-        precision=artifact.precision,
+        tower=which[0],
+        precision=which[1],
         megabytes=round(sum(record.size for record in artifact.files) / 1e6, 2),
         row_ms={provider: round(ms, 3) for provider, ms in row_ms.items()},
         losses=[round(float(loss), 8) for loss in np.sort(losses)],

@@ -11,7 +11,8 @@ import numpy as np
 
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.tokenizers.probes import probe_texts
-from siglip_edge.runtime.artifacts.manifest import PackedTokenizerSpec, record_file
+from siglip_edge.runtime.artifacts.checksums import record_file
+from siglip_edge.runtime.artifacts.manifest import PackedTokenizerSpec
 from siglip_edge.runtime.text.packed_tokenizer import UNKNOWN, Header, PackedTokenizer, PackedVocabulary
 from siglip_edge.runtime.text.tokenizer import HuggingFaceTokenizer
 

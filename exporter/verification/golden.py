@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from siglip_edge.runtime.artifacts.manifest import FileRecord, Tower, record_file
+from siglip_edge.runtime.artifacts.checksums import FileRecord, record_file
+from siglip_edge.runtime.artifacts.manifest import Tower
 from siglip_edge.runtime.checks.selftest import GoldenRow, save_golden
 
 TEXTS = (

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siglip_edge.exporter.calibration import Row
 from siglip_edge.exporter.reproducible import side_by_side
 from siglip_edge.runtime.artifacts.manifest import Precision
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
 from siglip_edge.runtime.execution.session import GraphSession
+from siglip_edge.runtime.rows import Arrays
 
 
 def serving_plan(precision: Precision, threads: int = 1) -> ExecutionPlan:
@@ -21,12 +21,11 @@ def serving_plan(precision: Precision, threads: int = 1) -> ExecutionPlan:
         provider=CPU,
         precision=precision,
         intra_op_threads=threads,
-        rows_per_run=1,
         reason="verified as served",
     )
 
 
-def run_rows(graph: Path, precision: Precision, rows: Iterable[Row]) -> NDArray[np.float32]:
-    """Pooled outputs of the graph's own inputs, (n, d)."""
+def run_rows(graph: Path, precision: Precision, batches: Iterable[Arrays]) -> NDArray[np.float32]:
+    """Pooled outputs of batches of the graph's own inputs, (n, d)."""
     session = GraphSession(graph, serving_plan(precision))
-    return np.concatenate(list(side_by_side(lambda row: session.run(row[None]), rows)))
+    return np.concatenate(list(side_by_side(session.run, batches)))

@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from siglip_edge.exporter.calibration import Row
 from siglip_edge.exporter.int8.qdq import quantize
 from siglip_edge.exporter.verification.served_rows import run_rows
 from siglip_edge.runtime.artifacts.manifest import Precision
+from siglip_edge.runtime.rows import Arrays
 from siglip_edge.runtime.scoring import l2_normalize
 
 Floats = NDArray[np.float32]
@@ -29,8 +29,8 @@ class Trial:
     """The tower's."""
     model: onnx.ModelProto
     directory: Path
-    rows: Sequence[Row]
-    """The graph's own inputs."""
+    rows: Sequence[Arrays]
+    """The graph's own inputs, a batch of one row each."""
     reference: Floats
     """(n, d) unit rows: FP32's embeddings of `rows`."""
     quantize: Callable[[onnx.ModelProto, Mapping[str, Any]], onnx.ModelProto] = quantize

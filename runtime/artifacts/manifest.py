@@ -1,20 +1,25 @@
-"""`manifest.json`: what a model directory holds and promises. The only thing exporter and server share at run time."""
+"""`manifest.json`, version 2: everything that a model directory holds and promises. The code assumes nothing else.
+
+A model has one tower or two. Each tower says how inputs become rows, which named inputs its graph takes, and which
+artifacts there are. The manifest lists the rules that a reader must know (`rules`); a version that does not know one
+refuses the directory instead of serving other vectors. Directories of version 1 are read by `artifacts.upgrade`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from siglip_edge.runtime.errors import ArtifactCorrupt, ArtifactMissing, ManifestInvalid
+from siglip_edge.runtime.artifacts import upgrade
+from siglip_edge.runtime.artifacts.checksums import FileRecord, UnsafePath, check_path
+from siglip_edge.runtime.errors import ArtifactMissing, ManifestInvalid
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 1
-_CHUNK = 1 << 20
+FORMAT_VERSION = 2
 
 
 class Tower(StrEnum):
@@ -29,16 +34,12 @@ class Precision(StrEnum):
     INT4 = "int4"
 
 
-class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of the model directory. `path` is relative and stays inside it."""
-
-    path: str
-    size: int
-    sha256: str
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the manifest. A field that this version does not know is an error, never ignored."""
 
 
-class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
-    """Agreement of an artifact with FP32 over `rows` calibration rows: cosines of the pooled outputs."""
+class Fidelity(_Part, frozen=True, kw_only=True):
+    """Agreement of an artifact with FP32 over `rows` held-back calibration rows: cosines of the pooled outputs."""
 
     rows: int
     mean_cosine: float
@@ -47,110 +48,207 @@ class Fidelity(msgspec.Struct, frozen=True, kw_only=True):
     """Share of rows whose nearest other row is the same as in FP32."""
 
 
-class Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """One tower in one precision: a graph with stable input and output names, verified by the exporter.
+class VocabularySpec(_Part, frozen=True, kw_only=True):
+    """The token embedding table, outside the graph; `runtime.text.vocabulary` draws the file's layout."""
 
-    vision: `pixel_values` uint8 (n, 3, S, S) -> `pooled` float32 (n, d)
-    text:   `token_embeddings` float32 (n, L, w) -> `pooled` float32 (n, d), looked up in `vocabulary`
+    file: FileRecord
+    dtype: str
+    """`int8` (value = scale[row] * byte), `float16` or `float32`."""
+    rows: int
+    width: int
+
+
+class Artifact(_Part, frozen=True, kw_only=True):
+    """One tower in one precision, verified by the exporter. The graph's inputs are the tower's `inputs`, batch first;
+    its only output is `pooled`, float32 (n, d).
     """
 
-    tower: Tower
-    precision: Precision
     graph: FileRecord
     external_data: tuple[FileRecord, ...] = ()
     vocabulary: VocabularySpec | None = None
+    """For a graph that takes `token_embeddings`."""
     fidelity: Fidelity
     details: dict[str, Any] = {}
-    """How it was made, for people: quantization settings and what they were chosen over."""
+    """How it was made, for people: quantization settings and the alternatives. No reader depends on it."""
 
     @property
     def files(self) -> tuple[FileRecord, ...]:
         return (self.graph, *self.external_data, *((self.vocabulary.file,) if self.vocabulary else ()))
 
 
-class VocabularySpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The token embedding table, outside the graph; `runtime.text.vocabulary` draws the file's layout."""
-
-    file: FileRecord
-    dtype: str
-    """`int8` (value = scale[row] * byte) or `float16` or `float32`."""
-    rows: int
-    width: int
-
-
-class RotationSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The learned basis for shorter vectors; `runtime.shortening` draws the file's layout."""
-
-    file: FileRecord
-    kept: dict[int, float]
-    """Length -> share of held-back calibration rows that keep their nearest other row at that length."""
-
-
-class ImageSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """How a picture becomes pixels: squashed to a square, no crop. Normalisation is inside the graph."""
+class Squash(_Part, frozen=True, kw_only=True, tag="squash", tag_field="kind"):
+    """The whole image, resized to a square; its aspect ratio is not kept. SigLIP."""
 
     size: int
+    """Side of the square in pixels."""
     patch_size: int
+
+    @property
+    def most_patches(self) -> int:
+        return (self.size // self.patch_size) ** 2
+
+    fewest_patches = most_patches
+
+
+class ShortestSideCrop(_Part, frozen=True, kw_only=True, tag="shortest_side_crop", tag_field="kind"):
+    """Resized until the shortest side has `shortest_side` pixels, then the square in the centre. CLIP."""
+
+    shortest_side: int
+    size: int
+    """Side of the square in pixels, at most `shortest_side`."""
+    patch_size: int
+
+    @property
+    def most_patches(self) -> int:
+        return (self.size // self.patch_size) ** 2
+
+    fewest_patches = most_patches
+
+
+class Patches(_Part, frozen=True, kw_only=True, tag="patches", tag_field="kind"):
+    """Resized, aspect ratio kept, to at most `most_patches` whole patches. NaFlex."""
+
+    patch_size: int
+    most_patches: int
+
+    @property
+    def fewest_patches(self) -> int:
+        return 1
+
+
+Geometry = Squash | ShortestSideCrop | Patches
+
+
+class VisionTower(_Part, frozen=True, kw_only=True):
+    """How an image becomes a row, and the graphs that take it. Normalisation by `mean` and `std` is in the graph."""
+
+    geometry: Geometry
     resample: str
     """Pillow's name of the checkpoint's own filter: nearest, lanczos, bilinear, bicubic, box, hamming."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-
-    @property
-    def patches(self) -> int:
-        return (self.size // self.patch_size) ** 2
+    inputs: tuple[str, ...] = ("pixel_values",)
+    artifacts: dict[Precision, Artifact]
 
 
-class PackedTokenizerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """`tokenizer` in a memory-mapped form; `runtime.text.packed_tokenizer` draws the file's layout."""
+class FullLength(_Part, frozen=True, kw_only=True, tag="full", tag_field="kind"):
+    """Every row has the tower's full length and no mask, as SigLIP was trained."""
+
+
+class Buckets(_Part, frozen=True, kw_only=True, tag="buckets", tag_field="kind"):
+    """A row has the smallest of these lengths that holds it, and an `attention_mask`."""
+
+    lengths: tuple[int, ...]
+    """Ascending; the last one is the tower's full length."""
+
+
+class PackedTokenizerSpec(_Part, frozen=True, kw_only=True):
+    """The tokenizer in a memory-mapped form; `runtime.text.packed_tokenizer` draws the file's layout."""
 
     file: FileRecord
     probes: int
     """Texts on which the exporter compared the ids of both forms; all were equal."""
 
 
-class TextSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a text becomes token ids: canonicalised by the family's rule, EOS kept, padded to `length`, no mask."""
+class TextTower(_Part, frozen=True, kw_only=True):
+    """How a text becomes a row, and the graphs that take it."""
 
     length: int
+    """Most tokens of a row, prefix and suffix included."""
+    padding: FullLength | Buckets = FullLength()
     pad_id: int
-    eos_id: int
-    lowercase: bool
-    strip_punctuation: bool
+    prefix_ids: tuple[int, ...] = ()
+    suffix_ids: tuple[int, ...] = ()
+    """Ids that the tokenizer puts before and after every text; they stay when a text is truncated."""
+    lowercase: bool = False
+    strip_punctuation: bool = False
+    """Remove ASCII punctuation and fold white space, as SigLIP's own tokenizer does."""
+    prompts: dict[str, str] = {}
+    """Name of a prompt -> the text put before an input that asks for it."""
     tokenizer: FileRecord
-    packed: PackedTokenizerSpec | None = None
+    """`tokenizer.json` of the `tokenizers` library."""
+    packed_tokenizer: PackedTokenizerSpec | None = None
     """None: this tokenizer has no packed form that gives the same ids."""
+    inputs: tuple[str, ...] = ("token_embeddings",)
+    artifacts: dict[Precision, Artifact]
+
+    @property
+    def fewest_tokens(self) -> int:
+        """Cost of the shortest row."""
+        return self.padding.lengths[0] if isinstance(self.padding, Buckets) else self.length
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """A model directory described: what it embeds, how inputs are prepared, which artifacts it holds."""
+class Towers(_Part, frozen=True, kw_only=True, omit_defaults=True):
+    vision: VisionTower | None = None
+    text: TextTower | None = None
 
-    format_version: int
+
+class Sigmoid(_Part, frozen=True, kw_only=True, tag="sigmoid", tag_field="kind"):
+    """Every pair has a calibrated probability. SigLIP."""
+
+    scale: float
+    """After `exp`."""
+    bias: float
+
+
+class Softmax(_Part, frozen=True, kw_only=True, tag="softmax", tag_field="kind"):
+    """Scores compare the candidates of one query. CLIP."""
+
+    scale: float
+    """After `exp`."""
+
+
+class Cosine(_Part, frozen=True, kw_only=True, tag="cosine", tag_field="kind"):
+    """The score is the cosine. Text encoders."""
+
+
+Scoring = Sigmoid | Softmax | Cosine
+"""How cosines become scores; `runtime.scoring` has the formulas."""
+
+
+class RotationSpec(_Part, frozen=True, kw_only=True, tag="rotation", tag_field="kind"):
+    """A learned orthogonal basis for shorter vectors; `runtime.shortening` draws the file's layout."""
+
+    file: FileRecord
+    kept: dict[int, float]
+    """Length -> share of held-back calibration rows that keep their nearest other row at that length."""
+
+
+class MatryoshkaSpec(_Part, frozen=True, kw_only=True, tag="matryoshka", tag_field="kind"):
+    """The first coordinates are a shorter vector already: the checkpoint was trained so."""
+
+    lengths: tuple[int, ...]
+
+
+class Manifest(_Part, frozen=True, kw_only=True):
+    """A model directory described."""
+
+    format_version: int = FORMAT_VERSION
+    rules: tuple[str, ...] = ()
+    """Names of the rules that a reader must know; `save` fills them in."""
     name: str
+    family: str
+    """The exporter's family of checkpoints, for people."""
     source: str
     dimensions: int
-    image: ImageSpec
-    text: TextSpec
-    logit_scale: float
-    """After `exp`."""
-    logit_bias: float
+    towers: Towers
+    scoring: Scoring
+    shortening: RotationSpec | MatryoshkaSpec | None = None
     zero_shot_template: str
     space_id: str
     """Equal for two model directories exactly when their vectors may be compared."""
-    artifacts: tuple[Artifact, ...]
-    toolchain: dict[str, str]
-    created: str
-    rotation: RotationSpec | None = None
     golden: FileRecord | None = None
+    """The self-test's inputs with their FP32 embeddings."""
+    toolchain: dict[str, str] = {}
 
     @classmethod
     def load(cls, directory: Path) -> Manifest:
-        """Read and validate `directory/manifest.json`; raises ManifestInvalid. File checksums: see `verify_file`."""
+        """Read and validate `directory/manifest.json`; raises ManifestInvalid. File checksums: see `checksums`."""
         path = directory / MANIFEST
         try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=cls)
+            manifest = _decoded(path.read_bytes(), path)
         except FileNotFoundError:
-            message = f"{directory}: no {MANIFEST} here; is it a model directory made by `siglip-edge export`?"
+            message = f"{directory}: no {MANIFEST}; `siglip-edge export CHECKPOINT -o FOLDER` makes a model directory"
             raise ManifestInvalid(message) from None
         except (OSError, msgspec.MsgspecError) as error:
             raise ManifestInvalid(f"{path}: {error}; run the export again") from error
@@ -159,65 +257,128 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     def save(self, directory: Path) -> None:
         """Write `manifest.json`, beside and renamed, so that a reader never sees half of it."""
+        whole = msgspec.structs.replace(self, format_version=FORMAT_VERSION, rules=rules_of(self))
         beside = directory / f".{MANIFEST}.{os.getpid()}"
-        beside.write_bytes(msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n")
+        beside.write_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n")
         beside.replace(directory / MANIFEST)
+
+    @property
+    def vision(self) -> VisionTower:
+        """Raises ArtifactMissing when the model has no vision tower."""
+        return _present(self.towers.vision, self, Tower.VISION)
+
+    @property
+    def text(self) -> TextTower:
+        """Raises ArtifactMissing when the model has no text tower."""
+        return _present(self.towers.text, self, Tower.TEXT)
+
+    def tower(self, tower: Tower) -> VisionTower | TextTower:
+        """One tower's contract. Raises ArtifactMissing when the model does not have it."""
+        return self.vision if tower is Tower.VISION else self.text
+
+    @property
+    def tower_names(self) -> tuple[Tower, ...]:
+        """The model's towers, vision first."""
+        return tuple(tower for tower in Tower if getattr(self.towers, tower) is not None)
 
     def artifact(self, tower: Tower, precision: Precision) -> Artifact:
         """The artifact of one tower in one precision; raises ArtifactMissing naming those there are."""
-        for artifact in self.artifacts:
-            if (artifact.tower, artifact.precision) == (tower, precision):
-                return artifact
-        have = ", ".join(self.precisions()) or "none"
-        raise ArtifactMissing(
-            f"{self.name}: no {tower} artifact in {precision} (it has {have}); export it with that precision"
-        )
+        artifacts = self.tower(tower).artifacts
+        if precision not in artifacts:
+            have = ", ".join(self.precisions()) or "none"
+            raise ArtifactMissing(
+                f"{self.name}: no {tower} artifact in {precision} (it has {have}); export it with that precision"
+            )
+        return artifacts[precision]
 
     def precisions(self) -> tuple[Precision, ...]:
         """Precisions in which every tower is present, in the order of `Precision`."""
-        have = {(artifact.tower, artifact.precision) for artifact in self.artifacts}
-        return tuple(p for p in Precision if all((tower, p) in have for tower in Tower))
+        have = [self.tower(tower).artifacts for tower in self.tower_names]
+        return tuple(p for p in Precision if all(p in artifacts for artifacts in have))
 
-    def _files(self) -> list[FileRecord]:
-        parts = (self.rotation, self.text.packed)
-        optional = [self.golden, *(part.file if part else None for part in parts)]
-        artifacts = [record for artifact in self.artifacts for record in artifact.files]
-        return [self.text.tokenizer, *artifacts, *(record for record in optional if record)]
+    def files(self) -> list[FileRecord]:
+        """Every file that the manifest lists, each once."""
+        towers = [self.tower(tower) for tower in self.tower_names]
+        records = [record for tower in towers for artifact in tower.artifacts.values() for record in artifact.files]
+        if self.towers.text is not None:
+            packed = self.towers.text.packed_tokenizer
+            records += [self.towers.text.tokenizer, *([packed.file] if packed else [])]
+        if isinstance(self.shortening, RotationSpec):
+            records.append(self.shortening.file)
+        if self.golden is not None:
+            records.append(self.golden)
+        return list(dict.fromkeys(records))
 
     def _check(self, path: Path) -> None:
-        if self.format_version != FORMAT_VERSION:
-            message = f"{path}: format {self.format_version}, this version reads {FORMAT_VERSION}; run the export again"
-            raise ManifestInvalid(message)
-        for record in self._files():
-            if Path(record.path).is_absolute() or ".." in Path(record.path).parts:
-                raise ManifestInvalid(f"{path}: {record.path!r} points outside the model directory")
-        if not self.artifacts:
+        for record in self.files():
+            try:
+                check_path(record)
+            except UnsafePath:
+                raise ManifestInvalid(f"{path}: {record.path!r} points outside the model directory") from None
+        if not any(self.tower(tower).artifacts for tower in self.tower_names):
             raise ManifestInvalid(f"{path}: lists no artifacts; run the export again")
 
 
-def record_file(directory: Path, path: Path) -> FileRecord:
-    """Measure one file: size in bytes and sha256."""
-    return FileRecord(path=str(path.relative_to(directory)), size=path.stat().st_size, sha256=sha256_of(path))
+class _Head(msgspec.Struct):
+    """What is read first of a manifest of any version."""
+
+    format_version: int
+    rules: tuple[str, ...] = ()
 
 
-def verify_file(directory: Path, record: FileRecord) -> Path:
-    """The file's path when its size and sha256 are the recorded ones; else ArtifactCorrupt."""
-    path = directory / record.path
-    try:
-        size = path.stat().st_size
-    except OSError:
-        raise ArtifactCorrupt(f"{path}: missing, though {MANIFEST} lists it; run the export again") from None
-    if size != record.size:
-        message = f"{path}: {size} bytes, {MANIFEST} says {record.size}; run the export again"
-        raise ArtifactCorrupt(message)
-    if sha256_of(path) != record.sha256:
-        raise ArtifactCorrupt(f"{path}: sha256 differs from {MANIFEST}; run the export again")
-    return path
+KNOWN_RULES = frozenset({
+    *("geometry:squash", "geometry:shortest_side_crop", "geometry:patches"),
+    *("padding:full", "padding:buckets", "prompts"),
+    *("input:pixel_values", "input:patches", "input:grid"),
+    *("input:token_embeddings", "input:token_ids", "input:attention_mask"),
+    *("scoring:sigmoid", "scoring:softmax", "scoring:cosine"),
+    *("shortening:rotation", "shortening:matryoshka"),
+})  # fmt: skip
+"""The rules of this version: what `rules_of` can name and the runtime follows."""
 
 
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def rules_of(manifest: Manifest) -> tuple[str, ...]:
+    """Every rule by which the manifest's vectors are made and compared, sorted."""
+    towers = [manifest.tower(tower) for tower in manifest.tower_names]
+    rules = {f"input:{name}" for tower in towers for name in tower.inputs}
+    rules.add(f"scoring:{_kind(manifest.scoring)}")
+    if manifest.towers.vision is not None:
+        rules.add(f"geometry:{_kind(manifest.towers.vision.geometry)}")
+    if manifest.towers.text is not None:
+        rules.add(f"padding:{_kind(manifest.towers.text.padding)}")
+        rules |= {"prompts"} if manifest.towers.text.prompts else set()
+    if manifest.shortening is not None:
+        rules.add(f"shortening:{_kind(manifest.shortening)}")
+    return tuple(sorted(rules))
+
+
+def _kind(part: msgspec.Struct) -> str:
+    return str(type(part).__struct_config__.tag)
+
+
+def _decoded(data: bytes, path: Path) -> Manifest:
+    head = msgspec.json.decode(data, type=_Head)
+    if head.format_version == 1:
+        return msgspec.convert(upgrade.to_version_2(data), Manifest, str_keys=True)
+    if head.format_version != FORMAT_VERSION:
+        raise ManifestInvalid(
+            f"{path}: format {head.format_version}, this version reads 1 and {FORMAT_VERSION}; "
+            "use a newer siglip-edge or run the export again"
+        )
+    if unknown := sorted(set(head.rules) - KNOWN_RULES):
+        raise ManifestInvalid(
+            f"{path}: needs {', '.join(unknown)}, which this version does not know; use a newer siglip-edge"
+        )
+    manifest = msgspec.json.decode(data, type=Manifest)
+    if unlisted := sorted(set(rules_of(manifest)) - KNOWN_RULES):
+        raise ManifestInvalid(f"{path}: {', '.join(unlisted)} is not known to this version; run the export again")
+    return manifest
+
+
+T = TypeVar("T")
+
+
+def _present(spec: T | None, manifest: Manifest, tower: Tower) -> T:
+    if spec is None:
+        raise ArtifactMissing(f"{manifest.name}: this model has no {tower} tower")
+    return spec

@@ -80,7 +80,7 @@ def tuning_facts(
         "providers": " ".join(sorted(available)),
         "cpu": cpu.describe(),
         "share": f"{wishes.share(cpu)} threads, {wishes.workers} workers",
-        "lanes": f"{wishes.concurrent_runs} runs at once, at most {wishes.rows_per_batch} rows each",
+        "lanes": f"{wishes.max_concurrent_batches} runs at once, at most {wishes.batch_size} rows each",
         "towers": " ".join(sorted(towers)),
     }
 

@@ -29,8 +29,8 @@ import numpy as np
 from filelock import FileLock
 
 import siglip_edge
-from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
-from siglip_edge.runtime.artifacts.manifest import Artifact, FileRecord, record_file
+from siglip_edge.runtime.artifacts.checksums import ChecksumCache, FileRecord, record_file
+from siglip_edge.runtime.artifacts.manifest import Artifact
 from siglip_edge.runtime.errors import SiglipEdgeError
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.execution.session import PACKING, GraphSession, build, packed_options, write_packed
@@ -69,22 +69,22 @@ class Order(msgspec.Struct, frozen=True):
     plan: ExecutionPlan
 
 
-def prepare(directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path, verified: ChecksumCache) -> Path:
+def prepare(directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path, checksums: ChecksumCache) -> Path:
     """The prepared graph of `artifact`, made now if `cache` holds neither one to be trusted nor that it was refused.
 
     Raises PreparationFailed, or ArtifactCorrupt when the model directory's own files are not the recorded ones.
     """
     facts = _facts(artifact, plan)
     entry = cache / hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:32]
-    record = _trusted(entry, facts, verified)
+    record = _trusted(entry, facts, checksums)
     if record is None:
         try:
             cache.mkdir(parents=True, exist_ok=True)
             with FileLock(cache / "lock"):  # one at a time: each takes twice a tower's memory
-                record = _trusted(entry, facts, verified)  # where another worker has made it meanwhile
+                record = _trusted(entry, facts, checksums)  # where another worker has made it meanwhile
                 if record is None:
                     for file in (artifact.graph, *artifact.external_data):
-                        verified.verify(directory, file)
+                        checksums.verify(directory, file)
                     logger.info("preparing %s for this machine, once", artifact.graph.path)
                     record = _make(entry, facts, (directory / artifact.graph.path).resolve(), plan)
                     _remove_unused(cache)
@@ -110,14 +110,14 @@ def _facts(artifact: Artifact, plan: ExecutionPlan) -> dict[str, str]:
     }
 
 
-def _trusted(entry: Path, facts: dict[str, str], verified: ChecksumCache) -> Record | None:
+def _trusted(entry: Path, facts: dict[str, str], checksums: ChecksumCache) -> Record | None:
     """Whole, undamaged, made for exactly this, and by this user or root: nobody else may choose what runs here."""
     try:
         record = msgspec.json.decode((entry / _RECORD).read_bytes(), type=Record)
         if record.facts != facts or entry.stat().st_uid not in {0, os.geteuid()}:
             return None
         for file in record.files:
-            verified.verify(entry, file)
+            checksums.verify(entry, file)
     except (OSError, msgspec.MsgspecError, SiglipEdgeError):
         return None
     with contextlib.suppress(OSError):

@@ -70,6 +70,23 @@ _MOST_RUNS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
+class BatchLimit:
+    """How much may share one run of a tower. None: no limit."""
+
+    rows: int | None = None
+    cost: int | None = None
+    """Tokens or patches; a single row may have more."""
+
+    def allows(self, rows: int, cost: int) -> bool:
+        """Whether `rows` rows of `cost` tokens or patches together may share a run."""
+        within_rows = self.rows is None or rows <= self.rows
+        return rows <= 1 or (within_rows and (self.cost is None or cost <= self.cost))
+
+
+ONE_ROW = BatchLimit(rows=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wishes:
     """What the operator asked for."""
 
@@ -80,10 +97,10 @@ class Wishes:
     workers: int = 1
     """Processes that share this machine."""
     intra_op_threads: int | None = None
-    concurrent_runs: int | None = None
+    max_concurrent_batches: int | None = None
     """Runs of all towers that may be under way at once; None: as many as the cores are good for."""
-    rows_per_batch: int = 32
-    """Rows that may share a run."""
+    batch_size: int = 32
+    """Most rows that may share a run; the plan allows fewer where more gain nothing."""
 
     def share(self, cpu: CpuBudget) -> int:
         """Intra-op threads that a worker may start."""
@@ -101,24 +118,26 @@ class ExecutionPlan:
     """Of a lone run; of `runs_at_once`, each has its share."""
     runs_at_once: int = 1
     """Of one tower, side by side."""
-    rows_per_run: int | None
-    """At most so many rows in one `session.run`; None: whatever is queued. 1 makes a float graph's bits independent of
-    the batch; where it is more, the self-test has found them so."""
-    text_rows_per_run: int | None = None
-    """Of the text tower, where it is another number."""
+    batch_limits: Mapping[Tower, BatchLimit] = field(default_factory=dict)
+    """What may share a run of a tower; a tower that is not named runs one row at a time. One row makes a float graph's
+    bits independent of the batch; where more are allowed, the self-test has found them so."""
     allow_spinning: bool = False
     """Idle threads burn a core each when they spin; an edge box has better use for it."""
     reason: str
     refused: tuple[str, ...] = ()
     """What was tried before it, and why that is not used here."""
 
+    def batch_limit(self, tower: Tower) -> BatchLimit:
+        """What may share a run of this tower."""
+        return self.batch_limits.get(tower, ONE_ROW)
+
     def rows(self, tower: Tower) -> int | None:
-        """`rows_per_run` of a tower."""
-        return self.text_rows_per_run or self.rows_per_run if tower is Tower.TEXT else self.rows_per_run
+        """Most rows in a run of this tower; None: any number."""
+        return self.batch_limit(tower).rows
 
     def with_rows(self, rows: int | None) -> ExecutionPlan:
-        """With so many a run of either tower."""
-        return replace(self, rows_per_run=rows, text_rows_per_run=None)
+        """With at most so many rows in a run of any tower, whatever they cost."""
+        return replace(self, batch_limits={tower: BatchLimit(rows=rows) for tower in Tower})
 
     @property
     def shared_threads(self) -> int:
@@ -241,39 +260,46 @@ def _runs(provider: str, precision: Precision, threads: int, manifest: Manifest,
     More than one row only where its bits do not depend on the others, which the self-test asks again: INT8 on the CPU,
     and OpenVINO, where eight save two fifths of a small model's CPU time, a twentieth of a base model's.
     """
+    towers = manifest.tower_names
     if provider == CUDA:
-        return {"intra_op_threads": threads, "rows_per_run": None}
+        limit = BatchLimit(rows=wishes.batch_size)
+        return {"intra_op_threads": threads, "batch_limits": dict.fromkeys(towers, limit)}
     if provider == OPENVINO:
-        return {"intra_op_threads": threads, "rows_per_run": min(wishes.rows_per_batch, _MOST_ROWS)}
-    runs = _runs_at_once(threads, wishes.concurrent_runs or threads)
+        limit = BatchLimit(rows=min(wishes.batch_size, _MOST_ROWS))
+        return {"intra_op_threads": threads, "batch_limits": dict.fromkeys(towers, limit)}
+    runs = _runs_at_once(threads, wishes.max_concurrent_batches or threads)
     if precision is not Precision.INT8:
-        return {"intra_op_threads": threads, "runs_at_once": runs, "rows_per_run": 1}
-    row = max(_multiplications(manifest, tower) for tower in Tower)
-    text, vision = (_rows_per_run(manifest, tower, wishes) for tower in (Tower.TEXT, Tower.VISION))
+        return {"intra_op_threads": threads, "runs_at_once": runs, "batch_limits": dict.fromkeys(towers, ONE_ROW)}
+    row = max(_weights(manifest, tower) * _longest(manifest, tower) for tower in towers)
     return {
         # Where one run is all there is, its rows are what fills the cores.
         "intra_op_threads": min(threads, math.ceil(row / _WORTH_A_THREAD)) if runs > 1 else threads,
         "runs_at_once": runs,
-        "rows_per_run": vision,
-        "text_rows_per_run": text if text != vision else None,
+        "batch_limits": {tower: _batch_limit(manifest, tower, wishes) for tower in towers},
     }
 
 
-def _rows_per_run(manifest: Manifest, tower: Tower, wishes: Wishes) -> int:
-    wanted = max(_FULL_RUN // _multiplications(manifest, tower), _FULL_TOKENS // _tokens(manifest, tower))
-    return max(1, min(wishes.rows_per_batch, _MOST_ROWS, int(wanted)))
+def _batch_limit(manifest: Manifest, tower: Tower, wishes: Wishes) -> BatchLimit:
+    """Tokens or patches that keep a run busy, and as many of the tower's shortest rows as have them."""
+    cost = max(int(_FULL_RUN // _weights(manifest, tower)), _FULL_TOKENS)
+    rows = min(wishes.batch_size, _MOST_ROWS, cost // _shortest(manifest, tower))
+    return BatchLimit(rows=max(1, rows), cost=cost)
 
 
-def _multiplications(manifest: Manifest, tower: Tower) -> int:
-    """Of one row, nearly: an INT8 weight is a byte of the graph, and is used once a patch or token."""
+def _weights(manifest: Manifest, tower: Tower) -> int:
+    """Multiplications per token or patch, nearly: an INT8 weight is a byte of the graph, and is used once for each."""
     artifact = manifest.artifact(tower, Precision.INT8)
-    weights = sum(record.size for record in (artifact.graph, *artifact.external_data))
-    return weights * _tokens(manifest, tower)
+    return sum(record.size for record in (artifact.graph, *artifact.external_data))
 
 
-def _tokens(manifest: Manifest, tower: Tower) -> int:
-    """Of one row; an image's are its patches."""
-    return manifest.image.patches if tower is Tower.VISION else manifest.text.length
+def _longest(manifest: Manifest, tower: Tower) -> int:
+    """Tokens or patches of the longest row."""
+    return manifest.vision.geometry.most_patches if tower is Tower.VISION else manifest.text.length
+
+
+def _shortest(manifest: Manifest, tower: Tower) -> int:
+    """Tokens or patches of the shortest row."""
+    return manifest.vision.geometry.fewest_patches if tower is Tower.VISION else manifest.text.fewest_tokens
 
 
 def _ranked(provider: str, manifest: Manifest) -> list[tuple[Precision, str]]:
@@ -286,7 +312,7 @@ def _ranked(provider: str, manifest: Manifest) -> list[tuple[Precision, str]]:
 def _check_precision(manifest: Manifest, wanted: Precision | None) -> None:
     have = manifest.precisions()
     if not have:
-        raise ArtifactMissing(f"{manifest.name}: no precision in which both towers are present; run the export again")
+        raise ArtifactMissing(f"{manifest.name}: no precision in which every tower is present; run the export again")
     if wanted is not None and wanted not in have:
         raise ArtifactMissing(
             f"{manifest.name}: no {wanted} artifacts (it has {', '.join(have)}); export them or set PRECISION=auto"

@@ -1,4 +1,4 @@
-"""One graph on one execution provider: rows -> rows. The only importer of onnxruntime, exporter aside."""
+"""One graph on one execution provider: a batch to pooled outputs. The only importer of onnxruntime, exporter aside."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from siglip_edge.runtime.errors import ArtifactCorrupt, ProviderUnavailable
 from siglip_edge.runtime.execution.plan import OPENVINO, ExecutionPlan
+from siglip_edge.runtime.rows import Arrays
 
 Floats = NDArray[np.float32]
+_DYNAMIC_AXIS = 4
 
 PACKING = {
     "session.save_external_prepacked_constant_initializers": "1",
@@ -86,7 +88,7 @@ def write_packed(graph: Path, plan: ExecutionPlan, target: Path) -> None:
 
 
 class GraphSession:
-    """A loaded graph with one input and one output, both batched on the first axis."""
+    """A loaded graph: named inputs, batch axis first, to one output `pooled`."""
 
     def __init__(self, graph: Path, plan: ExecutionPlan, options: onnxruntime.SessionOptions | None = None) -> None:
         """Load; raises ProviderUnavailable when onnxruntime silently fell back, ArtifactCorrupt when it cannot read.
@@ -104,32 +106,30 @@ class GraphSession:
         if self._session.get_providers()[0] != plan.provider:
             message = f"{plan.provider} was planned but onnxruntime gave {self._session.get_providers()[0]}"
             raise ProviderUnavailable(message)
-        self._input = self._session.get_inputs()[0]
-        self._dtype = np.uint8 if self._input.type == "tensor(uint8)" else np.float32
-        self._rows_per_run = plan.rows_per_run
 
-    def run(self, rows: NDArray[np.generic]) -> Floats:
-        """(n, ...) -> (n, d) float32, n >= 1."""
-        step = self._rows_per_run or len(rows)
-        parts = [self._run(rows[start : start + step]) for start in range(0, len(rows), step)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    def run(self, batch: Arrays) -> Floats:
+        """One batch, every input (n, ...) -> (n, d) float32, n >= 1."""
+        (pooled,) = self._session.run(None, dict(batch))
+        return np.asarray(pooled, np.float32)
 
     def shrink(self) -> None:
         """Free the buffers that runs have kept for the next ones. Safe beside runs."""
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         options.terminate = True  # an arena shrinks where a run ends, and this one ends before its first step
-        row = np.zeros((1, *self._input.shape[1:]), self._dtype)
         with suppress(Fail):  # says that it was terminated
-            self._session.run(None, {self._input.name: row}, options)
+            self._session.run(None, self.noise(), options)
 
-    def noise(self) -> NDArray[np.generic]:
-        """One random row that the graph takes, (1, ...); always the same."""
-        shape, rng = (1, *self._input.shape[1:]), np.random.default_rng(0)
-        if self._dtype == np.uint8:
-            return rng.integers(0, 256, shape, np.uint8)
-        return rng.standard_normal(shape, np.float32)
+    def noise(self) -> dict[str, NDArray[np.generic]]:
+        """One random row that the graph takes, batch axis first; always the same. A dynamic axis has length 4."""
+        rng = np.random.default_rng(0)
+        return {taken.name: _noise(taken, rng) for taken in self._session.get_inputs()}
 
-    def _run(self, rows: NDArray[np.generic]) -> Floats:
-        (pooled,) = self._session.run(None, {self._input.name: rows})
-        return np.asarray(pooled, np.float32)
+
+def _noise(taken: onnxruntime.NodeArg, rng: np.random.Generator) -> NDArray[np.generic]:
+    shape = (1, *(axis if isinstance(axis, int) else _DYNAMIC_AXIS for axis in taken.shape[1:]))
+    if taken.type == "tensor(uint8)":
+        return rng.integers(0, 256, shape, np.uint8)
+    if taken.type == "tensor(int64)":  # ids and masks
+        return np.ones(shape, np.int64)
+    return rng.standard_normal(shape, np.float32)

@@ -1,4 +1,4 @@
-"""A tower on demand: loaded when it is needed, from prepared and mapped weights where that can be had."""
+"""A tower on demand: loaded when it is needed, from packed and mapped weights where those can be had."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
+from siglip_edge.runtime.artifacts.checksums import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import Artifact
 from siglip_edge.runtime.errors import ArtifactCorrupt
 from siglip_edge.runtime.execution.packed_graph import PreparationFailed, prepare
@@ -19,6 +19,7 @@ from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
 from siglip_edge.runtime.execution.session import GraphSession, packed_options
 from siglip_edge.runtime.execution.session_pair import SessionPair
 from siglip_edge.runtime.machine.memory import forget_code, give_back, trim_heap
+from siglip_edge.runtime.rows import Arrays
 
 Floats = NDArray[np.float32]
 
@@ -26,36 +27,35 @@ logger = logging.getLogger("siglip_edge")
 
 
 def open_session(
-    directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, verified: ChecksumCache
+    directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, checksums: ChecksumCache
 ) -> GraphSession:
-    """The artifact's graph, prepared when there is a `cache` and the CPU runs it; else, or if that fails, as it is.
+    """The artifact's graph: packed when there is a `cache` and the CPU runs it; else, or if that fails, as it is.
 
     Raises ArtifactCorrupt or ProviderUnavailable.
     """
     if cache is not None and plan.provider == CPU:
         try:
-            return GraphSession(prepare(directory, artifact, plan, cache, verified), plan, packed_options(plan))
+            return GraphSession(prepare(directory, artifact, plan, cache, checksums), plan, packed_options(plan))
         except (PreparationFailed, ArtifactCorrupt) as reason:
-            logger.warning("%s is loaded unprepared, in more memory: %s", artifact.graph.path, reason)
+            logger.warning("%s is loaded unpacked, in more memory: %s", artifact.graph.path, reason)
     for record in (artifact.graph, *artifact.external_data):
-        verified.verify(directory, record)
+        checksums.verify(directory, record)
     return GraphSession(directory / artifact.graph.path, plan)
 
 
 def open_sessions(
-    directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, verified: ChecksumCache
+    directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, checksums: ChecksumCache
 ) -> SessionPair:
     """As `open_session`, for as many runs at once as planned."""
-    own = plan.with_rows(plan.rows(artifact.tower))
 
     def open_with(threads: int) -> GraphSession:
-        return open_session(directory, artifact, replace(own, intra_op_threads=threads), cache, verified)
+        return open_session(directory, artifact, replace(plan, intra_op_threads=threads), cache, checksums)
 
     return SessionPair(open_with, threads=plan.intra_op_threads, runs_at_once=plan.runs_at_once)
 
 
 class TowerOnDemand:
-    """Runs rows through sessions that are loaded by the first run and, after `unload`, by the next one again."""
+    """Runs batches through sessions that are loaded by the first run and, after `unload`, by the next one again."""
 
     def __init__(self, load: Callable[[], SessionPair]) -> None:
         self.test: Callable[[], object] = lambda: None
@@ -100,9 +100,9 @@ class TowerOnDemand:
             give_back()
         return was_loaded
 
-    def run(self, rows: NDArray[np.generic], *, crowded: bool = False) -> Floats:
-        """(n, ...) -> (n, d) float32, n >= 1. `crowded`: as many runs as planned are under way."""
-        return self.load().run(rows, crowded=crowded)
+    def run(self, batch: Arrays, *, crowded: bool = False) -> Floats:
+        """One batch -> pooled outputs, (n, d) float32. `crowded`: as many runs as planned are under way."""
+        return self.load().run(batch, crowded=crowded)
 
     def _load_and_test(self) -> None:
         self._sessions, self._has_rested = self._load(), False

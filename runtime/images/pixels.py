@@ -1,62 +1,69 @@
-"""Image -> pixels: the serving contract, and the calibration rows' too. Pure.
+"""Image -> row of pixels: the serving contract, and the calibration rows' too. Pure.
 
-The reference is `transformers`' SiglipImageProcessor: squash with the checkpoint's own filter, in 8 bits. Imported by
-what has images only: Pillow, which comes with it, is never loaded by a server of texts alone.
+The reference is transformers' image processor of the checkpoint: resized by the checkpoint's own filter, in 8 bits.
+A server of texts alone never imports this module, nor Pillow.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from siglip_edge.runtime.artifacts.manifest import ImageSpec
-from siglip_edge.runtime.errors import UnsupportedInput
+from siglip_edge.runtime.artifacts.manifest import Patches, ShortestSideCrop, VisionTower
+from siglip_edge.runtime.images.color import rgb
+from siglip_edge.runtime.images.geometry import Box, centre_crop, cut, resized, size_for
+from siglip_edge.runtime.rows import Row
 
-Pixels = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
-"""Left, upper, right, lower, in pixels."""
+PIXEL_VALUES, PATCHES, GRID = "pixel_values", "patches", "grid"
 
-_WHITE = (255, 255, 255, 255)
+_TURNED_SIDEWAYS = frozenset({5, 6, 7, 8})
+"""EXIF orientations that exchange width and height."""
 
 
-def pixels(image: Image.Image, spec: ImageSpec, box: Box | None = None) -> Pixels:
-    """Squash to a square, whatever the shape: no crop. Any mode -> uint8 (3, size, size), channels first.
+def image_row(image: Image.Image, spec: VisionTower, box: Box | None = None) -> Row:
+    """Any mode and size -> a row of bytes: `pixel_values` uint8 (3, size, size), or `patches` and their `grid`.
 
-    `box`: what of `image`, as stored, is picture. A JPEG decoded at a fraction of its size ends somewhere within its
-    last column and row; squashed with all of them, it would be shifted.
+    `box`: the part of `image`, as stored, that is picture. A JPEG decoded at a fraction of its size ends somewhere
+    within its last column and row; resized with all of them, the picture would be shifted.
 
-    Still bytes, not floats: `(x / 255 - mean) / std` is part of the graph, so a row is a quarter of the size.
+    Bytes, not floats: `(x / 255 - mean) / std` is part of the graph, so a row is a quarter of the size.
     """
-    side, resample = (spec.size, spec.size), Image.Resampling[spec.resample.upper()]
-    # A box lies in the file's own directions: what is in it is squashed before it is turned.
-    square = _upright(_rgb(image).resize(side, resample, box)) if box else to_rgb(image).resize(side, resample)
-    return np.ascontiguousarray(np.asarray(square).transpose(2, 0, 1))
+    fitted = np.asarray(_fitted(image, spec, box))
+    if isinstance(spec.geometry, Patches):
+        patches, grid = cut(fitted, spec.geometry.patch_size)
+        return Row({PATCHES: patches, GRID: grid}, cost=len(patches))
+    pixels = np.ascontiguousarray(fitted.transpose(2, 0, 1))
+    return Row({PIXEL_VALUES: pixels}, cost=spec.geometry.most_patches)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Upright 8-bit RGB: EXIF orientation applied, alpha over white, 16-bit scaled, all other modes converted."""
-    return _rgb(_upright(image))
+    return rgb(upright(image))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF orientation says."""
     # Pillow copies what it need not change: 2000 x 1500 pixels twice took 22 ms of CPU time.
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    return ImageOps.exif_transpose(image) if turned else image
+    return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise UnsupportedInput("floating-point samples have no defined brightness; send 8- or 16-bit pixels")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        image = _sixteen_to_eight_bits(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, _WHITE), rgba).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _fitted(image: Image.Image, spec: VisionTower, box: Box | None) -> Image.Image:
+    """Upright RGB at the size that the tower takes."""
+    width, height = size_for(_upright_size(image, box), spec.geometry)
+    if box is None:
+        shown = resized(to_rgb(image), (width, height), spec.resample)
+    else:  # a box lies in the file's own directions: the picture in it is resized before it is turned
+        stored = (height, width) if _orientation(image) in _TURNED_SIDEWAYS else (width, height)
+        shown = upright(resized(rgb(image), stored, spec.resample, box))
+    return centre_crop(shown, spec.geometry) if isinstance(spec.geometry, ShortestSideCrop) else shown
 
 
-def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion clips at 255 and turns almost everything white.
-    samples = np.clip(np.asarray(image).astype(np.int64), 0, 0xFFFF)
-    return Image.fromarray(((samples + 128) // 257).astype(np.uint8))
+def _orientation(image: Image.Image) -> int:
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _upright_size(image: Image.Image, box: Box | None) -> tuple[float, float]:
+    """(width, height) of the picture when it is upright."""
+    left, upper, right, lower = box or (0, 0, *image.size)
+    width, height = right - left, lower - upper
+    return (height, width) if _orientation(image) in _TURNED_SIDEWAYS else (width, height)

@@ -1,12 +1,12 @@
-"""A model directory's tokenizer: text -> token ids, EOS included, BOS and padding not."""
+"""A model directory's tokenizer: text -> token ids, prefix and suffix included, padding not."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Protocol
 
-from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
-from siglip_edge.runtime.artifacts.manifest import TextSpec
+from siglip_edge.runtime.artifacts.checksums import ChecksumCache
+from siglip_edge.runtime.artifacts.manifest import TextTower
 from siglip_edge.runtime.text.packed_tokenizer import PackedTokenizer, PackedVocabulary
 
 
@@ -19,12 +19,12 @@ class Tokenizer(Protocol):
         """Give back to the system what the next text can have again at once."""
 
 
-def load_tokenizer(directory: Path, spec: TextSpec, verified: ChecksumCache | None = None) -> Tokenizer:
+def load_tokenizer(directory: Path, spec: TextTower, checksums: ChecksumCache | None = None) -> Tokenizer:
     """The packed form where there is one, else the reference. Raises ArtifactCorrupt."""
-    verified = verified or ChecksumCache(None)
-    if spec.packed is None:
-        return HuggingFaceTokenizer(verified.verify(directory, spec.tokenizer))
-    vocabulary = PackedVocabulary.load(verified.verify(directory, spec.packed.file))
+    checksums = checksums or ChecksumCache(None)
+    if spec.packed_tokenizer is None:
+        return HuggingFaceTokenizer(checksums.verify(directory, spec.tokenizer))
+    vocabulary = PackedVocabulary.load(checksums.verify(directory, spec.packed_tokenizer.file))
     return PackedTokenizer(vocabulary, enough=spec.length)
 
 
@@ -38,7 +38,7 @@ class HuggingFaceTokenizer:
         import tokenizers  # noqa: PLC0415
 
         self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        self._tokenizer.no_truncation()  # `token_ids.pad` keeps the EOS and tells the caller
+        self._tokenizer.no_truncation()  # `token_ids.padded` keeps the suffix and tells the caller
         self._tokenizer.no_padding()
 
     def __call__(self, text: str) -> list[int]:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from siglip_edge.runtime.artifacts.manifest import VocabularySpec
 from siglip_edge.runtime.errors import ArtifactCorrupt
+from siglip_edge.runtime.rows import Arrays
+from siglip_edge.runtime.text.token_ids import TOKEN_EMBEDDINGS, TOKEN_IDS
 
 Floats = NDArray[np.float32]
 
@@ -37,6 +39,9 @@ class RowFile:
         self._rows, self._width = shape
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def __len__(self) -> int:
+        return self._rows
 
     def __getitem__(self, ids: NDArray[np.integer]) -> NDArray[np.generic]:
         """(...) -> (..., width). Raises IndexError for an id that is no row."""
@@ -73,12 +78,25 @@ class Vocabulary:
             scales = np.memmap(path, "<f4", mode="r", offset=table_size, shape=(spec.rows,))
         return cls(table, scales)
 
+    @property
+    def rows(self) -> int:
+        """Token ids are 0 to `rows` - 1."""
+        return len(self._table)
+
     def lookup(self, ids: NDArray[np.integer]) -> Floats:
         """(n, length) int64 -> (n, length, width) float32."""
         rows: Floats = self._table[ids].astype(np.float32)
         if self._scales is not None:
             rows *= self._scales[ids][..., None]
         return rows
+
+
+def graph_inputs(batch: Arrays, vocabulary: Vocabulary | None) -> dict[str, NDArray[np.generic]]:
+    """A batch of rows as the graph takes it: token ids are looked up where the vocabulary is outside the graph."""
+    if vocabulary is None or TOKEN_IDS not in batch:
+        return dict(batch)
+    others = {name: array for name, array in batch.items() if name != TOKEN_IDS}
+    return {TOKEN_EMBEDDINGS: vocabulary.lookup(batch[TOKEN_IDS].astype(np.int64, copy=False)), **others}
 
 
 def write_vocabulary(file: BinaryIO, table: Floats, dtype: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -19,7 +18,14 @@ OutT = TypeVar("OutT")
 class BatchRequest(Generic[RowT, OutT]):
     """One request's rows in one lane. Its outputs come in the order of its rows."""
 
-    def __init__(self, rows: Sequence[RowT], deadline: float, abandoned: Callable[[], bool], now: float) -> None:
+    def __init__(
+        self,
+        rows: Sequence[RowT],
+        cost: Callable[[RowT], int],
+        deadline: float,
+        abandoned: Callable[[], bool],
+        now: float,
+    ) -> None:
         self.future: Future[list[OutT]] = Future()
         self.submitted = now
         self.finished = now
@@ -29,7 +35,10 @@ class BatchRequest(Generic[RowT, OutT]):
         self._running_since = now
         self._deadline = deadline
         self._abandoned = abandoned
-        self._waiting = deque(enumerate(rows))
+        self._waiting = list(enumerate(rows))
+        self._cost = cost
+        self.waiting_cost = sum(map(cost, rows))
+        """Tokens or patches of the rows that wait."""
         self._outputs: dict[int, OutT] = {}
         self._missing = len(rows)
 
@@ -53,9 +62,14 @@ class BatchRequest(Generic[RowT, OutT]):
         """Nobody waits for the outputs any more: rows that have not run will not."""
         self.future.cancel()
 
-    def take(self) -> tuple[int, RowT]:
-        """The next row, and its place among the outputs."""
-        return self._waiting.popleft()
+    def take(self, fits: Callable[[RowT], bool]) -> tuple[int, RowT] | None:
+        """The next row that fits, and its place among the outputs; None when no waiting row fits."""
+        found = next((at for at, (_, row) in enumerate(self._waiting) if fits(row)), None)
+        if found is None:
+            return None
+        place, row = self._waiting.pop(found)
+        self.waiting_cost -= self._cost(row)
+        return place, row
 
     def is_dropped(self, now: float) -> bool:
         """Cancelled, out of time, or the caller hung up: not worth computing."""

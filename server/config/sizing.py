@@ -42,14 +42,9 @@ def wishes(settings: Settings, cpu: CpuBudget) -> Wishes:
         precision=None if settings.precision == "auto" else Precision(settings.precision),
         workers=worker_count(settings, cpu),
         intra_op_threads=intra_op_threads(settings, cpu),
-        concurrent_runs=settings.max_concurrent_batches,
-        rows_per_batch=settings.batch_size,
+        max_concurrent_batches=settings.max_concurrent_batches,
+        batch_size=settings.batch_size,
     )
-
-
-def rows_per_batch(settings: Settings, plan: ExecutionPlan, tower: Tower) -> int:
-    """BATCH_SIZE, or fewer where the plan runs fewer at once: more would only make the first wait for the last."""
-    return min(settings.batch_size, plan.rows(tower) or settings.batch_size)
 
 
 def concurrent_batches(settings: Settings, plan: ExecutionPlan) -> int:

@@ -12,7 +12,8 @@ import numpy as np
 
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.errors import DeadlineExceeded, InvalidInput, SpaceMismatch, UnsupportedInput
-from siglip_edge.runtime.model import Floats, Row
+from siglip_edge.runtime.model import Floats
+from siglip_edge.runtime.rows import Row
 from siglip_edge.runtime.scoring import l2_normalize
 from siglip_edge.server.batching.batch_request import BatchRequest
 from siglip_edge.server.batching.batcher import MicroBatcher

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 
 from siglip_edge.runtime.artifacts.manifest import Tower
 from siglip_edge.runtime.errors import ModelError, NotReady, ProviderUnavailable
-from siglip_edge.runtime.model import Floats, Row
+from siglip_edge.runtime.model import Floats
+from siglip_edge.runtime.rows import Row
 from siglip_edge.server.batching.batcher import BatchReport
 from siglip_edge.server.embedding.embedder import Lane
 from siglip_edge.server.embedding.preparation import Model
@@ -22,7 +24,6 @@ logger = logging.getLogger("siglip_edge")
 class LaneLimits:
     """Limits from the operator's settings and the execution plan."""
 
-    rows_per_batch: Mapping[Tower, int]
     queued_rows: int
     """Rows that may wait per tower."""
     wait_s: float
@@ -44,7 +45,9 @@ def make_lanes(model: Model, limits: LaneLimits, observe: Callable[[Tower, Batch
             lanes[tower] = Lane(
                 run,
                 name=tower,
-                max_batch=limits.rows_per_batch[tower],
+                limit=model.plan.batch_limit(tower),
+                shape_key=attrgetter("shape_key"),
+                cost=attrgetter("cost"),
                 max_rows=limits.queued_rows,
                 wait_s=limits.wait_s,
                 runs_at_once=model.plan.runs_at_once,

@@ -13,7 +13,7 @@ from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.machine.memory import keep_little
 from siglip_edge.server.config.settings import Settings, SettingsInvalid
 from siglip_edge.server.gunicorn.logger import APP_CANNOT_START
-from siglip_edge.server.models.loading import plan_openings
+from siglip_edge.server.models.loading import plan_served
 
 if TYPE_CHECKING:
     from siglip_edge.server.app import App
@@ -29,21 +29,17 @@ def worker_app(settings: Settings, is_stopping: Callable[[], bool]) -> App:
     """The app with the models of the settings, the default one loading. Ends the server where none can be served."""
     keep_little()
     try:
-        openings = plan_openings(settings, read_cpu_budget())
-        openings[0].begin()
+        default, *others = plan_served(settings, read_cpu_budget())
+        # The log has the sentence of a failure.
+        default.start(on_failure=lambda _: os._exit(APP_CANNOT_START), on_late_failure=_replace_worker)
         from siglip_edge.server.app import create_app  # noqa: PLC0415 - the default model loads while this is imported
 
-        return create_app(
-            settings,
-            openings=openings,
-            load_wait_s=LOAD_WAIT_S,
-            on_load_failure=lambda _: os._exit(APP_CANNOT_START),  # the log has the sentence
-            on_late_failure=_replace_worker,
-            is_stopping=is_stopping,
-        )
+        app = create_app(settings, served=[default, *others], is_stopping=is_stopping)
     except (SettingsInvalid, SiglipEdgeError) as error:
         logger.critical("%s", error)
         os._exit(APP_CANNOT_START)
+    default.wait(LOAD_WAIT_S)
+    return app
 
 
 def _replace_worker() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from PIL import Image, features
 
 from siglip_edge.runtime.errors import ImageTooLarge, UndecodableImage
-from siglip_edge.runtime.images.pixels import Box
+from siglip_edge.runtime.images.geometry import Box
 from siglip_edge.server.inputs.image_bytes import ImageLimits
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow only warns at its own limit; ours is checked from the header, always

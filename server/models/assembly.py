@@ -1,4 +1,4 @@
-"""A model and the settings -> a served model: its lanes, its cache, its preparation, its warm-up, its idle watch."""
+"""An opened model and the settings -> its embedder: lanes, cache, preparation, warm-up, idle watch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from siglip_edge.runtime.artifacts.manifest import Tower
 from siglip_edge.runtime.machine.cpu import CpuBudget
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.config.settings import Settings
-from siglip_edge.server.config.sizing import concurrent_batches, rows_per_batch
+from siglip_edge.server.config.sizing import concurrent_batches
 from siglip_edge.server.embedding.cache import EmbeddingCache
 from siglip_edge.server.embedding.embedder import Embedder, Lane
 from siglip_edge.server.embedding.lanes import LaneLimits, make_lanes
 from siglip_edge.server.embedding.preparation import Model, Preparation
 from siglip_edge.server.inputs.image_bytes import ImageLimits
 from siglip_edge.server.models.idle import REST_S, IdleWatch, watch_for_unloading
-from siglip_edge.server.models.loading import Opening
-from siglip_edge.server.models.registry import ServedModel
 from siglip_edge.server.models.warmup import warm_up
 from siglip_edge.server.observability.metrics import Metrics
 
@@ -28,32 +26,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Assembly:
-    """Makes the served models of one process."""
+    """Makes the embedders of one process."""
 
     settings: Settings
     cpu: CpuBudget
     metrics: Metrics
 
-    def ready(self, model: Model) -> ServedModel:
-        """A model that is in memory already."""
-        embedder = self._embedder(model.manifest.name, model)
-        return ServedModel(model.manifest.name, model.manifest, model.plan, lambda: embedder, embedder)
-
-    def opened(self, opening: Opening) -> ServedModel:
-        """A model directory. The default model loads at the start, another model with its first request."""
-
-        def load() -> Embedder:
-            model = opening.model()
-            if self.settings.enable_warmup and not self._is_warm(model):
-                warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
-            embedder = self._embedder(opening.name, model)
+    def embedder(self, name: str, model: Model) -> Embedder:
+        """The embedder of an opened model, warmed up; memory that nobody uses goes back to the system from then on."""
+        if self.settings.enable_warmup and not self._is_warm(model):
+            warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
+        embedder = self._embedder(name, model)
+        if isinstance(model, EmbeddingModel):
             model.loading.add_done_callback(lambda _: self._watch(model, embedder.lanes))
-            return embedder
-
-        return ServedModel(opening.name, opening.manifest, opening.candidates[0], load, since=opening.since)
+        return embedder
 
     def _watch(self, model: EmbeddingModel, lanes: Mapping[Tower, Lane]) -> None:
-        """Once it is loaded, memory that nobody uses goes back to the system."""
         IdleWatch(model.rest, lanes, REST_S).start()
         if self.settings.idle_unload_s:
             watch_for_unloading(model, lanes, self.settings.idle_unload_s).start()
@@ -81,7 +69,6 @@ class Assembly:
 
     def _limits(self, model: Model) -> LaneLimits:
         return LaneLimits(
-            rows_per_batch={tower: rows_per_batch(self.settings, model.plan, tower) for tower in model.towers},
             queued_rows=self.settings.max_queue_size,
             wait_s=self.settings.batch_wait_time_ms / 1000,
             runs_at_once=concurrent_batches(self.settings, model.plan),
@@ -91,8 +78,10 @@ class Assembly:
         limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
 
         def decode(data: bytes) -> Decoded:
-            from siglip_edge.server.inputs import decoding  # noqa: PLC0415 - Pillow, which texts alone do not need
+            # Pillow, which texts alone do not need
+            from siglip_edge.runtime.images.geometry import decoded_side  # noqa: PLC0415
+            from siglip_edge.server.inputs import decoding  # noqa: PLC0415
 
-            return decoding.decode(data, limits, target=model.manifest.image.size)
+            return decoding.decode(data, limits, target=decoded_side(model.manifest.vision.geometry))
 
         return Preparation(model, decode, max_decoding=self.cpu.cores)

@@ -1,73 +1,38 @@
-"""A served model directory: planned at once, opened in the background or when first asked for."""
+"""From settings to served models: which directories, planned how, loaded when."""
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from siglip_edge.runtime.artifacts.manifest import Manifest
-from siglip_edge.runtime.checks.tuning import tuned_plans
-from siglip_edge.runtime.execution.plan import ExecutionPlan
-from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.execution.plan import Wishes
 from siglip_edge.runtime.machine.cpu import CpuBudget
-from siglip_edge.runtime.model import EmbeddingModel
-from siglip_edge.runtime.open_model import load_first_right
+from siglip_edge.runtime.open_model import LoadTime, PlannedModel, plan_model
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.sizing import served_towers, wishes
+from siglip_edge.server.models.served_model import ServedModel
 
 
-@dataclass
-class Opening:
-    """One directory on its way into memory."""
-
-    name: str
-    directory: Path
-    manifest: Manifest
-    candidates: tuple[ExecutionPlan, ...]
-    """What will be tried, best first."""
-    settings: Settings
-    since: float = field(default_factory=time.monotonic, init=False)
-    """When it was planned, on time.monotonic()'s clock."""
-    _begun: Future[EmbeddingModel] | None = field(default=None, init=False)
-
-    def begin(self) -> None:
-        """Open in a thread, the text tower first. onnxruntime loads without the interpreter's lock: imports go on."""
-        pool = ThreadPoolExecutor(1, thread_name_prefix="open")
-        self._begun = pool.submit(self._open, text_first=True)
-        pool.shutdown(wait=False)
-
-    def model(self) -> EmbeddingModel:
-        """The model, tested on this machine; waits where it was begun, and then one tower may still be on its way
-        (`EmbeddingModel.loading`). Raises ModelError or ProviderUnavailable.
-        """
-        return self._begun.result() if self._begun else self._open()
-
-    def _open(self, *, text_first: bool = False) -> EmbeddingModel:
-        return load_first_right(
-            self.directory,
-            self.candidates,
-            towers=served_towers(self.settings),
-            cache=self.settings.model_cache,
-            at_first_use=self.settings.load_towers == "first-use",
-            text_first=text_first,
-        )
+def plan_served(settings: Settings, cpu: CpuBudget) -> list[ServedModel]:
+    """Every model of the settings, the default first; nothing is loaded. Raises ModelError or ProviderUnavailable."""
+    default, *others = settings.named_models.items()
+    first_use = settings.load_towers == "first-use"
+    times = [(default, LoadTime.TEXT_FIRST), *((one, LoadTime.AT_ONCE) for one in others)]
+    return [
+        ServedModel.planned(name, plan_as_served(settings, directory, cpu), LoadTime.FIRST_USE if first_use else when)
+        for (name, directory), when in times
+    ]
 
 
-def plan_openings(settings: Settings, cpu: CpuBudget) -> list[Opening]:
-    """Every served directory, the default first. Raises ModelError or ProviderUnavailable."""
-    return [_planned(name, directory, settings, cpu) for name, directory in settings.named_models.items()]
-
-
-def _planned(name: str, directory: Path, settings: Settings, cpu: CpuBudget) -> Opening:
-    manifest = Manifest.load(directory)
-    candidates = tuned_plans(
-        settings.model_cache,
-        available_providers(),
-        cpu,
-        manifest,
-        wishes(settings, cpu),
+def plan_as_served(
+    settings: Settings, directory: Path, cpu: CpuBudget, *, wished: Wishes | None = None
+) -> PlannedModel:
+    """One directory, planned as the server plans it: what every command does, too. `wished`: other wishes than the
+    settings'. Raises ModelError or ProviderUnavailable.
+    """
+    return plan_model(
+        directory,
+        wished or wishes(settings, cpu),
         towers=served_towers(settings),
+        cache=settings.model_cache,
+        cpu=cpu,
     )
-    return Opening(name, directory, manifest, candidates, settings)

@@ -24,7 +24,7 @@ def test_every_kernel_that_runs_is_timed_once(tmp_path):
     )
     path = tmp_path / "small.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
-    kernels = profile(path, serving_plan(Precision.FP32, threads=1), np.ones(4, np.float32), runs=3)
+    kernels = profile(path, serving_plan(Precision.FP32, threads=1), {"x": np.ones((1, 4), np.float32)}, runs=3)
     assert sorted((kernel.name, kernel.operator) for kernel in kernels) == [
         ("between", "Exp"),
         ("first", "MatMul"),

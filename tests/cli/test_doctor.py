@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from siglip_edge.cli.doctor import advise
 from siglip_edge.cli.main import main
-from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, record_file
+from siglip_edge.runtime.artifacts.checksums import record_file
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision
 from siglip_edge.runtime.checks.selftest import GoldenRow, load_golden, save_golden
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
 from siglip_edge.runtime.machine.cpu import CpuBudget
@@ -68,7 +69,7 @@ def test_what_is_refused_is_told_with_what_serves_instead(directory):
 def test_a_directory_without_a_model_is_named(tmp_path):
     result = doctor(tmp_path)
     assert result.exit_code == 1
-    assert "no manifest.json here" in result.output
+    assert "no manifest.json; `siglip-edge export" in result.output
 
 
 def test_a_precision_that_is_not_there_is_named(directory):

@@ -35,7 +35,7 @@ def test_a_model_is_named_on_the_command_line_too(environ, tmp_path):
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({"MODEL": "nowhere"}, "no manifest.json here"),
+        ({"MODEL": "nowhere"}, "no manifest.json; `siglip-edge export"),
         ({"PREPARE": "false"}, "nothing is kept"),
         ({"TOWERS": "audio"}, "allowed: text, vision, both"),
     ],

@@ -11,14 +11,14 @@ from siglip_edge.runtime.artifacts.manifest import Precision, Tower
 from siglip_edge.runtime.errors import ProviderUnavailable, SelfTestFailed
 from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan
 
-INT8 = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=2, rows_per_run=1, reason="default")
+INT8 = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=2, reason="default").with_rows(1)
 FP32 = replace(INT8, precision=Precision.FP32)
 PLANS = {
     "int8": INT8,
     "fp32": FP32,
     "one thread": replace(INT8, intra_op_threads=1),
     "spinning": replace(INT8, allow_spinning=True),
-    "batched": replace(INT8, rows_per_run=8),
+    "batched": INT8.with_rows(8),
     **{f"{n} threads": replace(INT8, intra_op_threads=n) for n in range(3, 14)},
 }
 NAMES = {str(plan): name for name, plan in PLANS.items()}
@@ -175,15 +175,15 @@ def test_one_self_test_a_provider_and_precision():
 
 def test_each_preferred_plan_is_tried_with_one_thing_changed():
     """Threads, runs at once, spinning where threads wait for each other, rows where bits do not depend on them."""
-    openvino = replace(INT8, provider=OPENVINO, rows_per_run=8)
-    cuda = replace(FP32, provider=CUDA, rows_per_run=None)
+    openvino = replace(INT8.with_rows(8), provider=OPENVINO)
+    cuda = replace(FP32.with_rows(32), provider=CUDA)
     lone = replace(INT8, intra_op_threads=1, runs_at_once=3)
     tried = candidates([lone, FP32, openvino, cuda], most_threads=6)
     assert tried[:4] == [lone, FP32, openvino, cuda]
     assert len(tried) == len({str(plan) for plan in tried})
     around = {
         place: {
-            (plan.intra_op_threads, plan.runs_at_once, plan.allow_spinning, plan.rows_per_run)
+            (plan.intra_op_threads, plan.runs_at_once, plan.allow_spinning, plan.rows(Tower.TEXT))
             for plan in tried
             if plan.place == place
         }
@@ -193,7 +193,7 @@ def test_each_preferred_plan_is_tried_with_one_thing_changed():
         INT8.place: {(1, 3, False, rows) for rows in ROWS} | {(6, 3, False, 1), (6, 1, False, 1), (6, 1, True, 1)},
         FP32.place: {(threads, 1, False, 1) for threads in (6, 3, 2, 1)} | {(6, 1, True, 1)},
         openvino.place: {(threads, 1, False, 8) for threads in (6, 3, 2, 1)} | {(2, 1, False, rows) for rows in ROWS},
-        cuda.place: {(2, 1, False, None)},
+        cuda.place: {(2, 1, False, 32)},
     }
 
 
@@ -209,5 +209,5 @@ def test_plans_that_run_side_by_side_alike_are_tried_once():
 
 def test_no_more_rows_are_tried_than_the_server_puts_in_a_run():
     """BATCH_SIZE; the default keeps to it by itself."""
-    assert {plan.rows_per_run for plan in candidates([INT8], most_threads=2, most_rows=4)} == {1, 4}
-    assert {plan.rows_per_run for plan in candidates([INT8], most_threads=2, most_rows=1)} == {1}
+    assert {plan.rows(Tower.TEXT) for plan in candidates([INT8], most_threads=2, most_rows=4)} == {1, 4}
+    assert {plan.rows(Tower.TEXT) for plan in candidates([INT8], most_threads=2, most_rows=1)} == {1}

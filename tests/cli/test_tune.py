@@ -19,7 +19,8 @@ from siglip_edge.cli.main import main
 from siglip_edge.cli.tuning.race import Entrant
 from siglip_edge.cli.tuning.timing import ModelTrial
 from siglip_edge.cli.tuning.tune import conclude, render
-from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower, record_file
+from siglip_edge.runtime.artifacts.checksums import record_file
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.checks.selftest import GoldenRow, load_golden, save_golden
 from siglip_edge.runtime.checks.tuning import Tuning
 from siglip_edge.runtime.errors import SelfTestFailed
@@ -30,7 +31,7 @@ from siglip_edge.server.config.settings import Settings
 from tests.server.conftest import wait_until
 from tests.tiny_model import add_precision, collapse, write_model
 
-PLAN = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=2, rows_per_run=1, reason="default")
+PLAN = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=2, reason="default").with_rows(1)
 
 
 def two_precisions(directory: Path) -> Path:
@@ -88,7 +89,7 @@ def test_every_combination_is_in_the_table_and_one_is_kept(tuned):
     result = tuned[1]
     assert result.exit_code == 0, result.output
     table = result.stdout
-    assert all(name in table for name in ("int8 on CPU, ", "fp32 on CPU, ", "8 rows a run"))
+    assert all(name in table for name in ("int8 on CPU, ", "fp32 on CPU, ", "8 images per run, 8 texts per run"))
     assert table.count("\n* ") == 1
     assert "the fastest one's time" in table
     assert "Kept: tuned here on " in table
@@ -166,7 +167,7 @@ def test_what_is_named_is_all_that_is_tried(environ):
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({"MODEL": "nowhere"}, "no manifest.json here"),
+        ({"MODEL": "nowhere"}, "no manifest.json; `siglip-edge export"),
         ({"PREPARE": "false"}, "nothing is kept"),
         ({"TOWERS": "audio"}, "allowed: text, vision, both"),
         ({"DEVICE": "cuda"}, "device 'cuda'"),
@@ -205,7 +206,7 @@ def trial(directory, tmp_path) -> ModelTrial:
 
 def test_a_batch_with_other_bits_is_noticed(trial, monkeypatch):
     """The tiny model's rows do not depend on their batch; a model that adds a batch's size to them does."""
-    batched, run = replace(PLAN, rows_per_run=4), EmbeddingModel.run
+    batched, run = PLAN.with_rows(4), EmbeddingModel.run
     trial.check_bits(batched)
     monkeypatch.setattr(
         EmbeddingModel,
@@ -241,8 +242,8 @@ def test_texts_are_timed_side_by_side_where_the_server_runs_them_so(trial, monke
     assert len(warm) == 3
 
 
-def entrant(ms: float, **changes) -> Entrant:
-    return Entrant(replace(PLAN, **changes), laps=[{Tower.TEXT: ms}] if ms else [])
+def entrant(ms: float, *, rows: int = 1, **changes) -> Entrant:
+    return Entrant(replace(PLAN.with_rows(rows), **changes), laps=[{Tower.TEXT: ms}] if ms else [])
 
 
 @pytest.mark.parametrize(
@@ -251,9 +252,9 @@ def entrant(ms: float, **changes) -> Entrant:
         ([entrant(2.0), entrant(3.0, intra_op_threads=1)], 0, "int8 on CPU, 2 threads, as by default"),
         ([entrant(2.0), entrant(1.0, intra_op_threads=1)], 1, "int8 on CPU, 1 thread, 2.00x the default"),
         (
-            [entrant(0.0), entrant(2.0), entrant(1.0, allow_spinning=True, rows_per_run=4)],
+            [entrant(0.0), entrant(2.0), entrant(1.0, rows=4, allow_spinning=True)],
             2,
-            "int8 on CPU, 2 threads, spinning, 4 rows a run, 2.00x the default",
+            "int8 on CPU, 2 threads, spinning, 4 images per run, 4 texts per run, 2.00x the default",
         ),
     ],
 )
@@ -272,11 +273,11 @@ def test_a_busy_machine_is_in_the_reason(others, said):
 
 def test_the_table_says_how_far_the_default_is_from_the_fastest():
     """Fastest first, what was kept is marked, what was not timed has no figures."""
-    entrants = [entrant(2.2), entrant(2.0, intra_op_threads=1), entrant(0.0, rows_per_run=8)]
+    entrants = [entrant(2.2), entrant(2.0, intra_op_threads=1), entrant(0.0, rows=8)]
     lines = render(conclude(entrants, entrants[1], {}, date(2026, 11, 21))).splitlines()
     assert lines[1].split("  ")[0] == "*"
     assert "int8 on CPU, 1 thread" in lines[1]
-    assert "8 rows a run" in lines[3]
+    assert "8 images per run, 8 texts per run" in lines[3]
     assert "The default (int8 on CPU, 2 threads) takes 1.10x the fastest one's time." in lines
 
 

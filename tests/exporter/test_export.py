@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, SiglipImageProcessor, SiglipModel
 from siglip_edge.exporter.errors import ExportError, FidelityError
 from siglip_edge.exporter.export import Order, export, name_of
 from siglip_edge.exporter.graphs import graph_files as graphs
-from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.artifacts.manifest import Artifact, Manifest, Precision, RotationSpec, Sigmoid, Tower
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.errors import SelfTestFailed, UnsupportedInput
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
@@ -55,6 +55,11 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def reference(checkpoint_directory):
     return SiglipModel.from_pretrained(checkpoint_directory).eval()
+
+
+def artifacts(manifest: Manifest) -> list[Artifact]:
+    """Of every tower and precision."""
+    return [one for tower in manifest.tower_names for one in manifest.tower(tower).artifacts.values()]
 
 
 def served(directory: Path, precision: Precision) -> ServedModel:
@@ -160,7 +165,7 @@ def test_bits_do_not_depend_on_the_batch(exported, precision, sizes):
 def test_int8_bits_do_not_depend_on_the_batch_even_in_one_run(exported):
     """Static INT8 has it by nature: rows run together, not one by one, give the same bits."""
     manifest = Manifest.load(exported)
-    together = dataclasses.replace(plan([CPU], read_cpu_budget(), manifest, Wishes()), rows_per_run=None)
+    together = plan([CPU], read_cpu_budget(), manifest, Wishes()).with_rows(None)
     model, single = ServedModel.load(exported, together), served(exported, Precision.INT8)
     for count in (2, 3, 5, 7):
         assert np.array_equal(model.embed_texts(TEXTS[:count]), single.embed_texts(TEXTS[:count]))
@@ -184,13 +189,14 @@ def test_the_manifest_describes_the_directory(exported, reference):
     manifest = Manifest.load(exported)
     assert manifest.precisions() == tuple(Precision)
     assert manifest.dimensions == 64
-    assert manifest.logit_scale == pytest.approx(reference.logit_scale.exp().item(), rel=1e-6)
-    assert manifest.logit_bias == pytest.approx(reference.logit_bias.item())
-    assert (manifest.text.length, manifest.text.pad_id, manifest.text.eos_id) == (LENGTH, 0, 1)
+    assert isinstance(manifest.scoring, Sigmoid)
+    assert manifest.scoring.scale == pytest.approx(reference.logit_scale.exp().item(), rel=1e-6)
+    assert manifest.scoring.bias == pytest.approx(reference.logit_bias.item())
+    assert (manifest.text.length, manifest.text.pad_id, manifest.text.suffix_ids) == (LENGTH, 0, (1,))
     assert manifest.text.lowercase
     assert not manifest.text.strip_punctuation
     assert manifest.toolchain["torch"].startswith("2.13.0")
-    listed = {record.path for artifact in manifest.artifacts for record in artifact.files}
+    listed = {record.path for artifact in artifacts(manifest) for record in artifact.files}
     others = {
         "manifest.json",
         "tokenizer.json",
@@ -239,7 +245,7 @@ def test_graphs_over_the_limit_take_external_data(order, tmp_path, monkeypatch):
     monkeypatch.setattr(graphs, "EXTERNAL_ABOVE", 1)
     directory = export(dataclasses.replace(order, output=tmp_path, precisions=list(Precision), ranges="min-max"))
     manifest = Manifest.load(directory)
-    assert all(artifact.external_data for artifact in manifest.artifacts)
+    assert all(artifact.external_data for artifact in artifacts(manifest))
     assert served(directory, Precision.INT8).embed_texts(["a"]).shape == (1, 64)
 
 
@@ -273,8 +279,8 @@ def test_shorter_vectors_keep_what_the_manifest_says(exported, tower):
         assert short.shape == (len(full), length)
         assert np.allclose(np.linalg.norm(short, axis=1), 1, atol=1e-5)
         assert np.array_equal(model.shorten(full[2:3], length)[0], short[2])
-    assert model.manifest.rotation is not None
-    assert sorted(model.manifest.rotation.kept) == [8, 16, 32]
+    assert isinstance(model.manifest.shortening, RotationSpec)
+    assert sorted(model.manifest.shortening.kept) == [8, 16, 32]
 
 
 def test_the_rotation_is_orthogonal_and_beats_cutting(exported):

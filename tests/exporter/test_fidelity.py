@@ -7,7 +7,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from siglip_edge.exporter.errors import FidelityError
 from siglip_edge.exporter.verification import fidelity
 from siglip_edge.exporter.verification.served_rows import serving_plan
-from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Squash, Tower
 from siglip_edge.runtime.execution.session import GraphSession
 
 RNG = np.random.default_rng(0)
@@ -26,7 +26,9 @@ class Rows(CalibrationDataReader):
 def test_a_tower_quantized_the_naive_way_is_refused_with_the_reason(exported, tmp_path, form):
     """onnxruntime's own quantizer on every MatMul: its fusion of the pooling head's products collapses the output."""
     graph, naive = exported / "vision_fp32.onnx", tmp_path / "naive.onnx"
-    size = Manifest.load(exported).image.size
+    geometry = Manifest.load(exported).vision.geometry
+    assert isinstance(geometry, Squash)
+    size = geometry.size
     rows = RNG.integers(0, 256, (16, 3, size, size), np.uint8)
     quantize_static(
         graph,
@@ -37,7 +39,9 @@ def test_a_tower_quantized_the_naive_way_is_refused_with_the_reason(exported, tm
         weight_type=QuantType.QInt8,
         activation_type=QuantType.QUInt8,
     )
-    exact, collapsed = (GraphSession(path, serving_plan(Precision.INT8)).run(rows) for path in (graph, naive))
+    exact, collapsed = (
+        GraphSession(path, serving_plan(Precision.INT8)).run({"pixel_values": rows}) for path in (graph, naive)
+    )
     with pytest.raises(FidelityError, match=r"vision int8: cosine .* has collapsed to \de-\d+ of its size: .* linear"):
         fidelity.verify(exact, collapsed, Tower.VISION, Precision.INT8)
 

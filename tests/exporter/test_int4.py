@@ -134,7 +134,7 @@ class Losses(Trial):
 
 
 def trial_of(model: onnx.ModelProto, *alone: float) -> Losses:
-    rows = [np.zeros(1, np.float32)] * 8
+    rows = [{"x": np.zeros((1, 1), np.float32)}] * 8
     trial = Losses(name="vision", model=model, directory=Path(), rows=rows, reference=np.zeros((8, 1), np.float32))
     trial.alone = {f"layer{index}": loss for index, loss in enumerate(alone)}
     return trial

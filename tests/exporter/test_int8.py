@@ -195,7 +195,7 @@ def test_a_quantized_layer_is_fused_to_an_integer_product(tmp_path):
     assert np.square(approximate - exact).mean() < 1e-3 * np.square(exact).mean()
     assert np.array_equal(approximate, run(quantized, rows))
     onnx.save(quantized, tmp_path / "g.onnx")
-    kernels = profile(tmp_path / "g.onnx", serving_plan(Precision.INT8), rows[0], runs=1)
+    kernels = profile(tmp_path / "g.onnx", serving_plan(Precision.INT8), {"x": rows[:1]}, runs=1)
     assert "MatMulIntegerToFloat" in {kernel.operator for kernel in kernels}
 
 

@@ -21,10 +21,11 @@ from siglip_edge.bench.checkpoint import train_tokenizer
 from siglip_edge.exporter.export import export
 from siglip_edge.exporter.tokenizers.packing import NotPackable, pack, write_packed_tokenizer
 from siglip_edge.exporter.tokenizers.probes import probe_texts
-from siglip_edge.runtime.artifacts.manifest import Manifest, PackedTokenizerSpec, Precision, TextSpec, record_file
+from siglip_edge.runtime.artifacts.checksums import record_file
+from siglip_edge.runtime.artifacts.manifest import Manifest, PackedTokenizerSpec, Precision, TextTower
 from siglip_edge.runtime.errors import ArtifactCorrupt
 from siglip_edge.runtime.text.packed_tokenizer import PackedTokenizer, PackedVocabulary
-from siglip_edge.runtime.text.token_ids import token_ids
+from siglip_edge.runtime.text.token_ids import text_row
 from siglip_edge.runtime.text.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -47,15 +48,16 @@ def description(directory) -> dict:
 
 
 @pytest.fixture(scope="module")
-def spec(directory) -> TextSpec:
-    return TextSpec(
+def spec(directory) -> TextTower:
+    return TextTower(
         length=16,
         pad_id=0,
-        eos_id=1,
+        suffix_ids=(1,),
         lowercase=True,
         strip_punctuation=False,
         tokenizer=record_file(directory, directory / "tokenizer.json"),
-        packed=PackedTokenizerSpec(file=record_file(directory, directory / "tokenizer.bin"), probes=1),
+        artifacts={},
+        packed_tokenizer=PackedTokenizerSpec(file=record_file(directory, directory / "tokenizer.bin"), probes=1),
     )
 
 
@@ -137,9 +139,9 @@ def test_a_truncated_text_need_not_be_read_to_its_end(directory, tokenizers, des
     long = "some words that go on " * 100
     assert len(served(long)) < len(whole(long)) / 10
     for text in (long, *probe_texts(description, 500, seed=1)):
-        (ours, tokens, cut), (theirs, *others) = (token_ids(text, each, spec) for each in (served, whole))
-        assert np.array_equal(ours, theirs)
-        assert [tokens, cut] == others
+        ours, theirs = (text_row(text, each, spec) for each in (served, whole))
+        assert np.array_equal(ours.row.arrays["token_ids"], theirs.row.arrays["token_ids"])
+        assert (ours.tokens, ours.truncated) == (theirs.tokens, theirs.truncated)
 
 
 def test_threads_share_one_tokenizer(description, tokenizers):
@@ -224,7 +226,7 @@ def test_other_ids_on_any_probe_leave_no_file(description, tmp_path, monkeypatch
     assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
 
 
-def test_an_export_says_when_it_keeps_tokenizer_json(order, tmp_path, monkeypatch, caplog):
+def test_an_export_says_when_it_keeps_tokenizer_json(order, exported, tmp_path, monkeypatch, caplog):
     """Served from the reference then, and of the same space: a file's form is not the vectors' business."""
 
     def refuse(*_: object) -> None:
@@ -235,6 +237,6 @@ def test_an_export_says_when_it_keeps_tokenizer_json(order, tmp_path, monkeypatc
         directory = export(replace(order, output=tmp_path, precisions=[Precision.FP32]))
     assert "keeps tokenizer.json, which takes more memory: a reason" in caplog.text
     manifest = Manifest.load(directory)
-    assert manifest.text.packed is None
+    assert manifest.text.packed_tokenizer is None
     assert isinstance(load_tokenizer(directory, manifest.text), HuggingFaceTokenizer)
-    assert manifest.space_id == Manifest.load(order.output / "tiny").space_id
+    assert manifest.space_id == Manifest.load(exported).space_id

@@ -8,13 +8,13 @@ import pytest
 
 from siglip_edge.exporter.report.measurements import ArtifactReport, Report
 from siglip_edge.exporter.report.page import render
-from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, RotationSpec, Tower
 
 
 def test_the_report_repeats_what_the_manifest_promises(exported):
     """Losses of the held-back rows average to the manifest's fidelity, for every artifact."""
     manifest, report = Manifest.load(exported), json.loads((exported / "report.json").read_text())
-    assert len(report["artifacts"]) == len(manifest.artifacts)
+    assert len(report["artifacts"]) == len(manifest.tower_names) * len(manifest.precisions())
     for entry in report["artifacts"]:
         artifact = manifest.artifact(Tower(entry["tower"]), Precision(entry["precision"]))
         assert 1 - np.mean(entry["losses"]) == pytest.approx(artifact.fidelity.mean_cosine, abs=1e-6)
@@ -62,7 +62,7 @@ def test_names_cannot_break_out_of_the_page():
 def test_the_report_tells_what_shorter_vectors_keep(exported):
     """The same shares as the manifest's, at a half, a quarter and an eighth."""
     told = json.loads((exported / "report.json").read_text())["shortened"]
-    rotation = Manifest.load(exported).rotation
-    assert rotation is not None
+    rotation = Manifest.load(exported).shortening
+    assert isinstance(rotation, RotationSpec)
     assert told == {str(length): share for length, share in rotation.kept.items()}
     assert "Shorter vectors" in (exported / "report.html").read_text(encoding="utf-8")

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from siglip_edge.exporter.reproducible import side_by_side
-from siglip_edge.runtime.artifacts.manifest import MANIFEST, Precision, sha256_of
+from siglip_edge.runtime.artifacts.checksums import sha256_of
+from siglip_edge.runtime.artifacts.manifest import MANIFEST, Precision
 
 ROOT = Path(__file__).parents[2]
 ABOUT_THE_MEASUREMENT = {"report.json", "report.html"}

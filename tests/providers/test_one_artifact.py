@@ -22,7 +22,7 @@ from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPla
 from siglip_edge.runtime.execution.session import GraphSession, available_providers, session_options
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
-from siglip_edge.runtime.open_model import load_first_right
+from siglip_edge.runtime.open_model import PlannedModel
 from tests.server.conftest import ROOT, Server, data_uri
 
 MODEL = ROOT / "quantized_models/emoji-siglip"
@@ -85,9 +85,9 @@ def test_what_a_row_gives_depends_little_on_the_others_on_a_gpu_and_not_at_all_o
     """
     rows = {
         Tower.VISION: [model.prepare_image(picture) for picture in pictures],
-        Tower.TEXT: [model.prepare_text(text).ids for text in TEXTS],
+        Tower.TEXT: [model.prepare_text(text).row for text in TEXTS],
     }
-    whole = EmbeddingModel.load(MODEL, dataclasses.replace(model.plan, rows_per_run=None))
+    whole = EmbeddingModel.load(MODEL, model.plan.with_rows(None))
     for tower, several in rows.items():
         alone = np.concatenate([whole.run(tower, [row]) for row in several])
         assert np.array_equal(np.concatenate([whole.run(tower, [row]) for row in several]), alone)
@@ -130,7 +130,11 @@ def test_a_device_that_openvino_does_not_have_is_refused_and_the_next_one_serves
     with pytest.raises(ProviderUnavailable, match=OPENVINO):
         EmbeddingModel.load(MODEL, absent)
     cpu = dataclasses.replace(read_cpu_budget(), isa=("avx_vnni",))  # on which OpenVINO goes first
-    model = load_first_right(MODEL, [absent, *plans(available_providers(), cpu, Manifest.load(MODEL), Wishes())])
+    manifest = Manifest.load(MODEL)
+    candidates = (absent, *plans(available_providers(), cpu, manifest, Wishes()))
+    model = PlannedModel(
+        directory=MODEL, manifest=manifest, plans=candidates, towers=manifest.tower_names, cache=None
+    ).open()
     assert model.plan.place == "int8 on OpenVINOExecutionProvider"
     assert model.plan.provider_options == {"device_type": "CPU"}
     assert len(model.plan.refused) == 1

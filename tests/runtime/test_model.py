@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.errors import ArtifactCorrupt, ProviderUnavailable
@@ -9,7 +10,7 @@ from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan, Wishes, plan
 from siglip_edge.runtime.execution.session import GraphSession
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
-from tests.tiny_model import write_model
+from tests.tiny_model import SIZE, write_model
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,6 @@ def made_plan(directory) -> ExecutionPlan:
 
 def test_text_and_images_share_one_space(directory):
     """Both towers give unit rows of the manifest's dimension."""
-    from PIL import Image
-
     model = EmbeddingModel.load(directory, made_plan(directory))
     both = np.vstack([model.embed_texts(["a", "b"]), model.embed_images([Image.new("RGB", (30, 20), "red")])])
     assert both.shape == (3, model.manifest.dimensions)
@@ -42,7 +41,7 @@ def test_a_text_row_tells_tokens_and_truncation(directory):
     short, long = model.prepare_text("ab"), model.prepare_text("ab" * 50)
     assert (short.truncated, long.truncated) == (False, True)
     assert short.tokens < length == long.tokens
-    assert short.ids.shape == long.ids.shape == (length,)
+    assert short.row.arrays["token_ids"].shape == long.row.arrays["token_ids"].shape == (length,)
 
 
 @pytest.mark.parametrize("others", [0, 1, 4, 31])
@@ -50,12 +49,16 @@ def test_a_batch_of_n_equals_n_batches_of_one(directory, others):
     """To the last bit, in both towers."""
     model = EmbeddingModel.load(directory, made_plan(directory))
     rng = np.random.default_rng(others)
-    size = model.manifest.image.size
-    rows = list(rng.integers(0, 256, (others + 1, 3, size, size), np.uint8))
-    together = model.run(Tower.VISION, rows)
-    assert all(
-        np.array_equal(model.run(Tower.VISION, [row])[0], seen) for row, seen in zip(rows, together, strict=True)
-    )
+    pixels = rng.integers(0, 256, (others + 1, SIZE, SIZE, 3), np.uint8)
+    letters = rng.integers(ord("a"), ord("z"), (others + 1, 5), np.uint8)
+    rows = {
+        Tower.VISION: [model.prepare_image(Image.fromarray(one)) for one in pixels],
+        Tower.TEXT: [model.prepare_text(bytes(one).decode()).row for one in letters],
+    }
+    for tower, several in rows.items():
+        together = model.run(tower, several)
+        alone = [model.run(tower, [row])[0] for row in several]
+        assert np.array_equal(together, alone)
 
 
 def test_a_damaged_graph_is_refused_before_it_runs(tmp_path):
@@ -78,7 +81,6 @@ def test_a_provider_that_is_not_there_is_an_error(directory):
         provider="CUDAExecutionProvider",
         precision=made_plan(directory).precision,
         intra_op_threads=1,
-        rows_per_run=None,
         reason="test",
     )
     with pytest.raises(ProviderUnavailable, match="CUDA"):

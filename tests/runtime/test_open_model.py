@@ -8,23 +8,24 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 
 from siglip_edge.runtime import model as module
 from siglip_edge.runtime import open_model as loading
-from siglip_edge.runtime.artifacts.manifest import Precision, Tower
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower, Towers
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.errors import ArtifactCorrupt, ProviderUnavailable, SelfTestFailed
-from siglip_edge.runtime.execution.plan import CPU, CUDA, ExecutionPlan
+from siglip_edge.runtime.execution.plan import CPU, CUDA, ExecutionPlan, Wishes
 from siglip_edge.runtime.execution.session import GraphSession, available_providers
 from siglip_edge.runtime.execution.tower import open_sessions
 from siglip_edge.runtime.model import EmbeddingModel
-from siglip_edge.runtime.open_model import load_first_right
+from siglip_edge.runtime.open_model import LoadTime, PlannedModel, open_model, plan_model
 from tests.tiny_model import add_precision, collapse, rewrite, write_model
 
-INT8 = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=1, rows_per_run=1, reason="first")
+INT8 = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=1, reason="first").with_rows(1)
 FP32 = dataclasses.replace(INT8, precision=Precision.FP32, reason="second")
 
 
@@ -34,8 +35,16 @@ def directory(tmp_path):
     return add_precision(write_model(tmp_path / "tiny"), Precision.FP32)
 
 
+def opened(directory, plans, *, towers=tuple(Tower), cache=None, when=LoadTime.AT_ONCE) -> EmbeddingModel:
+    """The model by the first of these plans that is right here."""
+    planned = PlannedModel(
+        directory=directory, manifest=Manifest.load(directory), plans=tuple(plans), towers=tuple(towers), cache=cache
+    )
+    return planned.open(when)
+
+
 def test_the_best_that_is_right_refuses_nothing(directory, caplog):
-    model = load_first_right(directory, [INT8, FP32])
+    model = opened(directory, [INT8, FP32])
     assert model.plan == INT8
     assert caplog.records == []
 
@@ -43,10 +52,10 @@ def test_the_best_that_is_right_refuses_nothing(directory, caplog):
 @pytest.mark.parametrize("change", [lambda w: w[::-1].copy(), np.zeros_like, lambda w: w * np.float32("nan")])
 def test_what_answers_wrongly_is_refused_and_the_next_one_serves(directory, caplog, change):
     """Shuffled, collapsed or not a number; at level ERROR, with the sentence of the self-test."""
-    right = load_first_right(directory, [FP32]).embed_texts(["a text"])
+    right = opened(directory, [FP32]).embed_texts(["a text"])
     rewrite(directory, "text_int8.onnx", change)
     with caplog.at_level(logging.ERROR, "siglip_edge"):
-        model = load_first_right(directory, [INT8, FP32])
+        model = opened(directory, [INT8, FP32])
     assert (model.plan.place, model.plan.reason) == (FP32.place, "second")
     (refused,) = model.plan.refused
     assert refused.startswith("int8 on CPUExecutionProvider: tiny: the text tower")
@@ -56,7 +65,7 @@ def test_what_answers_wrongly_is_refused_and_the_next_one_serves(directory, capl
 
 def test_what_cannot_be_loaded_is_refused_and_the_next_one_serves(directory):
     (directory / "vision_int8.onnx").write_bytes(b"not a graph")
-    model = load_first_right(directory, [INT8, FP32])
+    model = opened(directory, [INT8, FP32])
     assert model.plan.place == FP32.place
     assert "vision_int8.onnx" in model.plan.refused[0]
 
@@ -64,14 +73,14 @@ def test_what_cannot_be_loaded_is_refused_and_the_next_one_serves(directory):
 def test_what_cannot_be_run_is_refused_and_the_next_one_serves(directory):
     """Loads, because shapes are only known at the run, and then multiplies by a matrix of the wrong height."""
     rewrite(directory, "text_int8.onnx", lambda weights: weights[:-1].copy())
-    model = load_first_right(directory, [INT8, FP32])
+    model = opened(directory, [INT8, FP32])
     assert model.plan.place == FP32.place
     assert "fails when it is run" in model.plan.refused[0]
 
 
 @pytest.mark.skipif(CUDA in available_providers(), reason="CUDA is here")
 def test_a_provider_that_is_not_obtained_is_refused_and_the_next_one_serves(directory):
-    model = load_first_right(directory, [dataclasses.replace(FP32, provider=CUDA), INT8])
+    model = opened(directory, [dataclasses.replace(FP32, provider=CUDA), INT8])
     assert model.plan.place == INT8.place
     assert "fp32 on CUDAExecutionProvider" in model.plan.refused[0]
     assert "was planned but onnxruntime here offers" in model.plan.refused[0]
@@ -92,14 +101,14 @@ def test_a_provider_that_is_not_obtained_is_refused_and_the_next_one_serves(dire
 def test_where_none_is_right_the_first_ones_error_is_raised(directory, candidates, error):
     collapse(directory, Precision.INT8)
     with pytest.raises(error):
-        load_first_right(directory, candidates)
+        opened(directory, candidates)
 
 
 def test_damaged_golden_rows_condemn_no_plan(directory):
     """They are the model directory's fault, whatever the provider."""
     (directory / "golden.bin").write_bytes(b"")
     with pytest.raises(ArtifactCorrupt, match=r"golden\.bin"):
-        load_first_right(directory, [INT8, FP32])
+        opened(directory, [INT8, FP32])
 
 
 def test_what_is_refused_leaves_memory(directory, monkeypatch):
@@ -116,14 +125,14 @@ def test_what_is_refused_leaves_memory(directory, monkeypatch):
         return model
 
     monkeypatch.setattr(EmbeddingModel, "load", watched)
-    load_first_right(directory, [INT8, FP32])
+    opened(directory, [INT8, FP32])
     assert len(alive) == 2
 
 
 def test_only_the_served_towers_are_tested(directory):
     """A text tower that is wrong does not matter where only images are served."""
     collapse(directory, Precision.INT8)
-    assert load_first_right(directory, [INT8, FP32], towers=[Tower.VISION]).plan == INT8
+    assert opened(directory, [INT8, FP32], towers=[Tower.VISION]).plan == INT8
 
 
 def test_each_plan_remembers_its_own_self_test(directory, tmp_path, caplog):
@@ -131,29 +140,32 @@ def test_each_plan_remembers_its_own_self_test(directory, tmp_path, caplog):
     collapse(directory, Precision.INT8)
     for _ in range(2):
         caplog.clear()
-        assert load_first_right(directory, [INT8, FP32], cache=tmp_path / "cache").plan.refused
+        assert opened(directory, [INT8, FP32], cache=tmp_path / "cache").plan.refused
         assert "the text tower" in caplog.text
 
 
 @pytest.fixture
 def dependent(monkeypatch) -> list[int]:
     """From here on a row's vector depends on how many rows are run with it. -> the sizes of the runs."""
-    sizes, run = [], GraphSession._run
+    sizes: list[int] = []
+    run = GraphSession.run
 
-    def shifted(self, rows):
-        sizes.append(len(rows))
-        return run(self, rows) + np.float32(len(rows) > 2)
+    def shifted(self, batch):
+        (size,) = {len(array) for array in batch.values()}
+        sizes.append(size)
+        return run(self, batch) + np.float32(size > 2)
 
-    monkeypatch.setattr(GraphSession, "_run", shifted)
+    monkeypatch.setattr(GraphSession, "run", shifted)
     return sizes
 
 
 def test_where_a_batch_changes_bits_rows_are_run_one_by_one(directory, dependent, caplog):
     """The precision is right all the same: it is not refused, and the plan says why."""
-    model = load_first_right(directory, [dataclasses.replace(INT8, rows_per_run=4), FP32])
-    assert (model.plan.precision, model.plan.rows_per_run, model.plan.refused) == (Precision.INT8, 1, ())
+    model = opened(directory, [INT8.with_rows(4), FP32])
+    assert (model.plan.place, model.plan.refused) == (INT8.place, ())
+    assert [model.plan.rows(tower) for tower in Tower] == [1, 1]
     because = "a batch of 3 gives the vision tower's rows other bits"
-    assert model.plan.reason == f"first; one row a run, because {because}"
+    assert model.plan.reason == f"first; one row per run, because {because}"
     assert f"runs one row at a time: {because}" in caplog.text
     dependent.clear()
     model.embed_texts(["a", "b", "c", "d"])
@@ -162,9 +174,9 @@ def test_where_a_batch_changes_bits_rows_are_run_one_by_one(directory, dependent
 
 def test_batches_that_change_no_bits_are_kept_and_asked_once(directory, tmp_path, monkeypatch, caplog):
     """The first start asks; later ones remember."""
-    batched, asked = dataclasses.replace(INT8, rows_per_run=4), record(monkeypatch, selftest, "check_bits")
+    batched, asked = INT8.with_rows(4), record(monkeypatch, selftest, "check_bits")
     for _ in range(2):
-        assert load_first_right(directory, [batched], cache=tmp_path / "cache").plan == batched
+        assert opened(directory, [batched], cache=tmp_path / "cache").plan == batched
     assert [model.plan for (model,) in asked] == [batched]
     assert caplog.records == []
 
@@ -175,7 +187,7 @@ def test_a_start_that_repeats_another_tests_one_row_a_tower(directory, tmp_path,
     for expected in (1, 0):
         full.clear()
         single.clear()
-        load_first_right(directory, [INT8], cache=tmp_path / "cache")
+        opened(directory, [INT8], cache=tmp_path / "cache")
         assert len(full) == expected
         golden = sorted(len(rows) for _, rows in single)
         assert golden == [0, 1], "the tiny model has golden rows of the text tower only"
@@ -203,7 +215,7 @@ class Slow:
         monkeypatch.setattr(module, "open_sessions", self._open)
 
     def _open(self, directory, artifact, plan, *given):
-        if artifact.tower is Tower.VISION:
+        if artifact.graph.path.startswith("vision"):
             self.release.wait(30)
             if self.error and plan.precision is Precision.INT8:
                 raise self.error
@@ -213,13 +225,13 @@ class Slow:
 @pytest.fixture
 def slow(directory, tmp_path, monkeypatch) -> Slow:
     """Of a model that an earlier start has tested."""
-    load_first_right(directory, [INT8], cache=tmp_path / "cache")
+    opened(directory, [INT8], cache=tmp_path / "cache")
     return Slow(monkeypatch)
 
 
 def test_text_first_answers_while_the_vision_tower_loads(directory, tmp_path, slow):
     """An image that comes meanwhile waits, and gets the vector that it always gets."""
-    model = load_first_right(directory, [INT8], cache=tmp_path / "cache", text_first=True)
+    model = opened(directory, [INT8], cache=tmp_path / "cache", when=LoadTime.TEXT_FIRST)
     assert (model.loaded(), model.loading.done()) == ((Tower.TEXT,), False)
     model.embed_texts(["a text"])
     picture = Image.linear_gradient("L")
@@ -227,14 +239,14 @@ def test_text_first_answers_while_the_vision_tower_loads(directory, tmp_path, sl
         waiting = caller.submit(model.embed_images, [picture])
         assert not waiting.done()
         slow.release.set()
-        assert np.array_equal(waiting.result(), load_first_right(directory, [INT8]).embed_images([picture]))
+        assert np.array_equal(waiting.result(), opened(directory, [INT8]).embed_images([picture]))
     model.loading.result(30)
     assert model.loaded() == tuple(Tower)
 
 
 def test_what_no_start_has_tested_is_loaded_whole(directory, tmp_path):
     """Only then can another plan take its place."""
-    model = load_first_right(directory, [INT8], cache=tmp_path / "new", text_first=True)
+    model = opened(directory, [INT8], cache=tmp_path / "new", when=LoadTime.TEXT_FIRST)
     assert (model.loaded(), model.loading.done()) == (tuple(Tower), True)
 
 
@@ -242,18 +254,18 @@ def test_a_tower_that_fails_late_is_refused_by_the_next_start(directory, tmp_pat
     """Texts are answered on; `loading` has the error, and what passed once is tested in full again."""
     slow.error = ArtifactCorrupt("the vision tower is damaged")
     slow.release.set()
-    model = load_first_right(directory, [INT8, FP32], cache=tmp_path / "cache", text_first=True)
+    model = opened(directory, [INT8, FP32], cache=tmp_path / "cache", when=LoadTime.TEXT_FIRST)
     with pytest.raises(ArtifactCorrupt, match="damaged"):
         model.loading.result(30)
     assert model.embed_texts(["a text"]).shape == (1, 12)
-    model = load_first_right(directory, [INT8, FP32], cache=tmp_path / "cache", text_first=True)
+    model = opened(directory, [INT8, FP32], cache=tmp_path / "cache", when=LoadTime.TEXT_FIRST)
     assert model.plan.place == FP32.place
     assert "damaged" in model.plan.refused[0]
 
 
 def test_text_first_without_a_text_tower_loads_what_there_is(directory, tmp_path):
     for _ in range(2):
-        model = load_first_right(directory, [INT8], towers=[Tower.VISION], cache=tmp_path / "cache", text_first=True)
+        model = opened(directory, [INT8], towers=[Tower.VISION], cache=tmp_path / "cache", when=LoadTime.TEXT_FIRST)
         assert (model.loaded(), model.loading.done()) == ((Tower.VISION,), True)
 
 
@@ -271,11 +283,11 @@ def loads(monkeypatch) -> list[str]:
 
 
 def test_at_first_use_the_first_start_tests_what_no_start_has_tested(directory, tmp_path, loads):
-    """Later starts load nothing; the tiny model has golden rows for one tower, and an image loads the other."""
-    for expected in (["text_int8.onnx"], []):
+    """It loads every tower, and gives their memory back; later starts load nothing."""
+    for expected in (["text_int8.onnx", "vision_int8.onnx"], []):
         loads.clear()
-        model = load_first_right(directory, [INT8], cache=tmp_path / "cache", at_first_use=True)
-        assert (loads, model.loaded()) == (expected, ())
+        model = opened(directory, [INT8], cache=tmp_path / "cache", when=LoadTime.FIRST_USE)
+        assert (sorted(loads), model.loaded()) == (expected, ())
     model.embed_texts(["a"])
     assert loads == ["text_int8.onnx"]
     model.embed_images([Image.new("RGB", (4, 4))])
@@ -284,18 +296,18 @@ def test_at_first_use_the_first_start_tests_what_no_start_has_tested(directory, 
 
 def test_at_first_use_what_answers_wrongly_is_refused_at_the_start(directory):
     rewrite(directory, "text_int8.onnx", np.zeros_like)
-    model = load_first_right(directory, [INT8, FP32], at_first_use=True)
+    model = opened(directory, [INT8, FP32], when=LoadTime.FIRST_USE)
     assert (model.plan.precision, model.loaded()) == (Precision.FP32, ())
 
 
-@pytest.mark.parametrize("at_first_use", [True, False])
-def test_a_tower_is_tested_by_every_later_load_before_it_answers(directory, monkeypatch, at_first_use, caplog):
+@pytest.mark.parametrize("when", [LoadTime.FIRST_USE, LoadTime.AT_ONCE])
+def test_a_tower_is_tested_by_every_later_load_before_it_answers(directory, monkeypatch, when, caplog):
     """What is loaded then answers wrongly once: that request gets the error, the next one the right vector."""
-    model = load_first_right(directory, [INT8], at_first_use=at_first_use)
-    right = load_first_right(directory, [FP32]).embed_texts(["a text"])
+    model = opened(directory, [INT8], when=when)
+    right = opened(directory, [FP32]).embed_texts(["a text"])
     model.unload(Tower.TEXT)
     run, wrong = GraphSession.run, [True]
-    monkeypatch.setattr(GraphSession, "run", lambda self, rows: -run(self, rows) if wrong else run(self, rows))
+    monkeypatch.setattr(GraphSession, "run", lambda self, batch: (-1 if wrong else 1) * run(self, batch))
     with pytest.raises(SelfTestFailed, match="the text tower"):
         model.embed_texts(["a text"])
     assert Tower.TEXT not in model.loaded()
@@ -303,3 +315,41 @@ def test_a_tower_is_tested_by_every_later_load_before_it_answers(directory, monk
     with caplog.at_level(logging.INFO, "siglip_edge"):
         assert np.array_equal(model.embed_texts(["a text"]), right)
     assert "text tower loaded and tested" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [Wishes(device="cpu"), Wishes(device="cpu", precision=Precision.FP32, intra_op_threads=1), Wishes(batch_size=2)],
+)
+def test_the_same_wishes_give_the_same_plan_through_every_door(directory, tmp_path, wishes):
+    """`plan_model` tells what `open_model` does; the second start, from the cache, does the same."""
+    planned = plan_model(directory, wishes, cache=tmp_path / "cache")
+    for _ in range(2):
+        assert open_model(directory, wishes, cache=tmp_path / "cache").plan == planned.plans[0]
+    assert planned.open().plan == planned.plans[0]
+    assert (planned.manifest, planned.towers) == (Manifest.load(directory), tuple(Tower))
+
+
+def test_a_refused_plan_has_a_successor_through_every_door(directory):
+    """With nothing asked for by name; the best plan's precision is wrong here."""
+    collapse(directory, Precision.INT8)
+    planned = plan_model(directory, Wishes(device="cpu"))
+    model = open_model(directory, Wishes(device="cpu"))
+    assert [one.precision for one in planned.plans] == [Precision.INT8, Precision.FP32]
+    assert dataclasses.replace(model.plan, refused=()) == planned.plans[1]
+    assert len(model.plan.refused) == 1
+
+
+def test_a_precision_asked_for_by_name_has_no_successor(directory):
+    """It is had or an error."""
+    collapse(directory, Precision.INT8)
+    with pytest.raises(SelfTestFailed, match="the text tower"):
+        open_model(directory, Wishes(device="cpu", precision=Precision.INT8))
+
+
+def test_only_towers_that_the_model_has_are_served(directory):
+    """Two are asked for, one is there."""
+    manifest = Manifest.load(directory)
+    one = msgspec.structs.replace(manifest, towers=Towers(text=manifest.text))
+    one.save(directory)
+    assert open_model(directory, Wishes(device="cpu"), towers=tuple(Tower)).towers == (Tower.TEXT,)

@@ -20,8 +20,10 @@ import pytest
 from PIL import Image
 
 from siglip_edge.runtime.artifacts.manifest import Manifest
-from siglip_edge.server.app import create_app
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.server.app import App, create_app
 from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.models.loading import plan_served
 from tests.server.fake_model import FakeModel
 from tests.tiny_model import write_model
 
@@ -56,6 +58,19 @@ def client_of(fake: FakeModel) -> Callable[..., falcon.testing.TestClient]:
 def client(client_of: Callable[..., falcon.testing.TestClient]) -> falcon.testing.TestClient:
     """The app over the fake model with every setting at its default."""
     return client_of()
+
+
+def loading_app(told: list[str], **environ: str) -> App:
+    """The app as a worker makes it. `told` hears the sentence of a failed load, and `late` of a tower that fails later.
+
+    Returns when the model answers or has failed.
+    """
+    settings = Settings.from_env({"PREPARE": "false", **environ})
+    default, *others = plan_served(settings, read_cpu_budget())
+    default.start(on_failure=told.append, on_late_failure=lambda: told.append("late"))
+    app = create_app(settings, served=[default, *others])
+    default.wait(60)
+    return app
 
 
 def png(

@@ -117,7 +117,7 @@ def test_a_broken_model_ends_the_start_with_one_sentence(tmp_path, tiny_dir):
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert run.returncode != 0
-    assert "sha256 differs from manifest.json; run the export again" in run.stderr
+    assert "sha256 differs from the manifest; run the export again" in run.stderr
 
 
 def test_the_parent_holds_no_numerics(server):

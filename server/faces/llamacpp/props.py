@@ -11,7 +11,7 @@ from siglip_edge.runtime.artifacts.manifest import Tower
 from siglip_edge.server.faces.llamacpp.schemas import MEDIA_MARKER, GenerationSettings, Modalities, Props
 from siglip_edge.server.faces.service import Service
 from siglip_edge.server.http import json
-from siglip_edge.server.models.registry import ServedModel
+from siglip_edge.server.models.served_model import ServedModel
 
 
 class PropsResource:

@@ -29,7 +29,7 @@ class Rerank:
         field, documents = _documents(request)
         read = self._service.reader.read_all
         embeddings = embedder.embed([*read(request.query, "query"), *read(documents, field)], req.context.request)
-        scores = ranked(embeddings[0], embeddings[1:], embedder.model.manifest)[: request.top_n]
+        scores = ranked(embeddings[0], embeddings[1:], embedder.model.manifest.scoring)[: request.top_n]
         if field == "texts":
             resp.data = json.render([_ranked_text(score, documents, request) for score in scores])
             return
@@ -50,9 +50,9 @@ def _documents(request: RerankRequest) -> tuple[str, list[str]]:
 
 def _result(score: Score, documents: list[str], request: RerankRequest) -> RerankResult:
     document = RankedDocument(echo_string(documents[score.index])) if request.return_documents else None
-    return RerankResult(index=score.index, relevance_score=score.probability, document=document)
+    return RerankResult(index=score.index, relevance_score=score.score, document=document)
 
 
 def _ranked_text(score: Score, texts: list[str], request: RerankRequest) -> RankedText:
     text = echo_string(texts[score.index]) if request.return_text else None
-    return RankedText(index=score.index, score=score.probability, text=text)
+    return RankedText(index=score.index, score=score.score, text=text)

@@ -55,5 +55,5 @@ def _classify(
     sentences = [template.replace("{}", label) if label else "" for label in request.labels]
     texts = reader.read_all(sentences, "labels", "text")
     query, *candidates = embedder.embed([image, *texts], req.context.request)
-    scores = ranked(query, candidates, embedder.model.manifest, exclusive=not request.multi_label)
-    return [Classification(request.labels[score.index], score.probability, score.similarity) for score in scores]
+    scores = ranked(query, candidates, embedder.model.manifest.scoring, shares=not request.multi_label)
+    return [Classification(request.labels[score.index], score.score, score.similarity) for score in scores]

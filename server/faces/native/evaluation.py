@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import falcon
 
-from siglip_edge.runtime.artifacts.manifest import Manifest
+from siglip_edge.runtime.artifacts.manifest import Scoring
 from siglip_edge.runtime.errors import InvalidInput
 from siglip_edge.server.embedding.embedder import Embedding, Outcome
 from siglip_edge.server.embedding.ranking import Score, ranked
@@ -33,8 +33,8 @@ class Evaluate:
         embedder = self._service.embedder(req, request.model, request.expect_space)
         reader = self._service.reader
         pair = (reader.image(request.image, "image"), reader.text(request.text, "text"))
-        score = _score(embedder.embed(pair, req.context.request), embedder.model.manifest)
-        resp.data = json.render(Evaluation(score.probability, score.similarity, embedder.name))
+        score = _score(embedder.embed(pair, req.context.request), embedder.model.manifest.scoring)
+        resp.data = json.render(Evaluation(score.score, score.similarity, embedder.name))
 
     def on_post_batch(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, EvaluationBatchRequest)
@@ -42,7 +42,7 @@ class Evaluate:
         embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
         outcomes = embed(_inputs(request.items, self._service.reader), req.context.request)
         pairs = [outcomes[start : start + 2] for start in range(0, len(outcomes), 2)]
-        results = [_result(index, pair, embedder.model.manifest) for index, pair in enumerate(pairs)]
+        results = [_result(index, pair, embedder.model.manifest.scoring) for index, pair in enumerate(pairs)]
         resp.data = json.render(EvaluationBatchAnswer(results, embedder.name))
 
 
@@ -59,14 +59,14 @@ def _inputs(items: Sequence[EvaluationItem], reader: InputReader) -> list[AnyInp
     ]
 
 
-def _result(index: int, pair: Sequence[Outcome], manifest: Manifest) -> EvaluationResult:
+def _result(index: int, pair: Sequence[Outcome], scoring: Scoring) -> EvaluationResult:
     for outcome in pair:
         if isinstance(outcome, InvalidInput):
             return EvaluationResult(index=index, score=None, similarity=None, error=error_in_place(outcome))
-    score = _score([outcome for outcome in pair if isinstance(outcome, Embedding)], manifest)
-    return EvaluationResult(index=index, score=score.probability, similarity=score.similarity)
+    score = _score([outcome for outcome in pair if isinstance(outcome, Embedding)], scoring)
+    return EvaluationResult(index=index, score=score.score, similarity=score.similarity)
 
 
-def _score(pair: Sequence[Embedding], manifest: Manifest) -> Score:
+def _score(pair: Sequence[Embedding], scoring: Scoring) -> Score:
     image, text = pair
-    return ranked(image, [text], manifest)[0]
+    return ranked(image, [text], scoring, shares=False)[0]

@@ -24,9 +24,9 @@ class Rank:
         read = self._service.reader.read_all
         inputs = [*read(request.query, "query"), *read(request.candidates, "candidates")]
         embeddings = embedder.embed(inputs, req.context.request)
-        candidates = embeddings[len(queries) :]
+        candidates, scoring = embeddings[len(queries) :], embedder.model.manifest.scoring
         results = [
-            RankResult(echo(query), _rankings(ranked(embedding, candidates, embedder.model.manifest), request))
+            RankResult(echo(query), _rankings(ranked(embedding, candidates, scoring), request))
             for query, embedding in zip(queries, embeddings, strict=False)
         ]
         resp.data = json.render(RankAnswer(results, embedder.name, usage_of(embeddings)))
@@ -37,7 +37,7 @@ def _rankings(scores: list[Score], request: RankRequest) -> list[Ranking]:
         Ranking(
             index=score.index,
             candidate=echo(request.candidates[score.index]),
-            score=score.probability if request.return_scores else UNSET,
+            score=score.score if request.return_scores else UNSET,
             similarity=score.similarity if request.return_scores else UNSET,
         )
         for score in scores[: request.top_n]

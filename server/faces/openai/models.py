@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import falcon
 
+from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.server.faces.openai.schemas import ModelCard, ModelList
 from siglip_edge.server.http import json
-from siglip_edge.server.models.registry import Models, ServedModel
+from siglip_edge.server.inputs.schemas import Modality
+from siglip_edge.server.models.registry import Models
+from siglip_edge.server.models.served_model import ServedModel
 
 
 class ModelCollection:
@@ -27,10 +28,15 @@ def card(model: ServedModel) -> ModelCard:
     return ModelCard(
         id=model.name,
         object="model",
-        created=int(datetime.fromisoformat(manifest.created).timestamp()),
+        created=model.created,
         owned_by="siglip-edge",
         dimensions=manifest.dimensions,
-        modalities=["text", "image"],
+        modalities=_modalities(manifest),
         precision=model.plan.precision,
         space_id=manifest.space_id,
     )
+
+
+def _modalities(manifest: Manifest) -> list[Modality]:
+    kinds: dict[Tower, Modality] = {Tower.TEXT: "text", Tower.VISION: "image"}
+    return [kind for tower, kind in kinds.items() if tower in manifest.tower_names]

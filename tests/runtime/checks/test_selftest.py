@@ -12,7 +12,7 @@ from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.checks.selftest import GoldenRow, check_all, mark_of
 from siglip_edge.runtime.errors import BatchChangesBits, SelfTestFailed
-from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+from siglip_edge.runtime.execution.plan import CPU, CUDA, BatchLimit, Wishes, plan
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
 from tests.tiny_model import write_model
@@ -39,7 +39,7 @@ class Recorded(EmbeddingModel):
 
 @pytest.fixture
 def model(directory) -> Recorded:
-    alone = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes(rows_per_batch=1))
+    alone = plan([CPU], read_cpu_budget(), Manifest.load(directory), Wishes(batch_size=1))
     return cast("Recorded", Recorded.load(directory, alone))
 
 
@@ -102,7 +102,7 @@ def test_a_server_of_one_tower_tests_that_one(directory, model, rows):
 
 def test_what_runs_rows_together_shows_at_the_first_start_that_they_keep_their_bits(model, rows):
     """Each alone, then in every company that a run may hold, on all threads and on a share of them."""
-    model.plan = dataclasses.replace(model.plan, rows_per_run=3, runs_at_once=2)
+    model.plan = dataclasses.replace(model.plan.with_rows(3), runs_at_once=2)
     check_all(model, rows, None)
     assert model.runs == ALL + [
         (tower, *run)
@@ -113,15 +113,15 @@ def test_what_runs_rows_together_shows_at_the_first_start_that_they_keep_their_b
 
 def test_a_tower_that_runs_its_rows_alone_is_not_asked(model):
     """Beside one whose rows share runs."""
-    model.plan = dataclasses.replace(model.plan, rows_per_run=1, text_rows_per_run=2, runs_at_once=1)
+    model.plan = dataclasses.replace(model.plan, batch_limits={Tower.TEXT: BatchLimit(rows=2)}, runs_at_once=1)
     selftest.check_bits(model)
     assert model.runs == [(Tower.TEXT, 1), (Tower.TEXT, 1), (Tower.TEXT, 2)]
 
 
-@pytest.mark.parametrize("rows_per_run", [1, None])
-def test_a_plan_that_promises_no_bits_in_company_is_not_asked(model, rows_per_run):
-    """One row a run has no company; a GPU's rows are within a cosine of each other, not equal."""
-    model.plan = dataclasses.replace(model.plan, rows_per_run=rows_per_run)
+@pytest.mark.parametrize(("provider", "rows"), [(CPU, 1), (CUDA, 32)])
+def test_a_plan_that_promises_no_bits_in_company_is_not_asked(model, provider, rows):
+    """One row per run has no company; a GPU's rows are within a cosine of each other, not equal."""
+    model.plan = dataclasses.replace(model.plan.with_rows(rows), provider=provider)
     selftest.check_bits(model)
     assert model.runs == []
 
@@ -129,7 +129,7 @@ def test_a_plan_that_promises_no_bits_in_company_is_not_asked(model, rows_per_ru
 @pytest.mark.parametrize("where", [False, True])
 def test_a_batch_that_changes_bits_fails(model, monkeypatch, where):
     """Be it on all threads or on a share of them."""
-    model.plan, run = dataclasses.replace(model.plan, rows_per_run=4, runs_at_once=2), model.run
+    model.plan, run = dataclasses.replace(model.plan.with_rows(4), runs_at_once=2), model.run
     monkeypatch.setattr(
         model,
         "run",

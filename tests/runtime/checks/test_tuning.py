@@ -11,12 +11,12 @@ from siglip_edge.runtime.checks import tuning as module
 from siglip_edge.runtime.checks.tuning import Measured, Tuning, load_tuning, save_tuning, tuned_plans, tuning_facts
 from siglip_edge.runtime.execution.plan import CPU, OPENVINO, ExecutionPlan, Wishes, plan
 from siglip_edge.runtime.machine.cpu import CpuBudget
-from tests.tiny_model import write_model
+from tests.tiny_model import change_artifacts, write_model
 
 BOX = CpuBudget(logical=4, physical=4, usable=4, quota=None, memory=8 << 30, isa=("avx2",))
 BEST = ExecutionPlan(
-    provider=CPU, precision=Precision.INT8, intra_op_threads=3, rows_per_run=4, allow_spinning=True, reason="tuned here"
-)
+    provider=CPU, precision=Precision.INT8, intra_op_threads=3, allow_spinning=True, reason="tuned here"
+).with_rows(4)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def test_without_a_tuning_or_a_cache_the_default_is_served(manifest, tmp_path):
         {"box": replace(BOX, usable=2)},
         {"wishes": Wishes(workers=2)},
         {"wishes": Wishes(intra_op_threads=2)},
-        {"wishes": Wishes(concurrent_runs=1)},
-        {"wishes": Wishes(rows_per_batch=4)},
+        {"wishes": Wishes(max_concurrent_batches=1)},
+        {"wishes": Wishes(batch_size=4)},
         {"towers": [Tower.TEXT]},
     ],
 )
@@ -113,14 +113,7 @@ def test_another_users_is_ignored_and_said_so(manifest, kept, tmp_path, caplog):
 )
 def test_what_the_operator_names_wins(manifest, kept, tmp_path, wish):
     """The tuned plan is of INT8 on the CPU: with another name asked for it is not served."""
-    both = msgspec.structs.replace(
-        manifest,
-        artifacts=tuple(
-            msgspec.structs.replace(artifact, precision=precision)
-            for artifact in manifest.artifacts
-            for precision in (Precision.INT8, Precision.FP32)
-        ),
-    )
+    both = change_artifacts(manifest, lambda _, artifacts: artifacts | {Precision.FP32: artifacts[Precision.INT8]})
     tuning = msgspec.json.decode(kept.read_bytes(), type=Tuning)
     save_tuning(tmp_path, msgspec.structs.replace(tuning, facts=facts(both, [CPU, OPENVINO])))
     assert tuned_plans(tmp_path, [CPU, OPENVINO], BOX, both, Wishes())[0] == BEST

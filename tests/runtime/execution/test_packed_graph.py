@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
+from siglip_edge.runtime.artifacts.checksums import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.errors import ArtifactCorrupt
 from siglip_edge.runtime.execution import packed_graph as module
@@ -193,7 +193,7 @@ def test_a_cache_that_cannot_be_written_is_said_and_done_without(directory, plan
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
         model = EmbeddingModel.load(directory, planned, cache=tmp_path / "file" / "cache")
-    assert "vision_int8.onnx is loaded unprepared, in more memory" in caplog.text
+    assert "vision_int8.onnx is loaded unpacked, in more memory" in caplog.text
     assert np.array_equal(model.embed_texts(["a"]), EmbeddingModel.load(directory, planned).embed_texts(["a"]))
 
 
@@ -211,7 +211,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(directory, planned, tmp_p
     """Writing fails in the middle of the weights."""
     with caplog.at_level(logging.WARNING), no_file_larger_than(3_000):
         model = EmbeddingModel.load(directory, planned, cache=tmp_path / "cache")
-    assert "vision_int8.onnx is loaded unprepared" in caplog.text
+    assert "vision_int8.onnx is loaded unpacked" in caplog.text
     assert model.embed_texts(["a"]).shape == (1, model.manifest.dimensions)
     assert not [path for path in (tmp_path / "cache" / "prepared").iterdir() if path.is_dir()]
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.artifacts.checksums import FileRecord
+from siglip_edge.runtime.artifacts.manifest import Artifact, Manifest, Precision, Squash, Tower, Towers
 from siglip_edge.runtime.errors import ArtifactMissing, ProviderUnavailable
 from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan, Wishes, plan, plans
 from siglip_edge.runtime.machine.cpu import CpuBudget
-from tests.tiny_model import add_precision, write_model
+from tests.tiny_model import add_precision, change_artifacts, write_model
 
 CPU_FACTS = CpuBudget(logical=8, physical=8, usable=8, quota=4.0, memory=1 << 30, isa=("avx2", "avx_vnni"))
 
@@ -105,17 +106,20 @@ ON_CUDA = [(CUDA, FP16), (CUDA, FP32), (CUDA, INT8), (CUDA, INT4)]
 def sized(manifest: Manifest, vision: int, text: int, patches: int, length: int) -> Manifest:
     """With INT8 towers of so many bytes, and so many patches and tokens a row."""
     size = {Tower.VISION: vision, Tower.TEXT: text}
-    side = int(patches**0.5) * manifest.image.patch_size
-    artifacts = tuple(
-        msgspec.structs.replace(one, graph=msgspec.structs.replace(one.graph, size=size[one.tower]))
-        for one in manifest.artifacts
+
+    def in_size(tower: Tower, artifacts: dict[Precision, Artifact]) -> dict[Precision, Artifact]:
+        return {
+            precision: msgspec.structs.replace(one, graph=msgspec.structs.replace(one.graph, size=size[tower]))
+            for precision, one in artifacts.items()
+        }
+
+    changed = change_artifacts(manifest, in_size)
+    geometry = Squash(size=int(patches**0.5) * 16, patch_size=16)
+    towers = Towers(
+        vision=msgspec.structs.replace(changed.vision, geometry=geometry),
+        text=msgspec.structs.replace(changed.text, length=length),
     )
-    return msgspec.structs.replace(
-        manifest,
-        artifacts=artifacts,
-        image=msgspec.structs.replace(manifest.image, size=side),
-        text=msgspec.structs.replace(manifest.text, length=length),
-    )
+    return msgspec.structs.replace(changed, towers=towers)
 
 
 @pytest.mark.parametrize(
@@ -147,38 +151,41 @@ def test_a_lone_row_of_int8_has_no_more_threads_than_it_is_worth(manifest, sizes
     planned = plan([CPU], CPU_FACTS, sized(manifest, *sizes), Wishes())
     assert (planned.intra_op_threads, planned.runs_at_once) == (threads, 4)
     assert (f"; 4 threads, {threads} for a lone run: " in planned.reason) == (threads < 4)
-    one_run = plan([CPU], CPU_FACTS, sized(manifest, *sizes), Wishes(concurrent_runs=1))
+    one_run = plan([CPU], CPU_FACTS, sized(manifest, *sizes), Wishes(max_concurrent_batches=1))
     assert (one_run.intra_op_threads, one_run.runs_at_once) == (4, 1)
 
 
 def test_no_more_runs_are_planned_than_the_operator_allows(manifest):
     """Or their share of the threads would be too small."""
-    assert plan([CPU], CPU_FACTS, manifest, Wishes(concurrent_runs=2)).runs_at_once == 2
-    assert plan([CPU], CPU_FACTS, manifest, Wishes(concurrent_runs=100)).runs_at_once == 4
+    assert plan([CPU], CPU_FACTS, manifest, Wishes(max_concurrent_batches=2)).runs_at_once == 2
+    assert plan([CPU], CPU_FACTS, manifest, Wishes(max_concurrent_batches=100)).runs_at_once == 4
 
 
 def test_a_tower_in_several_files_counts_with_all_of_them(int8_only):
     """Its graph may name its weights only."""
-    vision, text = int8_only.artifacts
-    weights = msgspec.structs.replace(vision.graph, size=10**9)
-    large = msgspec.structs.replace(
-        int8_only, artifacts=(msgspec.structs.replace(vision, external_data=(weights,)), text)
-    )
+    weights = FileRecord(path="weights", size=10**9, sha256="")
+
+    def in_two_files(tower: Tower, artifacts: dict[Precision, Artifact]) -> dict[Precision, Artifact]:
+        one = msgspec.structs.replace(artifacts[INT8], external_data=(weights,) if tower is Tower.VISION else ())
+        return {INT8: one}
+
+    large = change_artifacts(int8_only, in_two_files)
     assert plan([CPU], CPU_FACTS, int8_only, Wishes()).intra_op_threads == 1
     assert plan([CPU], CPU_FACTS, large, Wishes()).intra_op_threads == 4
 
 
-@pytest.mark.parametrize(("provider", "rows"), [(CPU, 8), (OPENVINO, 8), (CUDA, None)])
+@pytest.mark.parametrize(("provider", "rows"), [(CPU, 8), (OPENVINO, 8), (CUDA, 32)])
 def test_other_providers_have_rules_of_their_own(int8_only, provider, rows):
-    """A base model's rows share runs on OpenVINO; on a GPU all that wait do, whose bits are not promised."""
-    assert plan([CPU, provider], CPU_FACTS, int8_only, Wishes()).rows_per_run == rows
+    """A base model's rows share runs on OpenVINO; on a GPU whole batches do, whose bits are not promised."""
+    assert plan([CPU, provider], CPU_FACTS, int8_only, Wishes()).rows(Tower.VISION) == rows
     base = plan([CPU, provider], CPU_FACTS, sized(int8_only, 95_062_185, 86_740_582, 256, 64), Wishes())
-    assert base.rows_per_run == (1 if provider == CPU else rows)
+    assert base.rows(Tower.VISION) == (1 if provider == CPU else rows)
 
 
-@pytest.mark.parametrize("provider", [CPU, OPENVINO])
+@pytest.mark.parametrize("provider", [CPU, OPENVINO, CUDA])
 def test_no_run_takes_more_rows_than_the_operator_allows(int8_only, provider):
-    assert plan([CPU, provider], CPU_FACTS, int8_only, Wishes(rows_per_batch=2)).rows_per_run == 2
+    made = plan([CPU, provider], CPU_FACTS, int8_only, Wishes(batch_size=2))
+    assert [made.rows(tower) for tower in Tower] == [2, 2]
 
 
 def places(made: tuple[ExecutionPlan, ...]) -> list[tuple[str, Precision]]:
@@ -220,7 +227,7 @@ def test_only_precisions_that_are_there_are_tried(int8_only):
 
 
 def test_a_model_without_a_whole_precision_is_an_error(int8_only):
-    halved = msgspec.structs.replace(int8_only, artifacts=int8_only.artifacts[:1])
+    halved = change_artifacts(int8_only, lambda tower, artifacts: artifacts if tower is Tower.VISION else {})
     with pytest.raises(ArtifactMissing, match="run the export again"):
         plans([CPU], CPU_FACTS, halved, Wishes())
 
@@ -230,11 +237,10 @@ def measured(provider: str = CPU, precision: Precision = FP32, threads: int = 2,
         provider=provider,
         precision=precision,
         intra_op_threads=threads,
-        rows_per_run=4,
         allow_spinning=True,
         reason="measured",
         **more,
-    )
+    ).with_rows(4)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ def plan_on(provider: str, **given: str) -> ExecutionPlan:
         provider_options=given,
         precision=Precision.INT8,
         intra_op_threads=3,
-        rows_per_run=1,
         reason="test",
     )
 
@@ -66,11 +65,11 @@ def test_what_runs_keep_is_given_back_when_asked(tmp_path):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
     session = GraphSession(path, plan_on(CPU))
     row = np.arange(1024, dtype=np.float32).reshape(1, 1, 1024)
-    first = session.run(row)
+    first = session.run({"row": row})
     kept = read_memory().anonymous
     session.shrink()
     assert kept - read_memory().anonymous > 48 << 20
-    assert (session.run(row) == first).all()
+    assert (session.run({"row": row}) == first).all()
 
 
 @pytest.mark.parametrize("first", ["siglip_edge.runtime.execution.session", "siglip_edge.exporter.graphs.graph_files"])

@@ -9,7 +9,7 @@ from PIL import Image
 
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.errors import UnsupportedInput
-from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan, Wishes, plan
+from siglip_edge.runtime.execution.plan import CPU, BatchLimit, ExecutionPlan, Wishes, plan
 from siglip_edge.runtime.execution.session import GraphSession
 from siglip_edge.runtime.execution.session_pair import SessionPair
 from siglip_edge.runtime.execution.tower import TowerOnDemand
@@ -32,16 +32,17 @@ def test_at_start_everything_asked_for_is_loaded(directory, planned):
     assert EmbeddingModel.load(directory, planned).loaded() == tuple(Tower)
 
 
-def test_each_tower_has_its_own_number_of_rows_a_run(directory, planned, monkeypatch):
+def test_each_tower_has_its_own_number_of_rows_per_run(directory, planned, monkeypatch):
     runs: list[int] = []
-    run = GraphSession._run
+    run = GraphSession.run
 
-    def recorded(self, rows):
-        runs.append(len(rows))
-        return run(self, rows)
+    def recorded(self, batch):
+        runs.extend({len(array) for array in batch.values()})
+        return run(self, batch)
 
-    monkeypatch.setattr(GraphSession, "_run", recorded)
-    model = EmbeddingModel.load(directory, replace(planned, rows_per_run=1, text_rows_per_run=2))
+    monkeypatch.setattr(GraphSession, "run", recorded)
+    limits = {Tower.VISION: BatchLimit(rows=1), Tower.TEXT: BatchLimit(rows=2)}
+    model = EmbeddingModel.load(directory, replace(planned, batch_limits=limits))
     model.embed_texts(["a", "b", "c"])
     model.embed_images([Image.new("RGB", (4, 4))] * 2)
     assert runs == [2, 1, 1, 1]
@@ -87,16 +88,21 @@ def test_a_vision_server_needs_no_tokenizer_or_vocabulary_and_refuses_texts(dire
 
 
 class Session(SessionPair):
-    """A pair without sessions, which gives back its rows."""
+    """A pair without sessions, which gives back the rows of its batch."""
 
     def __init__(self) -> None:
         """Open nothing."""
 
-    def run(self, rows, *, crowded=False):
-        return rows
+    def run(self, batch, *, crowded=False):
+        return batch["rows"]
 
     def shrink(self):
         pass
+
+
+def batch(value: float) -> dict[str, np.ndarray]:
+    """A batch of one row."""
+    return {"rows": np.full(1, value, np.float32)}
 
 
 def test_what_only_loading_needed_is_forgotten_at_the_first_rest_after_each_load(monkeypatch):
@@ -124,7 +130,7 @@ def test_threads_that_come_while_a_tower_loads_share_the_one_load():
         return Session()
 
     tower = TowerOnDemand(load)
-    threads = [threading.Thread(target=tower.run, args=(np.zeros(1),)) for _ in range(4)]
+    threads = [threading.Thread(target=tower.run, args=(batch(0),)) for _ in range(4)]
     for thread in threads:
         thread.start()
     entered.wait()
@@ -144,23 +150,23 @@ def test_a_failed_load_fails_its_run_and_the_next_run_tries_again():
 
     tower = TowerOnDemand(load)
     with pytest.raises(OSError, match="no memory"):
-        tower.run(np.zeros(1))
-    assert tower.run(np.ones(1)) == [1]
+        tower.run(batch(0))
+    assert tower.run(batch(1)) == [1]
 
 
 def test_a_tower_that_fails_its_test_does_not_stay_loaded_and_is_tried_again():
     tower, failures = TowerOnDemand(Session), iter([ValueError("wrong"), None])
 
     def test() -> None:
-        assert tower.run(np.ones(1)) == [1]  # the test runs rows through the tower that is being loaded
+        assert tower.run(batch(1)) == [1]  # the test runs rows through the tower that is being loaded
         if failure := next(failures):
             raise failure
 
     tower.test = test
     with pytest.raises(ValueError, match="wrong"):
-        tower.run(np.zeros(1))
+        tower.run(batch(0))
     assert not tower.is_loaded
-    assert tower.run(np.zeros(1)) == [0]
+    assert tower.run(batch(0)) == [0]
 
 
 def test_nobody_is_answered_before_the_test_has_passed():
@@ -176,7 +182,7 @@ def test_nobody_is_answered_before_the_test_has_passed():
         release.wait()
 
     tower.test = test
-    threads = [threading.Thread(target=lambda: answered.append(tower.run(np.zeros(1)))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: answered.append(tower.run(batch(0)))) for _ in range(4)]
     for thread in threads:
         thread.start()
     testing.wait()

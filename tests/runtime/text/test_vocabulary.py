@@ -5,7 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from siglip_edge.runtime.artifacts.manifest import FileRecord, VocabularySpec
+from siglip_edge.runtime.artifacts.checksums import FileRecord
+from siglip_edge.runtime.artifacts.manifest import VocabularySpec
 from siglip_edge.runtime.errors import ArtifactCorrupt
 from siglip_edge.runtime.machine.memory import read_memory
 from siglip_edge.runtime.text.vocabulary import Vocabulary, write_vocabulary

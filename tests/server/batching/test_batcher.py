@@ -8,6 +8,7 @@ import time
 import pytest
 
 from siglip_edge.runtime.errors import DeadlineExceeded, NotReady, Overloaded
+from siglip_edge.runtime.execution.plan import BatchLimit
 from siglip_edge.server.batching.batcher import MicroBatcher
 from tests.server.conftest import wait_until
 
@@ -41,7 +42,7 @@ def held():
 
 @pytest.fixture
 def lane(held):
-    lane = MicroBatcher(held, name="test", max_batch=4, max_rows=8)
+    lane = MicroBatcher(held, name="test", limit=BatchLimit(rows=4), max_rows=8)
     yield lane
     held.gate.set()
     lane.close()
@@ -62,7 +63,7 @@ def test_answers_belong_to_their_rows_in_order(lane, held):
 
 
 def test_what_is_queued_runs_together(lane, held):
-    """Rows that arrive while a batch runs make up the next one, at most max_batch of them, one of each job in turn."""
+    """Rows that arrive while a batch runs make up the next one, at most the limit of them, one of each job in turn."""
     occupy(lane, held)
     jobs = [lane.submit([1, 2, 3], deadline=far()), lane.submit([4, 5], deadline=far())]
     held.gate.set()
@@ -126,7 +127,9 @@ def test_rows_left_of_a_failed_request_are_not_run(lane, held):
 
 def test_a_run_with_too_few_outputs_fails_its_requests(held):
     """A run that loses a row is an error, never another row's answer."""
-    lane: MicroBatcher[int, int] = MicroBatcher(lambda rows: rows[1:], name="test", max_batch=4, max_rows=8)
+    lane: MicroBatcher[int, int] = MicroBatcher(
+        lambda rows: rows[1:], name="test", limit=BatchLimit(rows=4), max_rows=8
+    )
     with pytest.raises(RuntimeError, match="2 rows in, 1 outputs out"):
         lane.submit([1, 2], deadline=far()).result()
     assert lane.is_alive
@@ -168,7 +171,7 @@ def test_work_whose_time_is_up_is_not_computed(lane, held):
 
 def test_more_work_than_the_deadline_allows_is_refused(lane, held):
     """With a measured rate, a request that could not be done in its time is refused at once, with when to come back."""
-    lane._pace_s = 100.0
+    lane._pace_s = lane._cost_pace_s = 100.0
     occupy(lane, held)
     lane.submit([1, 2], deadline=far() + 1000)
     with pytest.raises(Overloaded, match=r"about 200\.0 s of work") as refusal:
@@ -180,8 +183,8 @@ def test_the_lane_that_gives_way_waits_for_the_other_but_not_for_ever():
     """While the first lane is busy the second waits; after its own run's time it goes anyway."""
     first_held, second_held = Held(), Held()
     second_held.gate.set()
-    first = MicroBatcher(first_held, name="first", max_batch=1, max_rows=8)
-    second = MicroBatcher(second_held, name="second", max_batch=1, max_rows=8, gives_way_to=first)
+    first = MicroBatcher(first_held, name="first", limit=BatchLimit(rows=1), max_rows=8)
+    second = MicroBatcher(second_held, name="second", limit=BatchLimit(rows=1), max_rows=8, gives_way_to=first)
     second._row_s = 3600.0  # long: it would wait an hour
     occupy(first, first_held)
     waiting = second.submit([1], deadline=time.monotonic() + 7200)
@@ -211,7 +214,7 @@ def test_a_stall_is_seen_and_idleness_is_none(lane, held):
 
 def test_closing_finishes_what_was_admitted(held):
     """After close, admitted rows are answered and new ones refused."""
-    lane = MicroBatcher(held, name="test", max_batch=4, max_rows=8)
+    lane = MicroBatcher(held, name="test", limit=BatchLimit(rows=4), max_rows=8)
     job = lane.submit([1, 2], deadline=far())
     held.gate.set()
     lane.close()
@@ -223,7 +226,7 @@ def test_closing_finishes_what_was_admitted(held):
 def test_a_hundred_threads_get_their_own_answers(held):
     """Under contention every answer belongs to its question."""
     held.gate.set()
-    lane = MicroBatcher(held, name="test", max_batch=7, max_rows=1000)
+    lane = MicroBatcher(held, name="test", limit=BatchLimit(rows=7), max_rows=1000)
     wrong: list[int] = []
 
     def ask(number: int) -> None:
@@ -261,7 +264,7 @@ class Doors:
 @pytest.fixture
 def side_by_side():
     doors = Doors(3)
-    lane = MicroBatcher(doors, name="test", max_batch=1, max_rows=8, runs_at_once=2)
+    lane = MicroBatcher(doors, name="test", limit=BatchLimit(rows=1), max_rows=8, runs_at_once=2)
     yield lane, doors
     for door in doors.doors:
         door.set()
@@ -296,7 +299,7 @@ def test_a_run_beside_others_takes_its_share_of_the_machine(side_by_side):
 def test_a_batch_leaves_rows_for_whoever_is_idle():
     """Of eight rows two idle threads take four each, on their share of the cores; of a lone row nobody leaves any."""
     held, crowd = Held(), Held()
-    lane = MicroBatcher(held, crowded_run=crowd, name="test", max_batch=8, max_rows=8, runs_at_once=2)
+    lane = MicroBatcher(held, crowded_run=crowd, name="test", limit=BatchLimit(rows=8), max_rows=8, runs_at_once=2)
     job = lane.submit(list(range(8)), deadline=far())
     assert all(crowd.entered.acquire(timeout=30) for _ in range(2))
     crowd.gate.set()

@@ -179,7 +179,7 @@ def test_native_dimensions_are_accepted(client):
 def test_shorter_dimensions_are_rotated_cut_and_renormalised(client, fake):
     """With a rotation a shorter vector is the prefix in its basis, of unit length, for texts and images alike."""
     basis = np.linalg.qr(np.random.default_rng(0).standard_normal((12, 12)))[0].astype(np.float32)
-    fake._rotation = Rotation(basis)
+    fake._shortening = Rotation(basis)
     inputs = ["a cat", data_uri(png())]
     native = vectors(embed(client, inputs))
     prefix = (native @ basis.T)[:, :5]

@@ -14,13 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from siglip_edge.server.app import create_app
-from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.faces.llamacpp.errors import render_error
 from siglip_edge.server.faces.llamacpp.normalization import normalized
 from siglip_edge.server.faces.llamacpp.schemas import MEDIA_MARKER
 from siglip_edge.server.http.errors import Problem
-from tests.server.conftest import data_uri, png, wait_until
+from tests.server.conftest import data_uri, loading_app, png, wait_until
 from tests.tiny_model import write_model
 
 RERANK_PATHS = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")
@@ -276,8 +274,7 @@ class TestProps:
 
     def test_a_server_of_texts_alone_sees_nothing(self, tiny_dir):
         """TOWERS=text: no vision, and an image is refused in words."""
-        environ = {"MODEL": str(tiny_dir), "PREPARE": "false", "TOWERS": "text"}
-        client = Client(create_app(Settings.from_env(environ), load_wait_s=60))
+        client = Client(loading_app([], MODEL=str(tiny_dir), TOWERS="text"))
         wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
         assert client.simulate_get("/props").json["modalities"]["vision"] is False
         answer = client.simulate_post("/embeddings", json={"content": [picture(png())]})
@@ -361,8 +358,7 @@ class TestErrors:
         directory = write_model(tmp_path / "broken")
         (directory / "vocabulary_int8.bin").write_bytes(b"short")
         told: list[str] = []
-        environ = {"MODEL": str(directory), "PREPARE": "false"}
-        client = Client(create_app(Settings.from_env(environ), on_load_failure=told.append))
+        client = Client(loading_app(told, MODEL=str(directory)))
         wait_until(lambda: bool(told))
         answer = client.simulate_post("/embedding", json={"content": "a"})
         error(answer, 503)

@@ -12,15 +12,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, record_file
+from siglip_edge.runtime.artifacts.checksums import record_file
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision
 from siglip_edge.runtime.checks.selftest import GoldenRow, save_golden
 from siglip_edge.runtime.errors import ArtifactCorrupt, ManifestInvalid, ProviderUnavailable
 from siglip_edge.runtime.model import EmbeddingModel
+from siglip_edge.runtime.open_model import PlannedModel
 from siglip_edge.server.app import create_app
 from siglip_edge.server.config.settings import Settings, SettingsInvalid
-from siglip_edge.server.models.loading import Opening
 from siglip_edge.server.observability import logs
-from tests.server.conftest import data_uri, png, wait_until
+from tests.server.conftest import data_uri, loading_app, png, wait_until
 from tests.tiny_model import add_precision, collapse, write_model
 
 
@@ -210,7 +211,7 @@ class TestModels:
 
     def test_what_is_known_before_loading_stops_the_start(self, tmp_path, tiny_dir):
         """No manifest, or a device that is not here: create_app raises."""
-        with pytest.raises(ManifestInvalid, match="is it a model directory"):
+        with pytest.raises(ManifestInvalid, match="siglip-edge export CHECKPOINT"):
             create_app(Settings.from_env({"MODEL": str(tmp_path)}))
         with pytest.raises(ProviderUnavailable, match="device 'cuda'"):
             create_app(Settings.from_env({"MODEL": str(tiny_dir), "DEVICE": "cuda"}))
@@ -220,7 +221,7 @@ class TestModels:
         directory = write_model(tmp_path / "broken")
         (directory / "vocabulary_int8.bin").write_bytes(b"short")
         told: list[str] = []
-        app = create_app(Settings.from_env({"MODEL": str(directory), "PREPARE": "false"}), on_load_failure=told.append)
+        app = loading_app(told, MODEL=str(directory))
         wait_until(lambda: bool(told))
         client = falcon.testing.TestClient(app)
         assert "run the export again" in told[0]
@@ -241,7 +242,7 @@ class TestReadiness:
         manifest = Manifest.load(directory)
         msgspec.structs.replace(manifest, golden=record_file(directory, directory / "golden.bin")).save(directory)
         told: list[str] = []
-        create_app(Settings.from_env({"MODEL": str(directory), "PREPARE": "false"}), on_load_failure=told.append)
+        loading_app(told, MODEL=str(directory))
         wait_until(lambda: bool(told))
         assert "the text tower" in told[0]
         assert "is wrong: cosine" in told[0]
@@ -251,8 +252,7 @@ class TestReadiness:
         directory = add_precision(write_model(tmp_path / "half-wrong"), Precision.FP32)
         collapse(directory, Precision.INT8)
         with caplog.at_level(logging.INFO, "siglip_edge"):
-            environ = {"MODEL": str(directory), "PREPARE": "false", "DEVICE": "cpu"}
-            app = create_app(Settings.from_env(environ), load_wait_s=60)
+            app = loading_app([], MODEL=str(directory), DEVICE="cpu")
         client = falcon.testing.TestClient(app)
         assert ask(client).status_code == 200
         (health,) = client.simulate_get("/health").json["models"]
@@ -270,9 +270,9 @@ class TestReadiness:
         """PRECISION=int8 is int8 or nothing: the server stops with the sentence, though FP32 is right."""
         directory = add_precision(write_model(tmp_path / "half-wrong"), Precision.FP32)
         collapse(directory, Precision.INT8)
-        environ = {"MODEL": str(directory), "PREPARE": "false", "DEVICE": "cpu", "PRECISION": "int8"}
         told: list[str] = []
-        create_app(Settings.from_env(environ), load_wait_s=60, on_load_failure=told.append)
+        loading_app(told, MODEL=str(directory), DEVICE="cpu", PRECISION="int8")
+        wait_until(lambda: bool(told))
         assert "the text tower (int8, CPUExecutionProvider) is wrong" in told[0]
 
     def test_while_loading_everything_but_live_is_503(self, tiny_dir, monkeypatch):
@@ -288,9 +288,10 @@ class TestReadiness:
         wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
         assert ask(client).status_code == 200
 
-    def test_texts_are_answered_while_the_vision_tower_loads(self, client, fake):
-        """Ready is who has both; until then the probe says 503, and /health why."""
+    def test_texts_are_answered_while_the_vision_tower_loads(self, client_of, fake):
+        """A model is ready when both towers are loaded; until then the probe says 503, and /health why."""
         fake.loading = Future()
+        client = client_of()
         assert ask(client).status_code == 200
         answer = client.simulate_get("/health/ready")
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
@@ -298,26 +299,26 @@ class TestReadiness:
         fake.loading.set_result(None)
         assert client.simulate_get("/health/ready").status_code == 200
 
-    def test_a_tower_that_fails_late_is_told_and_texts_are_answered_on(self, client, fake, tiny_dir, monkeypatch):
-        """Whoever runs the process hears of it; the probe says 503."""
+    def test_a_tower_that_fails_late_is_told_and_texts_are_answered_on(self, client_of, fake, tiny_dir, monkeypatch):
+        """The process's owner hears of it; the probe says 503."""
         fake.loading = Future()
         fake.loading.set_exception(ArtifactCorrupt("damaged"))
+        client = client_of()
         assert (
             "could not be loaded; the server's log says why"
             in client.simulate_get("/health/ready").json["error"]["message"]
         )
         assert ask(client).status_code == 200
-        monkeypatch.setattr(Opening, "model", lambda self: fake)
+        monkeypatch.setattr(PlannedModel, "open", lambda self, when: fake)
         monkeypatch.setattr(fake, "rest", lambda tower: None, raising=False)
         told: list[str] = []
-        settings = Settings.from_env({"MODEL": str(tiny_dir), "PREPARE": "false"})
-        create_app(settings, on_load_failure=told.append, on_late_failure=lambda: told.append("late"))
+        loading_app(told, MODEL=str(tiny_dir))
         wait_until(lambda: bool(told))
         assert told == ["late"]
 
     def test_a_tower_that_finishes_nothing_is_not_ready(self, client, fake, monkeypatch):
         """Work waits and no run ends: 503; when it does: 200."""
-        monkeypatch.setattr("siglip_edge.server.models.registry._STALL_S", 0.0)
+        monkeypatch.setattr("siglip_edge.server.models.served_model._STALL_S", 0.0)
         fake.gate.clear()
         asking = threading.Thread(target=ask, args=(client,))
         asking.start()

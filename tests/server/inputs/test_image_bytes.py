@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageDraw
 
-from siglip_edge.runtime.artifacts.manifest import ImageSpec, Manifest, Precision, Tower
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Squash, Tower, VisionTower
 from siglip_edge.runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage
 from siglip_edge.runtime.execution.plan import Wishes, plan
 from siglip_edge.runtime.execution.session import available_providers
-from siglip_edge.runtime.images.pixels import pixels
+from siglip_edge.runtime.images.geometry import decoded_side
+from siglip_edge.runtime.images.pixels import PIXEL_VALUES, image_row
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.inputs import decoding, image_bytes
@@ -128,7 +129,9 @@ def test_exif_orientation_is_applied(client):
     assert embedding(turned, exif=exif) == embedding(upright) != embedding(turned)
 
 
-SPEC = ImageSpec(size=64, patch_size=16, resample="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+SPEC = VisionTower(
+    geometry=Squash(size=64, patch_size=16), resample="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3, artifacts={}
+)
 
 
 def jpeg(width: int, height: int, mode: str = "RGB", **save) -> bytes:
@@ -146,10 +149,15 @@ def jpeg(width: int, height: int, mode: str = "RGB", **save) -> bytes:
 
 def rows(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """As the server decodes it, and in full."""
-    scaled, exact = decoding.decode(data, LIMITS, target=SPEC.size), decoding.decode(data, LIMITS)
+    scaled, exact = decoding.decode(data, LIMITS, target=decoded_side(SPEC.geometry)), decoding.decode(data, LIMITS)
     assert max(scaled.image.size) < max(exact.image.size)
     assert exact.box is None
-    return pixels(scaled.image, SPEC, scaled.box).astype(int), pixels(exact.image, SPEC).astype(int)
+    return pixels_of(scaled), pixels_of(exact)
+
+
+def pixels_of(decoded: decoding.Decoded) -> np.ndarray:
+    """(3, size, size), signed, so that differences can be taken."""
+    return image_row(decoded.image, SPEC, decoded.box).arrays[PIXEL_VALUES].astype(int)
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction():
@@ -196,7 +204,9 @@ def test_scaled_decoding_keeps_the_embedding(model_dir, photographs, precision):
     model = EmbeddingModel.load(model_dir, execution, towers=[Tower.VISION])
     files = [photo.read_bytes() for photo in photographs]
     exact = embed(model, [decoding.decode(file, LIMITS) for file in files])
-    scaled = embed(model, [decoding.decode(file, LIMITS, target=manifest.image.size) for file in files])
+    scaled = embed(
+        model, [decoding.decode(file, LIMITS, target=decoded_side(manifest.vision.geometry)) for file in files]
+    )
     assert (exact * scaled).sum(axis=1).min() >= 0.999
 
 

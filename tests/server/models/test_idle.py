@@ -13,7 +13,7 @@ import falcon.testing
 import pytest
 
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
-from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+from siglip_edge.runtime.execution.plan import CPU, BatchLimit, Wishes, plan
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.app import create_app
@@ -68,7 +68,7 @@ def model(tiny_dir) -> EmbeddingModel:
 @pytest.fixture
 def lanes(model):
     def lane(tower: Tower) -> MicroBatcher:
-        return MicroBatcher(lambda rows: list(model.run(tower, rows)), name=tower, max_batch=4, max_rows=8)
+        return MicroBatcher(lambda rows: list(model.run(tower, rows)), name=tower, limit=BatchLimit(rows=4), max_rows=8)
 
     lanes = {tower: lane(tower) for tower in Tower}
     yield lanes
@@ -82,7 +82,7 @@ def test_an_idle_tower_is_unloaded_and_comes_back_when_asked(model, lanes):
     watch.start()
     for _ in range(3):
         wait_until(lambda: model.loaded() == ())
-        row = model.prepare_text("a").ids
+        row = model.prepare_text("a").row
         (vector,) = lanes[Tower.TEXT].submit([row], deadline=time.monotonic() + 60).result()
         assert (vector == before[0]).all()
     watch.stop()

@@ -4,9 +4,8 @@ import os
 
 import pytest
 
-from siglip_edge.runtime.artifacts import checksum_cache as module
-from siglip_edge.runtime.artifacts.checksum_cache import ChecksumCache
-from siglip_edge.runtime.artifacts.manifest import record_file, verify_file
+from siglip_edge.runtime.artifacts import checksums as module
+from siglip_edge.runtime.artifacts.checksums import ChecksumCache, record_file, verify_file
 from siglip_edge.runtime.errors import ArtifactCorrupt
 
 

@@ -1,0 +1,76 @@
+"""The shapes that towers take: an RGB image resized, cropped or cut to what a vision tower expects. Pure."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from siglip_edge.runtime.artifacts.manifest import Geometry, Patches, ShortestSideCrop, Squash
+
+Box = tuple[float, float, float, float]
+"""Left, upper, right, lower, in pixels."""
+
+
+def decoded_side(geometry: Geometry) -> int:
+    """The shortest side in pixels that an image needs to lose nothing at this geometry's size."""
+    if isinstance(geometry, Squash):
+        return geometry.size
+    if isinstance(geometry, ShortestSideCrop):
+        return geometry.shortest_side
+    return geometry.most_patches * geometry.patch_size  # a strip of one patch's width
+
+
+def resized(image: Image.Image, size: tuple[int, int], resample: str, box: Box | None = None) -> Image.Image:
+    """The picture in `box`, or all of it, at `size` (width, height), by Pillow's filter of that name."""
+    return image.resize(size, Image.Resampling[resample.upper()], box)
+
+
+def size_for(image_size: tuple[float, float], geometry: Geometry) -> tuple[int, int]:
+    """(width, height) of an upright image -> (width, height) to resize it to."""
+    if isinstance(geometry, Squash):
+        return geometry.size, geometry.size
+    if isinstance(geometry, ShortestSideCrop):
+        return _shortest_side(image_size, geometry.shortest_side)
+    return _within_patches(image_size, geometry)
+
+
+def centre_crop(image: Image.Image, geometry: ShortestSideCrop) -> Image.Image:
+    """The square in the centre; rounding as transformers' CLIPImageProcessor does (towards the upper left)."""
+    left, upper = (image.width - geometry.size) // 2, (image.height - geometry.size) // 2
+    return image.crop((left, upper, left + geometry.size, upper + geometry.size))
+
+
+def cut(pixels: NDArray[np.uint8], patch_size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """(h, w, 3) of whole patches -> patches (rows * columns, 3 * p * p), channels last inside, and the grid (2,)."""
+    rows, columns = pixels.shape[0] // patch_size, pixels.shape[1] // patch_size
+    parts = pixels.reshape(rows, patch_size, columns, patch_size, 3).transpose(0, 2, 1, 3, 4)
+    return np.ascontiguousarray(parts.reshape(rows * columns, -1)), np.array([rows, columns], np.int64)
+
+
+def _shortest_side(size: tuple[float, float], shortest: int) -> tuple[int, int]:
+    """As transformers' get_resize_output_image_size: the longer side is rounded down."""
+    width, height = size
+    if width <= height:
+        return shortest, max(shortest, int(shortest * height / width))
+    return max(shortest, int(shortest * width / height)), shortest
+
+
+def _within_patches(size: tuple[float, float], geometry: Patches) -> tuple[int, int]:
+    """The largest size of whole patches, aspect ratio nearly kept, that has at most `most_patches`.
+
+    As transformers' Siglip2ImageProcessor finds it: a binary search for the scale, each side rounded up to patches.
+    """
+    width, height = size
+
+    def scaled(scale: float, side: float) -> int:
+        return max(geometry.patch_size, math.ceil(side * scale / geometry.patch_size) * geometry.patch_size)
+
+    low, high = 1e-6, 100.0
+    while high - low >= 1e-5:
+        scale = (low + high) / 2
+        patches = (scaled(scale, height) / geometry.patch_size) * (scaled(scale, width) / geometry.patch_size)
+        low, high = (scale, high) if patches <= geometry.most_patches else (low, scale)
+    return scaled(low, width), scaled(low, height)

@@ -1,0 +1,208 @@
+"""One served name and the states of its loading.
+
+    PLANNED ──load──> LOADING ──opened──> ANSWERS ──every tower is loaded──> READY
+       ^                 │                   │
+       └──a lazy model───┴─fails─> FAILED   (a tower that fails later: `failure` says so, the others answer)
+
+A lazy model that fails goes back to PLANNED: its next request tries again. One condition guards the state; whoever
+needs the model waits on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from siglip_edge.runtime.artifacts.manifest import Manifest
+from siglip_edge.runtime.errors import NotReady, SiglipEdgeError
+from siglip_edge.runtime.execution.plan import ExecutionPlan
+from siglip_edge.runtime.open_model import LoadTime, PlannedModel
+
+if TYPE_CHECKING:  # a model loads while the rest of the server is imported
+    from siglip_edge.server.embedding.embedder import Embedder
+    from siglip_edge.server.embedding.preparation import Model
+
+logger = logging.getLogger("siglip_edge")
+
+LOADING_RETRY_S = 2.0
+
+_STALL_FACTOR = 20.0
+"""A run that takes this many times the measured time per row, and longer than `_STALL_S`, counts as stuck."""
+_STALL_S = 30.0
+
+Assemble = Callable[[str, "Model"], "Embedder"]
+"""(name, model) -> the model's embedder, warmed up."""
+
+
+class State(StrEnum):
+    PLANNED = "not loaded"
+    LOADING = "loading"
+    ANSWERS = "a tower is loading"
+    """Requests are taken; those for the tower that is still loading wait for it."""
+    READY = "ready"
+    FAILED = "failed"
+
+
+class ServedModel:
+    """A name, its manifest and, once loaded, its embedder. Thread-safe."""
+
+    def __init__(self, name: str, manifest: Manifest, plan: ExecutionPlan, open_model: Callable[[], Model]) -> None:
+        """`plan`: the one that will be tried first. `open_model` raises ModelError or ProviderUnavailable."""
+        self.name = name
+        self.manifest = manifest
+        self.created = int(time.time())
+        """Unix seconds."""
+        self.state = State.PLANNED
+        self.embedder: Embedder | None = None
+        """None until ANSWERS."""
+        self.failure = ""
+        """Why it FAILED, in one sentence."""
+        self._since = time.monotonic()
+        self._planned = plan
+        self._open = open_model
+        self._model: Model | None = None
+        self._assemble: Assemble | None = None
+        self._on_late_failure: Callable[[], None] = lambda: None
+        self._changed = threading.Condition(threading.RLock())
+
+    @classmethod
+    def planned(cls, name: str, planned: PlannedModel, when: LoadTime) -> ServedModel:
+        """A model directory that is not loaded yet."""
+        served = cls(name, planned.manifest, planned.plans[0], lambda: planned.open(when))
+        served.created = planned.created
+        return served
+
+    @classmethod
+    def ready(cls, model: Model, assemble: Assemble) -> ServedModel:
+        """A model that is in memory already."""
+        served = cls(model.manifest.name, model.manifest, model.plan, lambda: model)
+        served.assemble_with(assemble)
+        served.load()
+        return served
+
+    @property
+    def plan(self) -> ExecutionPlan:
+        """The plan in force; until there is one, the plan that will be tried first."""
+        return self.embedder.model.plan if self.embedder else self._planned
+
+    def start(
+        self,
+        on_failure: Callable[[str], None] = lambda message: None,  # noqa: ARG005
+        on_late_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Load in a thread. `on_failure` hears the sentence when the model cannot be loaded; `on_late_failure` is
+        called when a tower cannot that was left for later.
+        """
+        self.state, self._on_late_failure = State.LOADING, on_late_failure
+        threading.Thread(target=self._load_in_background, args=(on_failure,), name="load", daemon=True).start()
+
+    def assemble_with(self, assemble: Assemble) -> None:
+        """From here on an opened model becomes an embedder; one that was opened before becomes it now."""
+        with self._changed:
+            self._assemble = assemble
+            if self._model is not None:
+                self._answer(self._model)
+
+    def wait(self, timeout: float) -> None:
+        """Return when the model answers or has failed, or after `timeout` seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.state not in {State.PLANNED, State.LOADING}, timeout)
+
+    def load(self) -> Embedder:
+        """The embedder, loaded by the first thread that needs it; others wait. Raises ModelError or
+        ProviderUnavailable; the next call tries again.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.state is not State.LOADING)
+            if self.embedder is not None:
+                return self.embedder
+            self.state = State.LOADING
+        try:
+            self._opened(self._open())
+        except BaseException:
+            self._set(State.PLANNED)
+            raise
+        assert self.embedder is not None
+        return self.embedder
+
+    def check_answers(self) -> None:
+        """Raise NotReady while loading, after a failed load, or when work waits and none gets finished.
+
+        A tower that is still loading counts as there: its requests wait for it.
+        """
+        if self.state is State.FAILED:
+            raise NotReady(f"model {self.name} could not be loaded: {self.failure}", retry_after_s=LOADING_RETRY_S)
+        if self.embedder is None:
+            raise NotReady(f"model {self.name} is loading", retry_after_s=LOADING_RETRY_S)
+        for tower, lane in self.embedder.lanes.items():
+            if not lane.is_alive or lane.stalled_s > max(_STALL_S, _STALL_FACTOR * lane.row_s):
+                raise NotReady(f"the {tower} tower finished no batch for {lane.stalled_s:.0f} s, though work waits")
+
+    def check_ready(self) -> None:
+        """As `check_answers`, and raise NotReady until every tower is loaded that loads at start-up."""
+        self.check_answers()
+        if self.failure:
+            raise NotReady(f"a tower of model {self.name} could not be loaded; the server's log says why")
+        if self.state is State.ANSWERS:
+            raise NotReady(f"a tower of model {self.name} is loading", retry_after_s=LOADING_RETRY_S)
+
+    @property
+    def status(self) -> str:
+        """`ready`, or why not."""
+        if self.state is State.PLANNED:
+            return State.PLANNED
+        try:
+            self.check_ready()
+        except NotReady as error:
+            return str(error)
+        return State.READY
+
+    def _load_in_background(self, on_failure: Callable[[str], None]) -> None:
+        try:
+            self._opened(self._open())
+        except Exception as error:  # noqa: BLE001 - whatever it is, probes tell it
+            self.failure = _logged(error)
+            self._set(State.FAILED)
+            on_failure(self.failure)
+
+    def _opened(self, model: Model) -> None:
+        with self._changed:
+            self._model = model
+            if self._assemble is not None:
+                self._answer(model)
+        model.loading.add_done_callback(self._settled)
+
+    def _answer(self, model: Model) -> None:
+        assert self._assemble is not None
+        self.embedder = self._assemble(self.name, model)
+        self._set(State.ANSWERS)
+        if model.loading.done() and not self.failure:
+            self._set(State.READY)
+
+    def _settled(self, loading: Future[None]) -> None:
+        """Every tower is loaded, or one failed: requests for the others are still answered."""
+        if error := loading.exception():
+            self.failure = _logged(error)
+            self._on_late_failure()
+        elif self.embedder is not None:
+            self._set(State.READY)
+
+    def _set(self, state: State) -> None:
+        with self._changed:
+            if state is State.READY and self.state is not state:
+                seconds, plan = time.monotonic() - self._since, self.plan
+                logger.info("model %s ready in %.2f s: %s: %s", self.name, seconds, plan.place, plan.reason)
+            self.state = state
+            self._changed.notify_all()
+
+
+def _logged(error: BaseException) -> str:
+    """-> its sentence. With a traceback where it is none of ours."""
+    message = str(error) or type(error).__name__
+    logger.critical("%s", message, exc_info=None if isinstance(error, SiglipEdgeError) else error)
+    return message
