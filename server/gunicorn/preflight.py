@@ -6,7 +6,8 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from siglip_edge.runtime.artifacts.manifest import MANIFEST
+from siglip_edge.runtime.artifacts.manifest import MANIFEST, Manifest
+from siglip_edge.runtime.errors import ModelError
 from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
 
 
@@ -15,7 +16,7 @@ class CannotStart(Exception):
 
 
 def checked_settings() -> Settings:
-    """The settings of the environment, with models that exist and the keys of API_KEYS_FILE. Raises CannotStart."""
+    """The settings of the environment, with readable models and the keys of API_KEYS_FILE. Raises CannotStart."""
     try:
         settings = Settings.from_env(read_environment())
         settings = replace(settings, api_keys=settings.keys, api_keys_file=None)
@@ -39,3 +40,7 @@ def _check_model(directory: Path) -> None:
             f"there is no model at {directory}; make one: "
             f"siglip-edge export CHECKPOINT -o {directory.parent} --name {directory.name}"
         )
+    try:
+        Manifest.load(directory)
+    except ModelError as error:
+        raise CannotStart(str(error)) from None

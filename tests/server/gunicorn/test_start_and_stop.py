@@ -171,15 +171,24 @@ def test_a_start_that_cannot_succeed_is_one_sentence(tiny_dir, given, sentence):
     assert refused(**{"MODEL": str(tiny_dir), **given}) == (1, f"Error: {sentence}\n")
 
 
-def test_a_broken_model_is_one_line(tmp_path, tiny_dir):
-    """The worker's sentence stands alone: neither its exit code nor the parent's end is a line of its own."""
+def test_a_manifest_that_cannot_be_read_is_one_sentence(tmp_path):
+    """Found before any process is started."""
+    (tmp_path / "manifest.json").write_text("{")
+    status, output = refused(MODEL=str(tmp_path))
+    assert status == 1
+    assert re.fullmatch(r"Error: .+manifest\.json: .+; run the export again\n", output)
+
+
+def test_a_broken_model_is_told_by_ours_alone(tmp_path, tiny_dir):
+    """The worker's sentence is the last line: gunicorn adds none about an exit code or the end of the parent."""
     broken = shutil.copytree(tiny_dir, tmp_path / "broken")
-    (broken / "manifest.json").write_text("{")
-    status, output = refused(MODEL=str(broken), LOG_FORMAT="json")
-    (line,) = output.splitlines()
+    (broken / "text_int8.onnx").write_bytes(b"\0" * (tiny_dir / "text_int8.onnx").stat().st_size)
+    status, output = refused(MODEL=str(broken), LOG_FORMAT="json", LOG_LEVEL="error")
+    lines = [json.loads(line) for line in output.splitlines()]
     assert status == 4
-    assert json.loads(line)["level"] == "critical"
-    assert "run the export again" in json.loads(line)["message"]
+    assert {line["logger"] for line in lines} == {"siglip_edge"}
+    assert lines[-1]["level"] == "critical"
+    assert "sha256 differs" in lines[-1]["message"]
 
 
 def test_lines_of_gunicorn_are_in_our_format_and_without_bytes_of_callers(serve):
