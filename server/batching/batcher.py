@@ -16,7 +16,7 @@ from typing import Generic
 from siglip_edge.runtime.errors import NotReady, Overloaded
 from siglip_edge.runtime.execution.plan import BatchLimit
 from siglip_edge.server.batching.batch_request import BatchRequest, OutT, RowT
-from siglip_edge.server.batching.retry_after import RetryAfter
+from siglip_edge.server.batching.retry_after import retry_after
 
 _SMOOTHING = 0.2
 """Weight of the newest batch in measured seconds: an average over about the last ten."""
@@ -84,7 +84,6 @@ class MicroBatcher(Generic[RowT, OutT]):
         self._row_s = 0.0
         self._pace_s = 0.0
         self._cost_pace_s = 0.0
-        self._turns = RetryAfter()
         self._last_finished = time.monotonic()
         self._threads = [
             threading.Thread(target=self._serve, name=f"batch-{name}-{number}", daemon=True)
@@ -117,7 +116,6 @@ class MicroBatcher(Generic[RowT, OutT]):
                 self._last_finished = now  # the age of work counts from its arrival
             job: BatchRequest[RowT, OutT] = BatchRequest(rows, self._cost, deadline, abandoned, now)
             self._jobs.append(job)
-            self._turns.taken()
             self._changed.notify_all()
             return job
 
@@ -200,8 +198,7 @@ class MicroBatcher(Generic[RowT, OutT]):
             message = f"the queue holds about {backlog_s:.1f} s of work, more than this request's time"
         else:
             return
-        turn_s = self._turns.next(backlog_s=backlog_s, own_s=rows * self._pace_s)
-        raise Overloaded(message, retry_after_s=turn_s)
+        raise Overloaded(message, retry_after_s=retry_after(backlog_s))
 
     def _has_room(self, rows: int) -> bool:
         return self._depth() + rows <= self._max_rows

@@ -13,14 +13,11 @@ from typing import Any
 import falcon
 
 from siglip_edge.runtime.errors import Overloaded
-from siglip_edge.server.batching.retry_after import RetryAfter
+from siglip_edge.server.batching.retry_after import retry_after
 from siglip_edge.server.http.request_context import NO_FACE, RequestContext, has_hung_up, request_id
 
 EXPOSED_HEADERS = "X-Request-ID, X-Embedding-Space, Server-Timing, Retry-After"
 """Headers that a browser lets a script read."""
-
-_SMOOTHING = 0.1
-"""Weight of the newest measurement: an average over about the last twenty."""
 
 access = logging.getLogger("siglip_edge.access")
 
@@ -84,29 +81,20 @@ class RequestContextMiddleware:
 class AdmissionMiddleware:
     """Admits at most `limit` POST requests at the same time and answers others with 429: probes always find a thread.
 
-    `backlog_s`: estimated seconds of work in the lanes. It misses requests that are still being read or decoded, so
-    Retry-After also counts how often a place becomes free.
+    `backlog_s`: estimated seconds of work in the lanes.
     """
 
-    def __init__(self, limit: int, backlog_s: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, backlog_s: Callable[[], float]) -> None:
+        self._places = threading.BoundedSemaphore(limit)
         self._backlog_s = backlog_s
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._held = 0
-        self._full_since = 0.0
-        self._place_s = 0.0
-        """Measured seconds until a place becomes free when every place is taken."""
-        self._turns = RetryAfter(clock)
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
         if req.method != "POST":
             return
-        if not self._enter():
-            backlog_s = max(self._backlog_s(), self._limit * self._place_s)
-            turn_s = self._turns.next(backlog_s=backlog_s, own_s=backlog_s / self._limit)
-            raise Overloaded("the server holds as many requests as it can", retry_after_s=turn_s)
-        self._turns.taken()
+        if not self._places.acquire(blocking=False):
+            raise Overloaded(
+                "the server holds as many requests as it can", retry_after_s=retry_after(self._backlog_s())
+            )
         req.context.admitted = True
 
     def process_response(
@@ -117,23 +105,7 @@ class AdmissionMiddleware:
         req_succeeded: bool,  # noqa: ARG002, FBT001
     ) -> None:
         if getattr(req.context, "admitted", False):
-            self._leave()
-
-    def _enter(self) -> bool:
-        with self._lock:
-            if self._held == self._limit:
-                return False
-            self._held += 1
-            if self._held == self._limit:
-                self._full_since = self._clock()
-            return True
-
-    def _leave(self) -> None:
-        with self._lock:
-            if self._held == self._limit:
-                taken_s = self._clock() - self._full_since
-                self._place_s += (_SMOOTHING if self._place_s else 1.0) * (taken_s - self._place_s)
-            self._held -= 1
+            self._places.release()
 
 
 class KeyMiddleware:
