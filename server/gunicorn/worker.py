@@ -81,7 +81,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def handle(self, conn: TConn) -> object:
         """Answer a request, and each next one that follows at once.
 
-        Each saves the way through the loop to another thread, a seventh of the CPU time of a small model's text.
+        Each saves the way through the loop to another thread, a tenth of the CPU time of a small model's text.
         """
         again = super().handle(conn)
         while again is True and self._follows(conn):
