@@ -1,10 +1,11 @@
-"""Two checkouts of this repository, served in turns: CPU time per request, rate, and memory at rest.
+"""Two checkouts of this repository, served in turns: CPU time per request, rate, start, and memory at rest.
 
     python -m siglip_edge.bench.checkouts MODEL BEFORE AFTER [--kind images --photos DIR] [--clients 8] [--turns 40]
 
-BEFORE and AFTER are folders, for example two worktrees of git. Both servers run all the time and answer in turns, so
-that each turn has a neighbour in the same state of the machine. A figure is the median of the ratios of neighbouring
-turns, with its standard error. Memory is the Pss of each server alone, three seconds after its last answer.
+BEFORE and AFTER are folders, for example two worktrees of git; a folder with a `.venv` is served by the command in it.
+Both servers run all the time and answer in turns, so that each turn has a neighbour in the same state of the machine. A
+figure is the median of the ratios of neighbouring turns, with its standard error. Memory is the Pss of each server
+alone, three seconds after its last answer.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import math
 import statistics
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 from siglip_edge.bench.clients import Clients, Tally
@@ -44,8 +45,27 @@ def in_turns(servers: list[Server], clients: Clients, arguments: argparse.Namesp
     return figures
 
 
+def served(checkout: Path, model: Path) -> AbstractContextManager[Server]:
+    """The checkout's server."""
+    script = checkout.resolve() / ".venv/bin/siglip-edge"
+    if script.exists():
+        return serving(model, str(script))
+    return serving(model, PYTHONPATH=str(checkout.resolve()))
+
+
+def start_ratios(arguments: argparse.Namespace) -> tuple[list[float], list[list[float]]]:
+    """Ratios of neighbouring starts to the first embedding, and each checkout's seconds."""
+    seconds: list[list[float]] = [[], []]
+    for number in range(arguments.starts):
+        for at in (0, 1) if number % 2 else (1, 0):
+            with served(arguments.checkouts[at], arguments.model) as server:
+                seconds[at].append(server.start_s)
+    return [after / before for before, after in zip(*seconds, strict=True)], seconds
+
+
 def memory_at_rest(checkout: Path, clients: Clients, arguments: argparse.Namespace) -> float:
-    with serving(arguments.model, PYTHONPATH=str(checkout.resolve())) as server:
+    """Pss of all processes in MB, three seconds after the last of 300 requests."""
+    with served(checkout, arguments.model) as server:
         load = (arguments.kind, arguments.clients)
         clients.send(server, *load, requests=_REQUESTS_BEFORE_REST, seconds=arguments.seconds * arguments.turns)
         time.sleep(_REST_S)
@@ -61,16 +81,19 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=0.5, help="per turn")
+    parser.add_argument("--starts", type=int, default=10)
     arguments = parser.parse_args()
     with Clients(arguments.photos) as clients:
         with ExitStack() as running:
-            paths = [str(checkout.resolve()) for checkout in arguments.checkouts]
-            servers = [running.enter_context(serving(arguments.model, PYTHONPATH=path)) for path in paths]
+            servers = [running.enter_context(served(one, arguments.model)) for one in arguments.checkouts]
             before, after = in_turns(servers, clients, arguments)
         for name, at, unit in (("CPU time", 0, "ms per request"), ("rate", 1, "requests/s")):
             ratios = [turn[at] / its[at] for turn, its in zip(after, before, strict=True)]
             medians = [statistics.median(turn[at] for turn in turns) for turns in (before, after)]
             print(f"{name}: {medians[0]:.3g} -> {medians[1]:.3g} {unit}, ratio {with_error(ratios)}")
+        ratios, seconds = start_ratios(arguments)
+        medians = [statistics.median(one) for one in seconds]
+        print(f"start to first embedding: {medians[0]:.3g} -> {medians[1]:.3g} s, ratio {with_error(ratios)}")
         resting = [memory_at_rest(checkout, clients, arguments) for checkout in arguments.checkouts]
         print(f"memory at rest: {resting[0]:.1f} -> {resting[1]:.1f} MB")
 

@@ -60,9 +60,11 @@ def console_script() -> str:
 
 
 @contextmanager
-def serving(model: Path, **settings: str) -> Iterator[Server]:
+def serving(model: Path, script: str = "", **settings: str) -> Iterator[Server]:
     """`siglip-edge serve`, with the settings of this environment and these on top."""
-    with _running([console_script(), "serve"], {"MODEL": str(model.resolve()), **settings}, _free_port()) as server:
+    with _running(
+        [script or console_script(), "serve"], {"MODEL": str(model.resolve()), **settings}, _free_port()
+    ) as server:
         yield server
 
 
