@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-_PREFIX = "siglip-edge-"
+_PREFIX = "siglip-edge-metrics-"
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def test_a_busy_port_is_one_sentence(tiny_dir):
 def _unlocked() -> set[Path]:
     """Metrics directories that no process uses."""
     found = set()
-    for path in Path(MEMORY_FILES or "/tmp").glob("siglip-edge-*"):
+    for path in Path(MEMORY_FILES or "/tmp").glob("siglip-edge-metrics-*"):
         lock = os.open(path, os.O_RDONLY)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -296,7 +296,7 @@ def test_the_next_start_removes_what_a_killed_server_left(serve):
 
 def test_a_metrics_directory_in_use_is_never_removed(tmp_path):
     """Another server's start removes stale directories only."""
-    (tmp_path / "siglip-edge-stale").mkdir()
+    (tmp_path / "siglip-edge-metrics-stale").mkdir()
     (tmp_path / "somebody-elses").mkdir()
     first = MetricsDirectory.create(str(tmp_path))
     second = MetricsDirectory.create(str(tmp_path))
