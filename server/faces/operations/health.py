@@ -45,7 +45,7 @@ class Health:
             workers=worker_count(self._settings, self._cpu),
             active_workers=sum(lane.busy for lane in lanes),
             total_workers=len(lanes),
-            batch_size=max((lane.rows_per_batch for lane in lanes), default=self._settings.batch_size),
+            batch_size=max((lane.batch_size for lane in lanes), default=self._settings.batch_size),
             batch_wait_time_ms=self._settings.batch_wait_time_ms,
             cpu_count=self._cpu.cores,
         )
@@ -85,7 +85,7 @@ def _lanes(model: ServedModel) -> list[LaneHealth]:
             tower=tower,
             queue_size=lane.depth,
             busy=lane.is_busy,
-            rows_per_batch=lane.batch_size,
+            batch_size=lane.batch_size,
             rows_per_second=round(1 / lane.pace_s, 2) if lane.pace_s else None,
         )
         for tower, lane in lanes.items()

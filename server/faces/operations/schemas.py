@@ -20,7 +20,7 @@ class LaneHealth(Struct, kw_only=True):
     tower: str
     queue_size: Annotated[int, Meta(description="Rows waiting.")]
     busy: bool
-    rows_per_batch: Annotated[int, Meta(description="Rows that may share a run.")]
+    batch_size: Annotated[int, Meta(description="Most rows in one run.")]
     rows_per_second: Annotated[float | None, Meta(description="Measured; null before the first run.")]
 
 
