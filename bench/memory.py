@@ -26,17 +26,15 @@ def serve(arguments: argparse.Namespace) -> None:
     """Load, embed, report it, wait for the other processes, and print the figures. Runs in a child process."""
     from PIL import Image
 
-    from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
-    from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
-    from siglip_edge.runtime.machine.cpu import read_cpu_budget
+    from siglip_edge.runtime.artifacts.manifest import Precision, Tower
+    from siglip_edge.runtime.execution.plan import Wishes
     from siglip_edge.runtime.machine.memory import read_memory
-    from siglip_edge.runtime.model import EmbeddingModel
+    from siglip_edge.runtime.open_model import open_model
 
     directory, towers, started = arguments.directory, arguments.serve, arguments.started
-    wishes = Wishes(precision=Precision(arguments.precision) if arguments.precision else None)
-    planned = plan([CPU], read_cpu_budget(), Manifest.load(directory), wishes)
+    wishes = Wishes(device="cpu", precision=Precision(arguments.precision) if arguments.precision else None)
     imported, loading = time.time() - started, time.time()
-    model = EmbeddingModel.load(directory, planned, towers=[Tower(tower) for tower in towers], cache=arguments.cache)
+    model = open_model(directory, wishes, towers=[Tower(tower) for tower in towers], cache=arguments.cache)
     loaded = time.time() - loading
     picture = Image.effect_noise((640, 480), 80)
     runs = {"text": lambda: model.embed_texts(["a photo of a cat"]), "vision": lambda: model.embed_images([picture])}

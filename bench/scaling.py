@@ -21,11 +21,10 @@ from PIL import Image
 from siglip_edge.bench.bare import enlarge
 from siglip_edge.bench.bodies import jpegs
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
-from siglip_edge.runtime.execution.plan import Wishes, plan
-from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.execution.plan import Wishes
 from siglip_edge.runtime.images.geometry import decoded_side
-from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
+from siglip_edge.runtime.open_model import open_model
 from siglip_edge.server.inputs import decoding
 from siglip_edge.server.inputs.decoding import Decoded
 from siglip_edge.server.inputs.image_bytes import ImageLimits
@@ -83,8 +82,7 @@ def main() -> None:
     args = parser.parse_args()
     manifest, photos = Manifest.load(args.model), jpegs(args.photos)
     for precision in manifest.precisions():
-        execution = plan(available_providers(), read_cpu_budget(), manifest, Wishes(precision=precision))
-        model = EmbeddingModel.load(args.model, execution, towers=[Tower.VISION])
+        model = open_model(args.model, Wishes(precision=precision), towers=[Tower.VISION])
         print(f"{precision}: worst cosine to the exact path, {len(photos)} photographs")
         for margin in args.margins:
             for fraction, more in ((2, 0), (2, 1), (4, 0), (4, 1)):
