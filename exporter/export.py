@@ -13,15 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from onnxruntime import __version__ as ORT_VERSION  # noqa: N812 - its wheel has three names, its module one
 from PIL import Image
 
 from siglip_edge.exporter.calibration import Progress, image_files, image_rows, text_rows
 from siglip_edge.exporter.errors import ExportError
-from siglip_edge.exporter.families.siglip.checkpoint import Checkpoint, load_checkpoint
+from siglip_edge.exporter.families import family_of
+from siglip_edge.exporter.families.family import Checkpoint, Contract
 from siglip_edge.exporter.report.measurements import measure
 from siglip_edge.exporter.report.page import write_report
 from siglip_edge.exporter.reproducible import one_thread_per_operation
@@ -30,18 +31,8 @@ from siglip_edge.exporter.search_ledger import open_ledger
 from siglip_edge.exporter.tokenizers.packing import NotPackable, write_packed_tokenizer
 from siglip_edge.exporter.tower_export import HELD_BACK, SEARCHED, TowerExport, TowerResult, export_tower
 from siglip_edge.exporter.verification import golden
-from siglip_edge.runtime.artifacts.checksums import record_file
-from siglip_edge.runtime.artifacts.manifest import (
-    Manifest,
-    Precision,
-    RotationSpec,
-    Sigmoid,
-    Squash,
-    TextTower,
-    Tower,
-    Towers,
-    VisionTower,
-)
+from siglip_edge.runtime.artifacts.checksums import FileRecord, record_file
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, RotationSpec, Tower, Towers
 from siglip_edge.runtime.artifacts.space_id import space_id
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
@@ -87,141 +78,138 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
 
     Raises ExportError (also FidelityError) or ModelError, each one sentence; OSError when the disk is full.
     """
-    target, pictures = _target(order), _calibration_pictures(order)
-    checkpoint = load_checkpoint(order.source)
-    with _staged(target, overwrite=order.overwrite) as directory, one_thread_per_operation():
-        image, text = _image_spec(checkpoint), _write_tokenizer(checkpoint, directory, progress)
-        golden_images = golden.golden_images(pictures[0])
-        calibration, golden_rows = _rows(order, directory, pictures, golden_images, image=image, text=text)
-        notes = target.with_name(f".{target.name}.search.json")
-        with open_ledger(notes, _ledger_key(checkpoint, calibration)) as ledger:
-            results = {
-                tower: export_tower(
+    target, family = _target(order), family_of(order.source)
+    with one_thread_per_operation():
+        checkpoint = family.open(order.source)
+        contract = family.contract(checkpoint)
+        inputs = _inputs(order, contract.towers)
+        with _staged(target, overwrite=order.overwrite) as directory:
+            towers = _with_tokenizer(contract, directory, order.source, progress)
+            rows = _rows(inputs, towers, directory)
+            notes = target.with_name(f".{target.name}.search.json")
+            with open_ledger(notes, _ledger_key(checkpoint, rows)) as ledger:
+                work = [
                     TowerExport(
+                        family=family,
                         checkpoint=checkpoint,
                         tower=tower,
-                        calibration=calibration[tower],
-                        golden=golden_rows[tower],
+                        calibration=of.calibration,
+                        golden=of.golden,
                         directory=directory,
                         ledger=ledger,
                         progress=progress,
                         ranges=order.ranges,
-                    ),
-                    order.precisions,
-                )
-                for tower in Tower
-            }
-        manifest = _write_manifest(order, checkpoint, directory, results, golden_images, image=image, text=text)
-        _serve_once(directory, manifest)
-        if order.report:
-            _write_report(directory, manifest, calibration, results)
+                    )
+                    for tower, of in rows.items()
+                ]
+                results = {one.tower: export_tower(one, order.precisions) for one in work}
+            manifest = Manifest(
+                name=target.name,
+                family=family.name,
+                source=name_of(order.source),
+                dimensions=contract.dimensions,
+                towers=_with_artifacts(towers, results),
+                scoring=contract.scoring,
+                shortening=contract.shortening or _write_rotation(directory, results),
+                zero_shot_template=order.zero_shot_template,
+                space_id=space_id(checkpoint.weights_sha256(), towers),
+                golden=_write_golden(directory, inputs, results),
+                toolchain=_toolchain(),
+            )
+            manifest.save(directory)
+            _serve_once(directory, manifest)
+            if order.report:
+                _write_report(directory, manifest, rows, results)
     return target
 
 
-def _rows(
-    order: Order,
-    directory: Path,
-    pictures: list[Path],
-    golden_images: list[bytes],
-    *,
-    image: VisionTower,
-    text: TextTower,
-) -> tuple[dict[Tower, list[Row]], dict[Tower, list[Row]]]:
-    """Calibration rows and golden rows of both towers, made by the serving code's own preprocessing."""
-    tokenize = HuggingFaceTokenizer(directory / text.tokenizer.path)
-    calibration: dict[Tower, list[Row]] = {
-        Tower.VISION: image_rows(pictures, image),
-        Tower.TEXT: text_rows(_calibration_texts(order), tokenize, text),
-    }
-    golden_rows: dict[Tower, list[Row]] = {
-        Tower.VISION: [image_row(Image.open(io.BytesIO(png)), image) for png in golden_images],
-        Tower.TEXT: [text_row(line, tokenize, text).row for line in golden.TEXTS],
-    }
-    return calibration, golden_rows
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What the user's files hold. Without a vision tower there are no pictures."""
+
+    pictures: Sequence[Path]
+    golden_images: Sequence[bytes]
+    texts: Path
 
 
-def _write_manifest(
-    order: Order,
-    checkpoint: Checkpoint,
-    directory: Path,
-    results: dict[Tower, TowerResult],
-    golden_images: list[bytes],
-    *,
-    image: VisionTower,
-    text: TextTower,
-) -> Manifest:
-    """Describe what was made; the rotation and the golden rows are written on the way."""
-    towers = Towers(
-        vision=msgspec.structs.replace(image, artifacts=results[Tower.VISION].artifacts),
-        text=msgspec.structs.replace(text, artifacts=results[Tower.TEXT].artifacts),
-    )
-    manifest = Manifest(
-        name=_target(order).name,
-        family="siglip",
-        source=name_of(order.source),
-        dimensions=checkpoint.model.config.text_config.projection_size,
-        towers=towers,
-        scoring=Sigmoid(scale=checkpoint.model.logit_scale.exp().item(), bias=checkpoint.model.logit_bias.item()),
-        zero_shot_template=order.zero_shot_template,
-        space_id=space_id(checkpoint.weights_sha256(), towers),
-        toolchain={name: importlib.metadata.version(name) for name in _TOOLCHAIN} | {"onnxruntime": ORT_VERSION},
-        shortening=_write_rotation(directory, results),
-        golden=golden.write_golden(directory, golden_images, {tower: one.golden for tower, one in results.items()}),
-    )
-    manifest.save(directory)
-    return manifest
+@dataclass(frozen=True, kw_only=True)
+class TowerRows:
+    """Rows of one tower, made by the serving code's own preprocessing."""
+
+    calibration: Sequence[Row]
+    golden: Sequence[Row]
+
+
+def _inputs(order: Order, towers: Towers) -> Inputs:
+    pictures = _calibration_pictures(order) if towers.vision else []
+    golden_images = golden.golden_images(pictures[0]) if pictures else []
+    return Inputs(pictures=pictures, golden_images=golden_images, texts=_calibration_texts(order))
+
+
+def _rows(inputs: Inputs, towers: Towers, directory: Path) -> dict[Tower, TowerRows]:
+    rows = {}
+    if (vision := towers.vision) is not None:
+        rows[Tower.VISION] = TowerRows(
+            calibration=image_rows(inputs.pictures, vision),
+            golden=[image_row(Image.open(io.BytesIO(png)), vision) for png in inputs.golden_images],
+        )
+    if (text := towers.text) is not None:
+        tokenize = HuggingFaceTokenizer(directory / text.tokenizer.path)
+        rows[Tower.TEXT] = TowerRows(
+            calibration=text_rows(inputs.texts, tokenize, text),
+            golden=[text_row(line, tokenize, text).row for line in golden.TEXTS],
+        )
+    return rows
+
+
+def _with_artifacts(towers: Towers, results: Mapping[Tower, TowerResult]) -> Towers:
+    whole = {tower: replace(getattr(towers, tower), artifacts=result.artifacts) for tower, result in results.items()}
+    return Towers(**whole)
+
+
+def _write_golden(directory: Path, inputs: Inputs, results: Mapping[Tower, TowerResult]) -> FileRecord:
+    return golden.write_golden(directory, inputs.golden_images, {tower: one.golden for tower, one in results.items()})
+
+
+def _toolchain() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _TOOLCHAIN} | {"onnxruntime": ORT_VERSION}
 
 
 def _write_report(
-    directory: Path, manifest: Manifest, calibration: dict[Tower, list[Row]], results: dict[Tower, TowerResult]
+    directory: Path, manifest: Manifest, rows: Mapping[Tower, TowerRows], results: Mapping[Tower, TowerResult]
 ) -> None:
     """report.html and report.json, on the rows that no range was taken from."""
-    held_back = {tower: calibration[tower][::HELD_BACK] for tower in Tower}
-    reference = {tower: results[tower].calibration[::HELD_BACK] for tower in Tower}
+    held_back = {tower: of.calibration[::HELD_BACK] for tower, of in rows.items()}
+    reference = {tower: result.calibration[::HELD_BACK] for tower, result in results.items()}
     write_report(measure(directory, manifest, held_back, reference), directory)
 
 
-def _ledger_key(checkpoint: Checkpoint, calibration: Mapping[Tower, Sequence[Row]]) -> str:
+def _ledger_key(checkpoint: Checkpoint, rows: Mapping[Tower, TowerRows]) -> str:
     """Figures hold for the same weights, the same calibration rows, this exporter, and this kind of CPU."""
     version, kernels = importlib.metadata.version("siglip-edge"), " ".join(read_cpu_budget().isa)
     digest = hashlib.sha256(f"{checkpoint.weights_sha256()} {version} {ORT_VERSION} {kernels}".encode())
-    for row in (row for rows in calibration.values() for row in rows):
+    for row in (row for of in rows.values() for row in of.calibration):
         for array in row.arrays.values():
             digest.update(array.tobytes())
     return digest.hexdigest()
 
 
-def _image_spec(checkpoint: Checkpoint) -> VisionTower:
-    return VisionTower(
-        geometry=Squash(size=checkpoint.image_size, patch_size=checkpoint.patch_size),
-        resample=checkpoint.resample,
-        mean=checkpoint.mean,
-        std=checkpoint.std,
-        artifacts={},
-    )
-
-
-def _write_tokenizer(checkpoint: Checkpoint, directory: Path, progress: Progress) -> TextTower:
-    path = directory / "tokenizer.json"
-    path.write_text(checkpoint.tokenizer_json, encoding="utf-8")
+def _with_tokenizer(contract: Contract, directory: Path, source: str, progress: Progress) -> Towers:
+    """The contract's towers, with the text tower's tokenizer written, packed where a packed form is right."""
+    text = contract.towers.text
+    if text is None or contract.tokenizer_json is None:
+        return contract.towers
+    path = directory / text.tokenizer.path
+    path.write_text(contract.tokenizer_json, encoding="utf-8")
     packed = None
     try:
         packed = write_packed_tokenizer(directory, path, progress)
     except NotPackable as reason:
-        logger.warning("%s keeps tokenizer.json, which takes more memory: %s", checkpoint.source, reason)
-    return TextTower(
-        length=checkpoint.length,
-        pad_id=checkpoint.pad_id,
-        suffix_ids=(checkpoint.eos_id,),
-        lowercase=True,
-        strip_punctuation=checkpoint.strip_punctuation,
-        tokenizer=record_file(directory, path),
-        packed_tokenizer=packed,
-        artifacts={},
-    )
+        logger.warning("%s keeps tokenizer.json, which takes more memory: %s", source, reason)
+    return replace(contract.towers, text=replace(text, tokenizer=record_file(directory, path), packed_tokenizer=packed))
 
 
-def _write_rotation(directory: Path, results: dict[Tower, TowerResult]) -> RotationSpec:
+def _write_rotation(directory: Path, results: Mapping[Tower, TowerResult]) -> RotationSpec:
     """Learn the basis on the rows that calibrate, measure it on those held back."""
     learnt_on = [_without_every(HELD_BACK, result) for result in results.values()]
     directions = learn_directions(learnt_on)

@@ -1,4 +1,4 @@
-"""One tower: traced, proven against transformers, and derived in every precision, each verified as it is served."""
+"""One tower: traced, proven against the original, and derived in every precision, each verified as it is served."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from siglip_edge.exporter.calibration import SAMPLE, Observation, Progress, observe
-from siglip_edge.exporter.families.siglip.checkpoint import Checkpoint
+from siglip_edge.exporter.families.family import Checkpoint, Family
 from siglip_edge.exporter.graphs import graph_files as graphs
 from siglip_edge.exporter.graphs.float16 import to_half
 from siglip_edge.exporter.int4.weight_quantization import POSITIONS, quantize_weights, search_bits
@@ -48,6 +48,7 @@ _SEARCH_ROWS = 8
 class TowerExport:
     """One tower on its way. Rows are as serving makes them."""
 
+    family: Family[Any]
     checkpoint: Checkpoint
     tower: Tower
     calibration: Sequence[Row]
@@ -56,6 +57,8 @@ class TowerExport:
     ledger: Ledger
     progress: Progress
     ranges: str = SEARCHED
+    table: Floats | None = None
+    """The token embedding table, (vocabulary, width), which stays outside the graph; known once the tower is traced."""
 
     @property
     def calibrating(self) -> Sequence[int]:
@@ -73,14 +76,7 @@ class TowerExport:
 
     @property
     def exact_vocabulary(self) -> Vocabulary | None:
-        """The checkpoint's own token embedding table, (vocabulary, width) float32, not copied; None for vision."""
-        if self.tower is Tower.VISION:
-            return None
-        return Vocabulary(self.table, None)
-
-    @property
-    def table(self) -> Floats:
-        return np.asarray(self.checkpoint.model.text_model.embeddings.token_embedding.weight.numpy())
+        return None if self.table is None else Vocabulary(self.table, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +90,8 @@ class TowerResult:
 
 def export_tower(work: TowerExport, precisions: Collection[Precision]) -> TowerResult:
     """Write the tower's artifacts. Raises FidelityError when any of them disagrees with the checkpoint."""
-    model = _trace(work)
+    model, table = _trace(work)
+    work = replace(work, table=table)
     (reference_path, *_) = reference_files = _write(work, model, "reference")
     rows = [*work.golden, *work.calibration]
     pooled = _run(work, reference_files, Precision.FP32, rows, work.exact_vocabulary)
@@ -109,32 +106,19 @@ def export_tower(work: TowerExport, precisions: Collection[Precision]) -> TowerR
     return TowerResult(artifacts=artifacts, calibration=l2_normalize(calibration), golden=l2_normalize(golden))
 
 
-def _trace(work: TowerExport) -> onnx.ModelProto:
-    from siglip_edge.exporter.families.siglip.towers import trace
-
-    path = work.directory / f"{work.tower}_traced.onnx"
+def _trace(work: TowerExport) -> tuple[onnx.ModelProto, Floats | None]:
+    path, table = work.directory / f"{work.tower}_traced.onnx", None
     for _ in work.progress([path], f"{work.tower}: trace"):
-        trace(work.checkpoint, work.tower, path)
+        table = work.family.trace(work.checkpoint, work.tower, path)
     model = graphs.simplify(path)
     graphs.remove(path)
-    return model
+    return model, table
 
 
 def _verify_trace(work: TowerExport, rows: Sequence[Row], traced: Floats) -> None:
-    """The FP32 graph, its folded constants included, against transformers on the same rows."""
-    import torch
-
-    (batch,) = stack(rows).values()
-    model, inputs = work.checkpoint.model, torch.from_numpy(batch)
-    with torch.no_grad():
-        if work.tower is Tower.VISION:
-            mean, std = (
-                torch.tensor(values).view(1, 3, 1, 1) for values in (work.checkpoint.mean, work.checkpoint.std)
-            )
-            wanted = model.get_image_features(pixel_values=(inputs.float() / 255 - mean) / std)
-        else:
-            wanted = model.get_text_features(input_ids=inputs)
-    fidelity.verify(wanted.numpy(), traced, work.tower, Precision.FP32)
+    """The FP32 graph, its folded constants included, against the original implementation on the same rows."""
+    wanted = [work.family.reference(work.checkpoint, work.tower, stack([row])) for row in rows]
+    fidelity.verify(np.concatenate(wanted), traced, work.tower, Precision.FP32)
 
 
 def _converted(
@@ -208,7 +192,7 @@ def _artifact(
     work: TowerExport, precision: Precision, files: Sequence[Path], reference: Floats, details: dict[str, Any]
 ) -> Artifact:
     """Measure what was written, as it will be served, against FP32 on the held-back rows."""
-    vocabulary = _write_table(work, precision) if work.tower is Tower.TEXT else None
+    vocabulary = None if work.table is None else _write_table(work, work.table, precision)
     loaded = Vocabulary.load(work.directory, vocabulary) if vocabulary else None
     pooled = _run(work, files, precision, work.held_back, loaded)
     measured = fidelity.verify(reference, pooled, work.tower, precision)
@@ -239,11 +223,11 @@ def _write(work: TowerExport, model: onnx.ModelProto, what: str) -> list[Path]:
     return graphs.save(model, work.directory / f"{work.tower}_{what}.onnx")
 
 
-def _write_table(work: TowerExport, precision: Precision) -> VocabularySpec:
+def _write_table(work: TowerExport, table: Floats, precision: Precision) -> VocabularySpec:
     name, dtype = TABLE[precision]
     path = work.directory / f"vocabulary_{name}.bin"
     if not path.exists():
         with path.open("wb") as file:
-            write_vocabulary(file, work.table, dtype)
-    rows, width = work.table.shape
+            write_vocabulary(file, table, dtype)
+    rows, width = table.shape
     return VocabularySpec(file=record_file(work.directory, path), dtype=dtype, rows=rows, width=width)

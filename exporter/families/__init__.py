@@ -1,1 +1,42 @@
-"""One module per family of checkpoints: the only code that knows a checkpoint's architecture."""
+"""Families of checkpoints: one module or folder per family, the only code that knows an architecture."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from typing import Any
+
+from siglip_edge.exporter.errors import ExportError
+from siglip_edge.exporter.families.family import Family
+
+
+def families() -> list[Family[Any]]:
+    """The `FAMILY` of every module in this folder."""
+    modules = [import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+    return [module.FAMILY for module in modules if hasattr(module, "FAMILY")]
+
+
+def family_of(source: str) -> Family[Any]:
+    """The family that knows the checkpoint. Raises ExportError that names the model type and the known families."""
+    config, known = _read_config(source), families()
+    for family in known:
+        if family.knows(config):
+            return family
+    model_type = str(config.get("model_type"))
+    refusals = [family.refusals[model_type] for family in known if model_type in family.refusals]
+    hint = "".join(f" ({refusal})" for refusal in refusals)
+    names = ", ".join(family.name for family in known)
+    raise ExportError(f"{source}: no family of checkpoints knows model type {model_type!r}; known: {names}{hint}")
+
+
+def _read_config(source: str) -> dict[str, Any]:
+    from transformers import PretrainedConfig
+
+    try:
+        config: dict[str, Any] = PretrainedConfig.get_config_dict(source)[0]
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ExportError(f"{source}: not a checkpoint directory or a reachable hub id ({reason})") from error
+    if not config:
+        raise ExportError(f"{source}: not a checkpoint directory or a reachable hub id (no config.json)")
+    return config

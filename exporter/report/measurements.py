@@ -61,7 +61,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     toolchain: dict[str, str]
     artifacts: list[ArtifactReport]
     zero_shot_agreement: dict[Precision, float]
-    """Share of held-back images that choose the same one of the held-back texts as in FP32."""
+    """Share of held-back images that choose the same one of the held-back texts as in FP32; of two towers."""
     shortened: dict[int, float]
     """Length -> share of held-back rows that keep their nearest other row when `dimensions` asks for that length."""
 
@@ -73,10 +73,9 @@ def measure(
     cpu = read_cpu_budget()
     models = _models(directory, manifest, cpu)
     embeddings = {
-        precision: {tower: models[precision, CPU].run(tower, list(rows[tower])) for tower in Tower}
+        precision: {tower: models[precision, CPU].run(tower, list(rows[tower])) for tower in manifest.tower_names}
         for precision in manifest.precisions()
     }
-    chosen = _best_text(reference)
     return Report(
         name=manifest.name,
         source=manifest.source,
@@ -91,15 +90,20 @@ def measure(
                 reference[tower],
                 row_ms[precision],
             )
-            for tower in Tower
+            for tower in manifest.tower_names
             for row_ms in [_row_ms(models, tower, rows[tower])]
             for precision in manifest.precisions()
         ],
-        zero_shot_agreement={
-            precision: round(float(np.mean(_best_text(both) == chosen)), 4) for precision, both in embeddings.items()
-        },
+        zero_shot_agreement=_zero_shot_agreement(embeddings, reference) if len(reference) == len(Tower) else {},
         shortened=manifest.shortening.kept if isinstance(manifest.shortening, RotationSpec) else {},
     )
+
+
+def _zero_shot_agreement(
+    embeddings: Mapping[Precision, Mapping[Tower, Floats]], reference: Mapping[Tower, Floats]
+) -> dict[Precision, float]:
+    chosen = _best_text(reference)
+    return {precision: round(float(np.mean(_best_text(both) == chosen)), 4) for precision, both in embeddings.items()}
 
 
 def _best_text(embeddings: Mapping[Tower, Floats]) -> NDArray[np.intp]:

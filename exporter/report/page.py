@@ -51,7 +51,7 @@ def _sections(report: Report) -> Iterator[str]:
         "same nearest row",
         "images choose the same text",
     ]
-    yield _table(head, [_line(one, report.zero_shot_agreement[one.precision]) for one in report.artifacts])
+    yield _table(head, [_line(one, report.zero_shot_agreement.get(one.precision)) for one in report.artifacts])
     if report.shortened:
         yield "<h2>Shorter vectors</h2>"
         yield _table(["dimensions", "rows that keep their nearest"], [list(pair) for pair in report.shortened.items()])
@@ -69,9 +69,12 @@ def _layers(one: ArtifactReport) -> Iterator[str]:
     yield _table(list(layers[0]), [list(layer.values()) for layer in layers])
 
 
-def _line(one: ArtifactReport, zero_shot: float) -> list[object]:
+def _line(one: ArtifactReport, zero_shot: float | None) -> list[object]:
     losses = (f"{one.mean_loss:.1e}", f"{max(one.losses):.1e}")
-    shares = (f"{one.retrieval_agreement:.1%}", f"{zero_shot:.1%}" if one.tower is Tower.VISION else "")
+    shares = (
+        f"{one.retrieval_agreement:.1%}",
+        f"{zero_shot:.1%}" if zero_shot is not None and one.tower is Tower.VISION else "",
+    )
     times = ", ".join(f"{ms} {_short(provider)}" for provider, ms in one.row_ms.items())
     return [f"{one.tower} {one.precision}", one.megabytes, times, *losses, *shares]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,12 @@ def golden_images(picture: Path) -> list[bytes]:
     return [_png(wide), _png(tall), _png(wide, exif), _png(transparent)]
 
 
-def write_golden(directory: Path, images: list[bytes], embeddings: dict[Tower, np.ndarray]) -> FileRecord:
-    """Store the inputs with their FP32 embeddings, (n, d) unit rows a tower."""
+def write_golden(directory: Path, images: Sequence[bytes], embeddings: Mapping[Tower, np.ndarray]) -> FileRecord:
+    """Store the inputs with their FP32 embeddings, (n, d) unit rows per tower."""
     stored = {tower: [row.astype("<f4").tobytes() for row in rows] for tower, rows in embeddings.items()}
-    rows = [GoldenRow(text=text, embedding=row) for text, row in zip(TEXTS, stored[Tower.TEXT], strict=True)]
-    rows += [GoldenRow(png=png, embedding=row) for png, row in zip(images, stored[Tower.VISION], strict=True)]
+    texts, pictures = stored.get(Tower.TEXT), stored.get(Tower.VISION)
+    rows = [GoldenRow(text=text, embedding=row) for text, row in zip(TEXTS, texts or (), strict=bool(texts))]
+    rows += [GoldenRow(png=png, embedding=row) for png, row in zip(images, pictures or (), strict=bool(pictures))]
     path = directory / "golden.msgpack"
     save_golden(path, rows)
     return record_file(directory, path)

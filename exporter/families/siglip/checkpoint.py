@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +9,15 @@ from typing import Any
 from PIL import Image
 
 from siglip_edge.exporter.errors import ExportError
+from siglip_edge.exporter.families.family import Checkpoint
 
 _CONTRACT_PROBES = ("a photo of 2 cats", "Ünïcödé, ¿qué?", "红色的苹果", "  two  spaces ", "emoji 👩‍🚀!", "")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    """Weights in float32 on the CPU, and everything serving needs to know about its inputs."""
+class SiglipCheckpoint(Checkpoint):
+    """A transformers.SiglipModel, and how its inputs are prepared."""
 
-    source: str
-    model: Any
-    """transformers.SiglipModel, in eval mode."""
     tokenizer_json: str
     """`tokenizers` serialization: adds EOS, no BOS, no padding, no truncation."""
     length: int
@@ -39,37 +36,17 @@ class Checkpoint:
     def patch_size(self) -> int:
         return int(self.model.config.vision_config.patch_size)
 
-    def weights_sha256(self) -> str:
-        """Digest of every tensor by name: the same weights in other files are the same space."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()
 
-
-def load_checkpoint(source: str) -> Checkpoint:
-    """Open a hub id or a local directory. Raises ExportError saying what is missing."""
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise ExportError(
-            f"{source}: not a checkpoint directory or a reachable hub id ({_first_line(error)})"
-        ) from error
-    if config.model_type != "siglip":
-        hint = " (NaFlex checkpoints take patches of any size; export a fixed-resolution one)"
-        hint = hint if config.model_type == "siglip2" else ""
-        raise ExportError(f"{source}: model type {config.model_type!r} is not a SigLIP checkpoint's 'siglip'{hint}")
+def load_checkpoint(source: str) -> SiglipCheckpoint:
+    """Open a hub id or a local directory. Raises ExportError that names what is missing."""
     tokenizer = _load_tokenizer(source)
     image = _load_image_processor(source)
-    slow = not tokenizer.is_fast
-    return Checkpoint(
+    model, slow = _load_model(source), not tokenizer.is_fast
+    return SiglipCheckpoint(
         source=source,
-        model=_load_model(source),
+        model=model,
         tokenizer_json=_unigram_json(tokenizer) if slow else _fast_json(tokenizer),
-        length=config.text_config.max_position_embeddings,
+        length=model.config.text_config.max_position_embeddings,
         pad_id=tokenizer.pad_token_id,
         eos_id=tokenizer.eos_token_id,
         # Only SigLIP's own tokenizer (slow, SentencePiece) was trained on canonicalised text; SigLIP2's is Gemma's.

@@ -27,14 +27,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN
 
-from siglip_edge.exporter.families.siglip.checkpoint import Checkpoint
+from siglip_edge.exporter.families.family import OUTPUT
+from siglip_edge.exporter.families.siglip.checkpoint import SiglipCheckpoint
 from siglip_edge.runtime.artifacts.manifest import Tower
 
 OPSET = 20
 """The first with Gelu(approximate="tanh") as one operator; the newest that torch's TorchScript exporter writes."""
 
 INPUT = {Tower.VISION: "pixel_values", Tower.TEXT: "token_embeddings"}
-OUTPUT = "pooled"
 
 GREY = 128.0
 """Bytes are centred before they are weighted. Uncentred, the mean brightness multiplies the rounding error of every
@@ -124,7 +124,7 @@ class PoolingHead(nn.Module):  # type: ignore[misc]
 class VisionTower(PreTrainedModel):  # type: ignore[misc]
     """pixel_values uint8 (n, 3, S, S) -> pooled float32 (n, d)."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: SiglipCheckpoint) -> None:
         source = checkpoint.model.vision_model
         super().__init__(source.config)
         convolution = source.embeddings.patch_embedding
@@ -146,7 +146,7 @@ class VisionTower(PreTrainedModel):  # type: ignore[misc]
 class TextTower(PreTrainedModel):  # type: ignore[misc]
     """token_embeddings float32 (n, length, width) -> pooled float32 (n, d)."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: SiglipCheckpoint) -> None:
         source = checkpoint.model.text_model
         super().__init__(source.config)
         self.positions = nn.Parameter(source.embeddings.position_embedding.weight.detach(), requires_grad=False)
@@ -161,7 +161,7 @@ class TextTower(PreTrainedModel):  # type: ignore[misc]
         return torch.as_tensor(self.head(self.norm(hidden)).flatten(1))
 
 
-def trace(checkpoint: Checkpoint, tower: Tower, path: Path) -> None:
+def trace(checkpoint: SiglipCheckpoint, tower: Tower, path: Path) -> None:
     """Write one tower as an FP32 graph: batch axis dynamic, all else fixed. Over 2 GB Optimum adds `<path>_data`."""
     module = VisionTower(checkpoint) if tower is Tower.VISION else TextTower(checkpoint)
     shape = _row_shape(checkpoint, tower)
@@ -170,7 +170,7 @@ def trace(checkpoint: Checkpoint, tower: Tower, path: Path) -> None:
         export(module.eval(), _config(tower, shape, module.config), path, opset=OPSET, disable_dynamic_axes_fix=True)
 
 
-def _row_shape(checkpoint: Checkpoint, tower: Tower) -> tuple[int, ...]:
+def _row_shape(checkpoint: SiglipCheckpoint, tower: Tower) -> tuple[int, ...]:
     if tower is Tower.VISION:
         return (3, checkpoint.image_size, checkpoint.image_size)
     return (checkpoint.length, int(checkpoint.model.config.text_config.hidden_size))
