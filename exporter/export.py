@@ -1,4 +1,4 @@
-"""The recipe, one line a step: load, trace, halve, calibrate, quantize, verify, write, rename into place."""
+"""The recipe: open, prepare rows, export each tower, describe, serve once, rename into place."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
@@ -22,7 +24,7 @@ from PIL import Image
 from siglip_edge.exporter.calibration import Progress, image_files, image_rows, text_rows
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.families import family_of
-from siglip_edge.exporter.families.family import Checkpoint, Contract
+from siglip_edge.exporter.families.family import Checkpoint, Contract, Family
 from siglip_edge.exporter.report.measurements import measure
 from siglip_edge.exporter.report.page import write_report
 from siglip_edge.exporter.reproducible import one_thread_per_operation
@@ -86,41 +88,49 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
         with _staged(target, overwrite=order.overwrite) as directory:
             towers = _with_tokenizer(contract, directory, order.source, progress)
             rows = _rows(inputs, towers, directory)
-            notes = target.with_name(f".{target.name}.search.json")
-            with open_ledger(notes, _ledger_key(checkpoint, rows)) as ledger:
-                work = [
-                    TowerExport(
-                        family=family,
-                        checkpoint=checkpoint,
-                        tower=tower,
-                        calibration=of.calibration,
-                        golden=of.golden,
-                        directory=directory,
-                        ledger=ledger,
-                        progress=progress,
-                        ranges=order.ranges,
+            work = partial(
+                TowerExport,
+                family=family,
+                checkpoint=checkpoint,
+                directory=directory,
+                progress=progress,
+                ranges=order.ranges,
+            )
+            with open_ledger(target.with_name(f".{target.name}.search.json"), _ledger_key(checkpoint, rows)) as ledger:
+                results = {
+                    tower: export_tower(
+                        work(tower=tower, calibration=of.calibration, golden=of.golden, ledger=ledger), order.precisions
                     )
                     for tower, of in rows.items()
-                ]
-                results = {one.tower: export_tower(one, order.precisions) for one in work}
-            manifest = Manifest(
-                name=target.name,
-                family=family.name,
-                source=name_of(order.source),
-                dimensions=contract.dimensions,
+                }
+            manifest = replace(
+                _described(order, family, checkpoint, contract, towers),
                 towers=_with_artifacts(towers, results),
-                scoring=contract.scoring,
                 shortening=contract.shortening or _write_rotation(directory, results),
-                zero_shot_template=order.zero_shot_template,
-                space_id=space_id(checkpoint.weights_sha256(), towers),
                 golden=_write_golden(directory, inputs, results),
-                toolchain=_toolchain(),
             )
             manifest.save(directory)
             _serve_once(directory, manifest)
             if order.report:
                 _write_report(directory, manifest, rows, results)
     return target
+
+
+def _described(
+    order: Order, family: Family[Any], checkpoint: Checkpoint, contract: Contract, towers: Towers
+) -> Manifest:
+    """The manifest before anything is exported. `towers`: with their tokenizer's files, which are part of the space."""
+    return Manifest(
+        name=_target(order).name,
+        family=family.name,
+        source=name_of(order.source),
+        dimensions=contract.dimensions,
+        towers=towers,
+        scoring=contract.scoring,
+        zero_shot_template=order.zero_shot_template,
+        space_id=space_id(checkpoint.weights_sha256(), towers),
+        toolchain={name: importlib.metadata.version(name) for name in _TOOLCHAIN} | {"onnxruntime": ORT_VERSION},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,10 +179,6 @@ def _with_artifacts(towers: Towers, results: Mapping[Tower, TowerResult]) -> Tow
 
 def _write_golden(directory: Path, inputs: Inputs, results: Mapping[Tower, TowerResult]) -> FileRecord:
     return golden.write_golden(directory, inputs.golden_images, {tower: one.golden for tower, one in results.items()})
-
-
-def _toolchain() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _TOOLCHAIN} | {"onnxruntime": ORT_VERSION}
 
 
 def _write_report(
