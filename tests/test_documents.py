@@ -6,9 +6,11 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from siglip_edge.cli.main import COMMANDS
+from siglip_edge.runtime.artifacts import manifest
 from siglip_edge.server.config import settings_page
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +24,12 @@ MADE = ("siglip2-base-patch16-256", "bench/out", "bench/.", "demo/.data", "tests
 
 def name_of(path):
     return str(path.relative_to(ROOT))
+
+
+def is_part(value):
+    """Whether it is a type of the manifest, not only imported there or private."""
+    is_struct = isinstance(value, type) and issubclass(value, msgspec.Struct)
+    return is_struct and value.__module__ == manifest.__name__ and not value.__name__.startswith("_")
 
 
 def found(pattern, flags=re.MULTILINE):
@@ -100,6 +108,17 @@ def test_a_decision_has_its_four_parts_and_is_listed(page):
     headings = re.findall(r"^## (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert headings == ["Context", "Decision", "Figures", "Consequences"]
     assert f"({page.name})" in (page.parent / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "part", [part for part in vars(manifest).values() if is_part(part)], ids=lambda part: part.__name__
+)
+def test_every_field_of_the_manifest_is_explained(part):
+    """docs/model-directory.md names each field, and each kind of geometry, padding, scoring and shortening."""
+    page = (ROOT / "docs/model-directory.md").read_text(encoding="utf-8")
+    names = [field.name for field in msgspec.structs.fields(part)]
+    names += [part.__struct_config__.tag] if part.__struct_config__.tag else []
+    assert [name for name in names if f"`{name}`" not in page] == []
 
 
 def test_the_readme_is_short():
