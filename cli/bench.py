@@ -38,7 +38,7 @@ _OUTPUT = click.Path(path_type=Path, dir_okay=False)
 @click.option("--json", "json_file", type=_OUTPUT, help="Write every figure to FILE.")
 @click.option("--plot", type=_OUTPUT, help="Draw it: FILE.svg or FILE.png.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
-@click.option("--quick", is_flag=True, help="Everything once, to see that it runs; figures mean nothing.")
+@click.option("--quick", is_flag=True, help="Everything once, to see that it runs; the figures mean nothing.")
 def command(  # noqa: PLR0917 - click passes by name
     model: Path,
     photos: Path | None,

@@ -26,11 +26,11 @@ from siglip_edge.server.config.settings import Settings
     "--data",
     required=True,
     type=click.Path(path_type=Path, exists=True),
-    help="Folder with a sub-folder a class or with labels.csv (file, label); or a CSV or TSV with file and caption.",
+    help="Folder with a sub-folder per class or with labels.csv (file, label); or a CSV or TSV with file and caption.",
 )
 @click.option("--precision", default="all", show_default=True, help="all, auto, or a comma-separated list.")
 @click.option("--device", help="auto, cpu, cuda, openvino [DEVICE].")
-@click.option("--template", help="What a class name is put into, as in 'a photo of a {}'.  [default: the model's own]")
+@click.option("--template", help="Sentence around a class name, as in 'a photo of a {}'.  [default: the model's own]")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Also draw it: FILE.svg or FILE.png.")
 def command(  # noqa: PLR0917 - click passes by name

@@ -38,14 +38,14 @@ QUIET = 0.1
 @click.command("tune")
 @click.argument("model", required=False)
 @click.option("--budget", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds of timing.")
-@click.option("--device", help="Only this one [DEVICE].")
-@click.option("--precision", help="Only this one [PRECISION].")
-@click.option("--towers", help="Those that will be served [TOWERS].")
+@click.option("--device", help="Try only this device [DEVICE].")
+@click.option("--precision", help="Try only this precision [PRECISION].")
+@click.option("--towers", help="Towers that will be served [TOWERS].")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def command(  # noqa: PLR0917 - click passes by name
     model: str | None, budget: float, device: str | None, precision: str | None, towers: str | None, as_json: bool
 ) -> None:
-    """Measure MODEL [MODEL] on this machine; servers with the same WORKERS, TOWERS and CPUs then use what won.
+    """Measure MODEL [MODEL] on this machine; servers with the same WORKERS, TOWERS and CPUs then use the fastest plan.
 
     The environment variables of `serve` count. Nothing else should run meanwhile, not even the server.
     """
