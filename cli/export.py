@@ -29,7 +29,7 @@ from siglip_edge.runtime.errors import SiglipEdgeError
 @click.option(
     "--calibration-texts",
     type=click.Path(path_type=Path),
-    help="UTF-8 file with one text per line.  [default: calibration/texts.txt beside a local SOURCE, else a shipped set]",
+    help="UTF-8 file, one text per line.  [default: calibration/texts.txt beside a local SOURCE, else a shipped set]",
 )
 @click.option(
     "--ranges",
@@ -38,7 +38,12 @@ from siglip_edge.runtime.errors import SiglipEdgeError
     show_default=True,
     help="How INT8 takes its ranges. min-max: without the search, for comparison.",
 )
-@click.option("--zero-shot-template", default="This is a photo of {}.", show_default=True, help="Sentence around a label in /v1/classify.")
+@click.option(
+    "--zero-shot-template",
+    default="This is a photo of {}.",
+    show_default=True,
+    help="Sentence around a label in /v1/classify.",
+)
 @click.option("--report/--no-report", default=True, help="Measure the result into report.html and report.json.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model directory, once the new one is whole.")
 def command(  # noqa: PLR0917 - click passes by name
