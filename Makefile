@@ -65,7 +65,7 @@ test-clients: $(SERVE)/.installed $(CLIENTS)/.installed  ## other people's clien
 		-p no:unraisableexception tests/clients
 
 test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO, in an environment of its own
-	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/server tests/cli --ignore tests/runtime/images/test_pixels.py
+	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/server tests/cli --ignore tests/runtime/images
 
 openvino-figures: $(OPENVINO)/.installed  ## fidelity, time and memory of MODEL on OpenVINO and on the CPU, in turns
 	$(OPENVINO)/bin/python -m siglip_edge.bench.providers $(MODEL)
