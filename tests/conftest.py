@@ -1,6 +1,8 @@
 """Fixtures of every test: folders in place of the user's own, a folder per run, and photographs."""
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,17 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing that a test starts writes to the home of the person who runs it."""
     for kind in ("CACHE", "CONFIG"):
         os.environ[f"XDG_{kind}_HOME"] = str(tmp_path_factory.mktemp(f"user-{kind.lower()}"))
+
+
+@pytest.fixture(autouse=True)
+def _own_loggers() -> Iterator[None]:
+    """A command that sets up logging in this process does so for its own test: later ones read their log by `caplog`."""
+    loggers = [logging.getLogger(name) for name in ("siglip_edge", "gunicorn")]
+    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
+    yield
+    for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -343,7 +343,9 @@ class TestAdmission:
         wait_until(lambda: client.simulate_get("/health").json["queue_size"] == 1)
         refused = ask(client)
         assert refused.status_code == 429
-        assert 1 <= int(refused.headers["Retry-After"]) <= 8  # no backlog is measured yet: a random second of the spread
+        assert (
+            1 <= int(refused.headers["Retry-After"]) <= 8
+        )  # no backlog is measured yet: a random second of the spread
         assert client.simulate_get("/health/ready").status_code == 200
         fake.gate.set()
         for thread in waiting:
