@@ -109,18 +109,26 @@ class EmbeddingModel:
         with ThreadPoolExecutor(len(self._towers)) as pool:  # onnxruntime loads without the interpreter's lock
             list(pool.map(TowerOnDemand.load, self._towers.values()))
 
-    def load_text_first(self) -> None:
+    def load_text_first(self, failed: Callable[[], object] = lambda: None) -> None:
         """Load the text tower, then the other one in a thread: its runs wait for it, `loading` tells of it.
 
         On two cores texts are answered after two thirds of the time that both towers side by side would take, and
-        images no later. Without a text tower, this is `load_towers`. Raises as that does.
+        images no later. Without a text tower, this is `load_towers`. Raises as that does. `failed` is called when the
+        other tower cannot be loaded, before `loading` says so.
         """
         first, *others = sorted(self._towers, key=(Tower.TEXT, Tower.VISION).index)
         self._towers[first].load()
         if others:
             pool = ThreadPoolExecutor(1, thread_name_prefix="load")  # joined at exit: nothing native is cut off
-            self.loading = pool.submit(self.load_towers)
+            self.loading = pool.submit(self._load_late, failed)
             pool.shutdown(wait=False)
+
+    def _load_late(self, failed: Callable[[], object]) -> None:
+        try:
+            self.load_towers()
+        except BaseException:
+            failed()
+            raise
 
     def load_tower(self, tower: Tower) -> None:
         """Load one tower unless it is loaded; its next run would do so otherwise. Raises as `load_towers`."""

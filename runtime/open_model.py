@@ -94,13 +94,12 @@ class PlannedModel:
         mark = mark_of(model, self.cache and self.cache / "passed")
         has_passed = mark is not None and mark.exists()
         try:
-            _load_towers(model, when if has_passed else LoadTime.AT_ONCE)
+            _LOADS[when if has_passed else LoadTime.AT_ONCE](model, partial(_forget, mark))
             if not has_passed:
                 check_all(model, rows, mark)
         except BaseException:
             _forget(mark)
             raise
-        model.loading.add_done_callback(lambda loading: _forget(mark) if loading.exception() else None)
         if when is LoadTime.FIRST_USE:
             for tower in model.loaded():
                 model.unload(tower)
@@ -139,15 +138,12 @@ def open_model(
     return plan_model(directory, wishes, towers=towers, cache=cache).open(when)
 
 
-_LOADS: dict[LoadTime, Callable[[EmbeddingModel], None]] = {
-    LoadTime.AT_ONCE: EmbeddingModel.load_towers,
+_LOADS: dict[LoadTime, Callable[[EmbeddingModel, Callable[[], None]], None]] = {
+    LoadTime.AT_ONCE: lambda model, forget: model.load_towers(),  # noqa: ARG005
     LoadTime.TEXT_FIRST: EmbeddingModel.load_text_first,
-    LoadTime.FIRST_USE: lambda model: None,  # noqa: ARG005 - nothing now
+    LoadTime.FIRST_USE: lambda model, forget: None,  # noqa: ARG005
 }
-
-
-def _load_towers(model: EmbeddingModel, when: LoadTime) -> None:
-    _LOADS[when](model)
+"""What is loaded before `open` returns. `forget()` is called when a tower fails after that."""
 
 
 def _forget(mark: Path | None) -> None:
