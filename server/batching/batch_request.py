@@ -1,4 +1,4 @@
-"""One request's rows in one lane: taken one by one, their outputs gathered in order."""
+"""The rows of one request in one lane: runs take them one by one, and their outputs are gathered in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ OutT = TypeVar("OutT")
 
 
 class BatchRequest(Generic[RowT, OutT]):
-    """One request's rows in one lane. Its outputs come in the order of its rows."""
+    """The rows of one request in one lane. The outputs have the order of the rows.
+
+    `result` and `cancel` may be called by any thread; the batcher calls every other method under its lock.
+    """
 
     def __init__(
         self,
@@ -30,7 +33,7 @@ class BatchRequest(Generic[RowT, OutT]):
         self.submitted = now
         self.finished = now
         self.inference_s = 0.0
-        """Seconds in which runs that it took part in were under way; the rest of its time it queued."""
+        """Seconds in which at least one run with rows of this request was under way. The rest of the time it queued."""
         self._runs = 0
         self._running_since = now
         self._deadline = deadline
@@ -38,7 +41,7 @@ class BatchRequest(Generic[RowT, OutT]):
         self._waiting = list(enumerate(rows))
         self._cost = cost
         self.waiting_cost = sum(map(cost, rows))
-        """Tokens or patches of the rows that wait."""
+        """Cost (tokens or patches) of the rows that have not run yet."""
         self._outputs: dict[int, OutT] = {}
         self._missing = len(rows)
 
@@ -51,19 +54,19 @@ class BatchRequest(Generic[RowT, OutT]):
         return max(0.0, self.finished - self.submitted - self.inference_s)
 
     def result(self) -> list[OutT]:
-        """Wait for the outputs. Raises DeadlineExceeded when the time is up, or what the run raised."""
+        """Wait for the outputs. Raises DeadlineExceeded after the deadline, or the exception that a run raised."""
         try:
             return self.future.result(max(0.0, self._deadline - time.monotonic()))
         except (FutureTimeout, CancelledError):
             self.cancel()
-            raise DeadlineExceeded("the request's time was up before its turn came; the work was dropped") from None
+            raise DeadlineExceeded("the request ran out of time in the queue; try again later") from None
 
     def cancel(self) -> None:
-        """Nobody waits for the outputs any more: rows that have not run will not."""
+        """Give up the outputs: rows that have not run yet never run."""
         self.future.cancel()
 
     def take(self, fits: Callable[[RowT], bool]) -> tuple[int, RowT] | None:
-        """The next row that fits, and its place among the outputs; None when no waiting row fits."""
+        """Remove the first waiting row that fits -> its place among the outputs, and the row. None: no row fits."""
         found = next((at for at, (_, row) in enumerate(self._waiting) if fits(row)), None)
         if found is None:
             return None
@@ -72,25 +75,25 @@ class BatchRequest(Generic[RowT, OutT]):
         return place, row
 
     def is_dropped(self, now: float) -> bool:
-        """Cancelled, out of time, or the caller hung up: not worth computing."""
+        """Whether the outputs are of no use: the request is cancelled or late, or its caller has hung up."""
         if not self.future.done() and (now > self._deadline or self._abandoned()):
             self.cancel()
         return self.future.done()
 
     def enter(self, now: float) -> None:
-        """A run with rows of it begins. As `leave` and `accept`, not for two threads at once."""
+        """Note that a run with rows of this request begins."""
         if not self._runs:
             self._running_since = now
         self._runs += 1
 
     def leave(self, now: float) -> None:
-        """That run has ended."""
+        """Note that such a run has ended."""
         self._runs -= 1
         if not self._runs:
             self.inference_s += now - self._running_since
 
     def accept(self, place: int, output: OutT) -> bool:
-        """Take one output; whether none is missing now."""
+        """Keep the output of one row. -> whether the request has all of its outputs now."""
         self._outputs[place] = output
         self._missing -= 1
         return not self._missing

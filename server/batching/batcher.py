@@ -1,7 +1,7 @@
-"""Micro-batching: rows of many requests, and the threads that run them. Knows neither HTTP nor onnxruntime.
+"""Micro-batching: threads that run the rows of many requests together. Knows neither HTTP nor onnxruntime.
 
-A tower has one `MicroBatcher`, its lane. Requests take turns row by row inside a lane, so a request with one row
-does not wait for all of another's hundred.
+Each tower has one `MicroBatcher`. Requests take turns row by row, so a request with one row does not wait for all
+hundred rows of another request.
 """
 
 from __future__ import annotations
@@ -19,37 +19,43 @@ from siglip_edge.server.batching.batch_request import BatchRequest, OutT, RowT
 from siglip_edge.server.batching.retry_after import retry_after
 
 _SMOOTHING = 0.2
-"""Weight of the newest batch in measured seconds: an average over about the last ten."""
+"""Weight of the newest run in the averages of measured seconds; older runs fade within about ten runs."""
 
 _NEVER_ABANDONED: Callable[[], bool] = lambda: False  # noqa: E731 - a constant
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """One finished run: how many rows, how long, whether it failed, and how many rows wait after it."""
+    """One finished run."""
 
     rows: int
     seconds: float
     failed: bool
     waiting: int
+    """Rows in the queue after the run."""
 
 
 @dataclass(frozen=True)
 class _Taken(Generic[RowT, OutT]):
-    """A row of a batch, whose it is, and its place there."""
+    """A row of a batch, its request, and its place among the outputs of that request."""
 
-    job: BatchRequest[RowT, OutT]
+    request: BatchRequest[RowT, OutT]
     place: int
     row: RowT
 
 
 class MicroBatcher(Generic[RowT, OutT]):
-    """`run(rows) -> outputs` of the same number and order, called with rows of one shape key within `limit`.
+    """Collects rows into batches and runs them in threads of its own.
 
-    One thread calls it, or as many as `runs_at_once`, and `crowded_run` instead where there is work for all of them.
-    `shape_key(row)` and `cost(row)` depend on that row alone. `max_rows` bounds the rows waiting. `gives_way_to` is a
-    lane that goes first: before each run this one waits for it to be idle, but no longer than its own runs take, so it
-    keeps at least half of the machine.
+    `run(rows)` returns one output per row, in the order of the rows. All rows of a run have the same shape key and
+    keep within `limit`. `crowded_run` replaces `run` while there is work for every thread.
+    `shape_key(row)`, `cost(row)`: depend on that row alone. The cost is in tokens or patches.
+    `max_rows`: largest number of waiting rows.
+    `wait_s`: seconds that a batch waits for more rows.
+    `runs_at_once`: number of threads.
+    `gives_way_to`: a micro-batcher that goes first. Before each run, this micro-batcher waits until the other one is
+    idle, but not longer than an own run takes: it keeps at least half of the machine.
+    `observe`: called after each run.
     """
 
     def __init__(
@@ -77,9 +83,9 @@ class MicroBatcher(Generic[RowT, OutT]):
         self._gives_way_to = gives_way_to
         self._observe = observe
         self._changed = threading.Condition()
-        self._jobs: deque[BatchRequest[RowT, OutT]] = deque()
+        self._requests: deque[BatchRequest[RowT, OutT]] = deque()
         self._running = 0
-        """Runs under way."""
+        """Number of runs under way."""
         self._closed = False
         self._row_s = 0.0
         self._pace_s = 0.0
@@ -102,9 +108,11 @@ class MicroBatcher(Generic[RowT, OutT]):
         abandoned: Callable[[], bool] = _NEVER_ABANDONED,
         wait_for_room: bool = False,
     ) -> BatchRequest[RowT, OutT]:
-        """Admit all rows or none. `deadline` is on time.monotonic()'s clock; `abandoned` is asked before each run.
+        """Admit all rows or none. Raises Overloaded when the queue is full, and NotReady after `close`.
 
-        Raises Overloaded when the queue is full, or stays so until the deadline with `wait_for_room`.
+        `deadline`: on the clock of time.monotonic().
+        `abandoned`: whether the caller has hung up; called before each run.
+        `wait_for_room`: wait until the deadline for a place in the queue before raising Overloaded.
         """
         with self._changed:
             if wait_for_room:
@@ -112,64 +120,64 @@ class MicroBatcher(Generic[RowT, OutT]):
                 self._changed.wait_for(lambda: self._closed or self._has_room(len(rows)), timeout)
             self._check_room(len(rows), deadline)
             now = time.monotonic()
-            if not self._jobs and not self._running:
-                self._last_finished = now  # the age of work counts from its arrival
-            job: BatchRequest[RowT, OutT] = BatchRequest(rows, self._cost, deadline, abandoned, now)
-            self._jobs.append(job)
+            if not self._requests and not self._running:
+                self._last_finished = now  # `stalled_s` counts from the arrival of the work
+            request: BatchRequest[RowT, OutT] = BatchRequest(rows, self._cost, deadline, abandoned, now)
+            self._requests.append(request)
             self._changed.notify_all()
-            return job
+            return request
 
     def check_room(self, rows: int, *, deadline: float) -> None:
-        """Raise Overloaded now if `rows` more could not be admitted: cheaper than decoding them first."""
+        """Raise Overloaded or NotReady if `rows` more rows cannot be admitted now: before their images are decoded."""
         with self._changed:
             self._check_room(rows, deadline)
 
     @property
     def batch_size(self) -> int:
-        """Most rows in one run."""
+        """Largest number of rows in one run."""
         return self._limit.rows or self._max_rows
 
     @property
     def depth(self) -> int:
-        """Rows waiting."""
+        """Number of waiting rows."""
         with self._changed:
             return self._depth()
 
     @property
     def backlog_s(self) -> float:
-        """Estimated seconds until what waits now has run; 0 before the first run."""
+        """Estimated seconds until every row that waits now has run; 0 before the first run."""
         with self._changed:
             return self._backlog_s()
 
     @property
     def is_busy(self) -> bool:
         with self._changed:
-            return bool(self._jobs or self._running)
+            return bool(self._requests or self._running)
 
     @property
     def row_s(self) -> float:
-        """Measured seconds of a run by its rows; 0 before the first run."""
+        """Measured seconds per row: the time of a run divided by its rows. 0 before the first run."""
         return self._row_s
 
     @property
     def pace_s(self) -> float:
-        """Measured seconds from row to row: where runs are side by side, each has its share of the machine.
+        """Measured seconds between two finished rows; 0 before the first run.
 
-        0 before the first run.
+        With n runs side by side it is `row_s` divided by n.
         """
         return self._pace_s
 
     @property
     def stalled_s(self) -> float:
-        """Seconds since a run finished while there was work; 0 when idle. What readiness is made of."""
+        """Seconds since the last run finished, 0 without work. The readiness probe fails when it grows too long."""
         with self._changed:
-            return time.monotonic() - self._last_finished if self._jobs or self._running else 0.0
+            return time.monotonic() - self._last_finished if self._requests or self._running else 0.0
 
     @property
     def idle_since(self) -> float | None:
-        """When the last run finished, on time.monotonic()'s clock; None while there is work."""
+        """Moment of the last run's end, on the clock of time.monotonic(); None while there is work."""
         with self._changed:
-            return None if self._jobs or self._running else self._last_finished
+            return None if self._requests or self._running else self._last_finished
 
     @property
     def is_alive(self) -> bool:
@@ -178,10 +186,10 @@ class MicroBatcher(Generic[RowT, OutT]):
     def wait_idle(self, timeout: float) -> None:
         """Return when no row waits or runs, or after `timeout` seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._jobs and not self._running, timeout)
+            self._changed.wait_for(lambda: not self._requests and not self._running, timeout)
 
     def close(self) -> None:
-        """Refuse new work, finish what was admitted, end the threads."""
+        """Refuse new rows, run the admitted rows, and end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -193,9 +201,11 @@ class MicroBatcher(Generic[RowT, OutT]):
             raise NotReady("the server is shutting down")
         backlog_s = self._backlog_s()
         if not self._has_room(rows):
-            message = f"the queue is full: {self._depth()} rows wait, at most {self._max_rows} may"
-        elif self._jobs and time.monotonic() + backlog_s > deadline:
-            message = f"the queue holds about {backlog_s:.1f} s of work, more than this request's time"
+            message = f"the queue is full: {self._depth()} rows wait, at most {self._max_rows} may; try again later"
+        elif self._requests and time.monotonic() + backlog_s > deadline:
+            message = (
+                f"the queue holds about {backlog_s:.1f} s of work, more than the time of this request; try again later"
+            )
         else:
             return
         raise Overloaded(message, retry_after_s=retry_after(backlog_s))
@@ -204,10 +214,10 @@ class MicroBatcher(Generic[RowT, OutT]):
         return self._depth() + rows <= self._max_rows
 
     def _depth(self) -> int:
-        return sum(job.waiting for job in self._jobs)
+        return sum(request.waiting for request in self._requests)
 
     def _backlog_s(self) -> float:
-        return self._cost_pace_s * sum(job.waiting_cost for job in self._jobs)
+        return self._cost_pace_s * sum(request.waiting_cost for request in self._requests)
 
     # -- the batch threads' side ------------------------------------------------------------------------------------
 
@@ -221,10 +231,10 @@ class MicroBatcher(Generic[RowT, OutT]):
                 self._changed.notify_all()
 
     def _next_batch(self) -> list[_Taken[RowT, OutT]] | None:
-        """Wait for work and take a batch; None when closed and empty."""
+        """Wait for rows and take a batch. None: the queue is closed and empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closed)
-            if not self._jobs:
+            self._changed.wait_for(lambda: self._requests or self._closed)
+            if not self._requests:
                 return None
             if self._wait_s:
                 self._changed.wait_for(lambda: self._closed or self._depth() >= self.batch_size, self._wait_s)
@@ -233,38 +243,38 @@ class MicroBatcher(Generic[RowT, OutT]):
         with self._changed:
             now = time.monotonic()
             batch = self._take(now)
-            for job in _jobs(batch):
-                job.enter(now)
+            for request in _requests_of(batch):
+                request.enter(now)
             self._running += bool(batch)
             return batch
 
     def _take(self, now: float) -> list[_Taken[RowT, OutT]]:
-        """One row of each request in turn, of one shape key, as many as an idle thread's share of the rows.
+        """Take a batch from the queue: one row of each request in turn, all of one shape key.
 
-        The longest waiting request's next row sets the shape key. A request without such a row keeps its place; a
-        request whose last row is taken leaves the queue. Of eight small images in one request two threads with four
-        each make 1.6 times as many per second as one thread with all.
+        The next row of the longest waiting request sets the shape key. A request without such a row keeps its place,
+        and a request whose last row is taken leaves the queue. The idle threads share the waiting rows evenly, because
+        two small runs side by side are faster than one run of all rows.
         """
         batch: list[_Taken[RowT, OutT]] = []
         passed_over: deque[BatchRequest[RowT, OutT]] = deque()
-        idle = len(self._threads) - self._running  # this one too
+        idle = len(self._threads) - self._running  # this thread included
         size = min(self.batch_size, -(-self._depth() // idle))
-        while self._jobs and len(batch) < size:
-            job = self._jobs.popleft()
-            if job.is_dropped(now):
+        while self._requests and len(batch) < size:
+            request = self._requests.popleft()
+            if request.is_dropped(now):
                 continue
-            found = job.take(self._fits([taken.row for taken in batch]))
+            found = request.take(self._fits([taken.row for taken in batch]))
             if found is None:
-                passed_over.append(job)
+                passed_over.append(request)
                 continue
-            batch.append(_Taken(job, *found))
-            if job.waiting:
-                self._jobs.append(job)
-        self._jobs.extendleft(reversed(passed_over))
+            batch.append(_Taken(request, *found))
+            if request.waiting:
+                self._requests.append(request)
+        self._requests.extendleft(reversed(passed_over))
         return batch
 
     def _fits(self, rows: Sequence[RowT]) -> Callable[[RowT], bool]:
-        """Whether a row may join these in one run."""
+        """-> a test whether a row may join `rows` in one run."""
         if not rows:
             return lambda row: True  # noqa: ARG005
         shape_key, cost, limit = self._shape_key(rows[0]), sum(map(self._cost, rows)), self._limit
@@ -276,24 +286,24 @@ class MicroBatcher(Generic[RowT, OutT]):
         run = self._crowded_run if side_by_side > 1 else self._run
         outputs, failure = self._outputs(run, [taken.row for taken in batch])
         now = time.monotonic()
-        with self._changed:  # rows of one request may be in two runs
+        with self._changed:  # two runs may hold rows of the same request
             row_s = (now - started) / len(batch)
             self._row_s = _averaged(self._row_s, row_s)
             self._pace_s = _averaged(self._pace_s, row_s / side_by_side)
             cost = sum(self._cost(taken.row) for taken in batch)
             self._cost_pace_s = _averaged(self._cost_pace_s, (now - started) / cost / side_by_side)
-            for job in _jobs(batch):
-                job.leave(now)
-            for taken, output in zip(batch, outputs, strict=False):  # no outputs after a failure
-                if taken.job.accept(taken.place, output):
-                    taken.job.finish(now)
+            for request in _requests_of(batch):
+                request.leave(now)
+            for taken, output in zip(batch, outputs, strict=False):  # a failed run has no outputs
+                if taken.request.accept(taken.place, output):
+                    taken.request.finish(now)
             if failure is not None:
                 for taken in batch:
-                    taken.job.fail(failure)  # its rows still waiting are dropped when their turn comes
+                    taken.request.fail(failure)  # `is_dropped` then removes its waiting rows
         self._observe(BatchReport(len(batch), now - started, failure is not None, self.depth))
 
     def _is_crowded(self) -> bool:
-        """Whether what runs, and what waits, is work for every thread."""
+        """Whether the running batches and the waiting rows are work for every thread."""
         with self._changed:
             return self._running + self._depth() >= len(self._threads)
 
@@ -305,7 +315,7 @@ class MicroBatcher(Generic[RowT, OutT]):
             outputs = run(rows)
             if len(outputs) != len(rows):
                 return [], RuntimeError(f"{len(rows)} rows in, {len(outputs)} outputs out")
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the waiting requests' and not this thread's
+        except Exception as error:  # noqa: BLE001 - every error goes to the waiting requests; this thread lives on
             return [], error
         return outputs, None
 
@@ -314,6 +324,6 @@ def _averaged(before: float, newest: float) -> float:
     return (1 - _SMOOTHING) * before + _SMOOTHING * newest if before else newest
 
 
-def _jobs(batch: list[_Taken[RowT, OutT]]) -> list[BatchRequest[RowT, OutT]]:
-    """Each once."""
-    return list({id(taken.job): taken.job for taken in batch}.values())
+def _requests_of(batch: list[_Taken[RowT, OutT]]) -> list[BatchRequest[RowT, OutT]]:
+    """The requests with rows in the batch, each listed once."""
+    return list({id(taken.request): taken.request for taken in batch}.values())

@@ -1,4 +1,7 @@
-"""Embeddings by content: least recently used ones leave first, and what is being computed is computed once."""
+"""A cache of embeddings, keyed by content: the least recently used entries leave first.
+
+An input that is requested again while its embedding is being computed waits for that computation.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +15,29 @@ from typing import Generic, TypeVar
 ValueT = TypeVar("ValueT")
 
 ENTRY_OVERHEAD = 512
-"""Bytes a kept entry costs beyond its vector: key, links, the value's own object. tracemalloc says 483."""
+"""Bytes per kept entry besides its vector: key, links, the object of the value. Rounded up from tracemalloc's 483."""
 
 
 @dataclass(frozen=True)
 class Claim(Generic[ValueT]):
-    """A kept value, or the future of one: who `owns` it must `settle` or `give_up`, everybody else waits."""
+    """A request's hold on a value, which is kept already or still being computed."""
 
     key: Hashable
     owns: bool
+    """Whether this request computes the value. It must then call `settle` or `give_up`; other requests wait for it."""
     _source: Future[ValueT] | ValueT
 
     def result(self, timeout: float) -> ValueT:
-        """The value; waits for its owner up to `timeout` seconds. Raises TimeoutError or what the owner met."""
+        """The value. Waits up to `timeout` seconds for its owner; raises TimeoutError, or the error of the owner."""
         return self._source.result(timeout) if isinstance(self._source, Future) else self._source
 
 
 class EmbeddingCache(Generic[ValueT]):
-    """Thread-safe. `max_bytes` 0 keeps nothing, and still computes identical inputs in flight once."""
+    """Thread-safe.
+
+    `max_bytes`: 0 keeps nothing, but identical inputs that are in flight together are still computed once.
+    `count(hit)`: called once per lookup.
+    """
 
     def __init__(self, max_bytes: int, count: Callable[[bool], None] = lambda hit: None) -> None:  # noqa: ARG005
         self._max_bytes = max_bytes
@@ -40,7 +48,7 @@ class EmbeddingCache(Generic[ValueT]):
         self._in_flight: dict[Hashable, Future[ValueT]] = {}
 
     def claim(self, key: Hashable) -> Claim[ValueT]:
-        """A hit is kept or somebody else's to compute; a miss is the caller's."""
+        """Look up a key. Hit: the value is kept, or another request computes it. Miss: the caller owns the claim."""
         with self._lock:
             claim = self._find(key)
             if claim is None:
@@ -49,14 +57,14 @@ class EmbeddingCache(Generic[ValueT]):
         return claim
 
     def settle(self, claim: Claim[ValueT], value: ValueT, size: int) -> None:
-        """The owner's answer. `size`: bytes of the value."""
+        """Give the value of an owned claim to every waiting request, and keep it. `size`: bytes of the value."""
         with self._lock:
             future = self._in_flight.pop(claim.key)
             self._keep(claim.key, value, size + ENTRY_OVERHEAD)
         future.set_result(value)
 
     def give_up(self, claim: Claim[ValueT], error: BaseException) -> None:
-        """The owner failed: nothing is kept, and those who wait learn it. Harmless for others, and after `settle`."""
+        """Give the error of an owned claim to every waiting request. Does nothing after `settle`, or without owning."""
         if not claim.owns:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""Inputs -> embeddings of one model: cache, preprocessing in the caller's thread, the towers' lanes, the answer."""
+"""Inputs -> embeddings of one model: the cache, then rows prepared in the thread of the request, then the lanes."""
 
 from __future__ import annotations
 
@@ -27,21 +27,23 @@ Lane = MicroBatcher[Row, Floats]
 
 @dataclass(frozen=True)
 class Embedding:
-    """An answer: `vector` is float32 (d,) of unit length; the counts are what it cost."""
+    """The embedding of one input, and the counts that `usage` reports."""
 
     vector: Floats
+    """float32 (d,), of unit length."""
     tokens: int = 0
     truncated: bool = False
+    """Whether the text had more tokens than the tower takes."""
     patches: int = 0
 
 
 GoodT = TypeVar("GoodT")
 Outcome = Embedding | InvalidInput
-"""An input's embedding, or why it has none."""
+"""The embedding of an input, or the error of an input that has none."""
 
 
 class Embedder:
-    """Embeds for one model. Thread-safe; every request works in its own thread and meets others in the lanes."""
+    """Embeds inputs with one model. Thread-safe: each request has a thread of its own, and requests share runs."""
 
     def __init__(
         self,
@@ -61,18 +63,22 @@ class Embedder:
         self._wait_for_room = wait_for_room
 
     def embed(self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext) -> list[Embedding]:
-        """One embedding an input, in order. Raises the first bad input's error, before anything is computed.
+        """-> one embedding per input, in order.
 
-        Raises Unavailable when the towers cannot take or finish the work.
+        Raises InvalidInput, the error of the first bad input, before any tower runs; raises Unavailable (Overloaded,
+        NotReady or DeadlineExceeded) when a tower cannot take the work or finish it in time.
         """
         return [_good(outcome) for outcome in self._embed(inputs, context, tolerant=False)]
 
     def embed_tolerantly(self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext) -> list[Outcome]:
-        """As `embed`, but a bad input's outcome is its error and the others are embedded as usual."""
+        """As `embed`, but returns the error of a bad input in its place and embeds the other inputs."""
         return self._embed(inputs, context, tolerant=True)
 
     def shorten(self, embedding: Embedding, dimensions: int | None) -> Embedding:
-        """At the length asked for, in the model's learned basis. Raises UnsupportedInput where it has none."""
+        """-> the embedding with `dimensions` numbers, of unit length; None: as it is.
+
+        Raises UnsupportedInput for a length that the model does not support.
+        """
         if dimensions is None:
             return embedding
         return replace(embedding, vector=self.model.shorten(embedding.vector[None], dimensions)[0])
@@ -106,7 +112,7 @@ class Embedder:
     def _settle(
         self, own: list[tuple[Part, Claim[Embedding]]], context: RequestContext, *, tolerant: bool
     ) -> dict[int, InvalidInput]:
-        """Compute what this request owns. -> the failures, by the claim's identity."""
+        """Compute the parts whose claims this request owns. -> id() of a claim -> the error of its part."""
         failures = {}
         outcomes = self._compute([part for part, _ in own], context, tolerant=tolerant)
         for (_, claim), outcome in zip(own, outcomes, strict=True):
@@ -118,18 +124,18 @@ class Embedder:
         return failures
 
     def _await(self, part: Part, claim: Claim[Embedding], context: RequestContext, *, tolerant: bool) -> Outcome:
-        """A kept embedding, or that of the request that computes the same input now."""
+        """The kept embedding, or the embedding that another request computes now for the same input."""
         try:
             return claim.result(max(0.0, context.deadline - time.monotonic()))
         except FutureTimeout:
-            raise DeadlineExceeded("the request's time was up before the same input, asked earlier, was done") from None
-        except Exception:  # noqa: BLE001 - the other request's failure (its deadline, say) is not this one's
+            raise DeadlineExceeded("the request ran out of time while another one embedded the same input") from None
+        except Exception:  # noqa: BLE001 - the other request may have failed for its own reasons, such as its deadline
             return self._compute([part], context, tolerant=tolerant)[0]
 
     # -- towers --------------------------------------------------------------------------------------------------------
 
     def _compute(self, parts: Sequence[Part], context: RequestContext, *, tolerant: bool) -> list[Outcome]:
-        """Prepare, run both towers' rows, put the answers back in order."""
+        """Prepare the parts, run their rows in both lanes, and put the embeddings back in order."""
         self._check_room(parts, context)
         prepared = [self._prepare(part, context, tolerant=tolerant) for part in parts]
         vectors = iter(self._run([row for row in prepared if isinstance(row, Prepared)], context))
@@ -139,7 +145,7 @@ class Embedder:
         ]
 
     def _check_room(self, parts: Sequence[Part], context: RequestContext) -> None:
-        """Refuse before decoding what could not be admitted after it."""
+        """Raise Overloaded before decoding images whose rows could not be admitted afterwards."""
         if self._wait_for_room:
             return
         for tower, lane in self.lanes.items():
@@ -158,32 +164,32 @@ class Embedder:
             return error
 
     def _run(self, prepared: Sequence[Prepared], context: RequestContext) -> list[Floats]:
-        """Every row through its tower's lane; -> one (d,) vector a row, in order."""
-        jobs: dict[Tower, BatchRequest[Row, Floats]] = {}
+        """Run each row in the lane of its tower. -> one float32 (d,) vector per row, in order."""
+        requests: dict[Tower, BatchRequest[Row, Floats]] = {}
         try:
             for tower, lane in self.lanes.items():
                 if rows := [item.row for item in prepared if item.tower is tower]:
-                    jobs[tower] = lane.submit(
+                    requests[tower] = lane.submit(
                         rows, deadline=context.deadline, abandoned=context.abandoned, wait_for_room=self._wait_for_room
                     )
-            outputs = {tower: iter(job.result()) for tower, job in jobs.items()}
+            outputs = {tower: iter(request.result()) for tower, request in requests.items()}
         except BaseException:
-            for job in jobs.values():
-                job.cancel()
+            for request in requests.values():
+                request.cancel()
             raise
-        for tower, job in jobs.items():
-            context.add("queue", tower, job.queue_s)
-            context.add("inference", tower, job.inference_s)
+        for tower, request in requests.items():
+            context.add("queue", tower, request.queue_s)
+            context.add("inference", tower, request.inference_s)
         return [next(outputs[item.tower]) for item in prepared]
 
 
 def check_space(manifest: Manifest, *expected: str | None) -> None:
-    """Raise SpaceMismatch when the caller expects vectors of another space."""
+    """Raise SpaceMismatch when the caller expects vectors of another embedding space. None: no expectation."""
     for space in expected:
         if space is not None and space != manifest.space_id:
             raise SpaceMismatch(
                 f"this model's space is {manifest.space_id}, the request expects {space}: "
-                "their vectors cannot be compared. Ask for the right model or rebuild the index",
+                "their vectors cannot be compared. Send the name of the right model, or rebuild the index",
                 param="expect_space",
             )
 
@@ -201,7 +207,7 @@ def _parts(given: AnyInput | InvalidInput) -> tuple[Part, ...]:
 
 
 def _combined(given: AnyInput | InvalidInput, outcomes: list[Outcome]) -> Outcome:
-    """The input's outcome from its parts': itself, a part's failure, or the normalised mean of both."""
+    """The outcome of an input from the outcomes of its parts. A joint input: the normalised mean of both vectors."""
     if isinstance(given, InvalidInput):
         return given
     for outcome in outcomes:

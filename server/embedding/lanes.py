@@ -1,4 +1,4 @@
-"""One lane (a micro-batcher) per tower: which rows run together, how many runs at once, and which tower goes first."""
+"""Lanes: a lane is the micro-batcher of one tower. This module decides their limits, and which tower goes first."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ logger = logging.getLogger("siglip_edge")
 
 @dataclass(frozen=True, kw_only=True)
 class LaneLimits:
-    """Limits from the operator's settings and the execution plan."""
+    """Limits from the settings of the operator and from the execution plan."""
 
     queued_rows: int
-    """Rows that may wait per tower."""
+    """Largest number of waiting rows per tower."""
     wait_s: float
-    """How long a batch waits for more rows."""
+    """Seconds that a batch waits for more rows."""
     runs_at_once: int
-    """Runs of all towers together."""
+    """Largest number of simultaneous runs, all towers together."""
 
 
 def make_lanes(model: Model, limits: LaneLimits, observe: Callable[[Tower, BatchReport], None]) -> dict[Tower, Lane]:
-    """One lane per served tower. The text lane goes first: a pile of images would make a search box wait.
+    """-> one lane per served tower. `observe` is called after each run.
 
-    `observe` is called after each run.
+    The text lane goes first: texts are often searches that a person waits for, and images come in large amounts.
     """
     turn = threading.BoundedSemaphore(limits.runs_at_once)
     lanes: dict[Tower, Lane] = {}
@@ -60,19 +60,19 @@ def make_lanes(model: Model, limits: LaneLimits, observe: Callable[[Tower, Batch
 
 @dataclass(frozen=True)
 class _Run:
-    """Rows of one tower -> one (d,) vector per row."""
+    """Runs rows of one tower. -> one float32 (d,) vector per row."""
 
     model: Model
     tower: Tower
     turn: threading.BoundedSemaphore
 
     def __call__(self, rows: list[Row], *, crowded: bool = False) -> list[Floats]:
-        """Raises NotReady when the tower cannot be loaded at its first use, or again after it was unloaded."""
+        """Raises NotReady when the tower is not in memory and cannot be loaded."""
         try:
-            self.model.load_tower(self.tower)  # takes no turn: the other tower's runs go on meanwhile
+            self.model.load_tower(self.tower)  # outside of `turn`: the other tower runs meanwhile
             with self.turn:
-                # Copied: a kept vector must not keep its whole batch in memory.
+                # A vector in the cache must not keep the array of its whole batch in memory.
                 return [vector.copy() for vector in self.model.run(self.tower, rows, crowded=crowded)]
         except (ModelError, ProviderUnavailable) as error:
-            logger.error("%s", error)  # noqa: TRY400 - the sentence says it all
+            logger.error("%s", error)  # noqa: TRY400 - the sentence is enough without a traceback
             raise NotReady(f"the {self.tower} tower could not be loaded; the server's log says why") from None

@@ -1,4 +1,4 @@
-"""Inputs -> rows, in the request's own thread: decode, squash, tokenize. And what makes two inputs the same."""
+"""Inputs -> rows, in the thread of the request: decode, squash, tokenize. Also the keys of inputs in the cache."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from siglip_edge.server.inputs.decoding import Decoded
 
 Part = Text | TokenIds | ImageFile
-"""What one run of one tower embeds; a joint input has two."""
+"""An input for one tower; a joint input has two parts."""
 
 
 class Model(Protocol):
-    """What serving needs of `runtime.model.EmbeddingModel`."""
+    """The part of `runtime.model.EmbeddingModel` that the server uses; tests have a model without a graph."""
 
     manifest: Manifest
     plan: ExecutionPlan
@@ -56,7 +56,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Prepared:
-    """A row for its tower's lane, and what it counts in `usage`."""
+    """A row for the lane of its tower, and the counts that `usage` reports."""
 
     tower: Tower
     row: Row
@@ -66,7 +66,10 @@ class Prepared:
 
 
 class Preparation:
-    """One model's. At most `max_decoding` images are expanded at once: their pixels are what takes memory."""
+    """Prepares the inputs of one model.
+
+    At most `max_decoding` images are decoded at the same time, because the pixels of an image take the most memory.
+    """
 
     def __init__(self, model: Model, decode: Callable[[bytes], Decoded], *, max_decoding: int) -> None:
         self._model = model
@@ -74,18 +77,21 @@ class Preparation:
         self._decoding = threading.BoundedSemaphore(max_decoding)
 
     def key(self, part: Part) -> Hashable:
-        """Equal for inputs whose embeddings are equal: a digest of the text as the tower sees it, or of the file."""
+        """The key in the cache: a digest of the canonical text, or of the bytes of the image file.
+
+        Inputs with equal keys have equal embeddings.
+        """
         if isinstance(part, TokenIds):
             return TokenIds, part.ids
         if isinstance(part, Text):
             spec = self._model.manifest.towers.text
             content = (canonicalize(part.text, spec) if spec else part.text).encode("utf-8", "surrogatepass")
             return Text, hashlib.blake2b(content, digest_size=16).digest()
-        # hashlib's BLAKE2b takes ten times as long: 9.7 ms of a slow hour for a photograph of twelve megapixels.
+        # BLAKE3, because hashlib's BLAKE2b takes ten times as long for a photograph (docs/performance.md).
         return ImageFile, blake3(part.data).digest(length=16)
 
     def prepare(self, part: Part, context: RequestContext) -> Prepared:
-        """Raises InvalidInput, or DeadlineExceeded when the images before it take too long."""
+        """-> a row. Raises InvalidInput, or DeadlineExceeded when other images are decoded until the deadline."""
         if isinstance(part, ImageFile):
             return self._prepare_image(part, context)
         with context.stage("tokenize", Tower.TEXT):
@@ -99,7 +105,7 @@ class Preparation:
     def _prepare_image(self, image: ImageFile, context: RequestContext) -> Prepared:
         with context.stage("decode", Tower.VISION):
             if not self._decoding.acquire(timeout=max(0.0, context.deadline - time.monotonic())):
-                raise DeadlineExceeded("the request's time was up before its image was decoded")
+                raise DeadlineExceeded("the request ran out of time before its image was decoded")
             try:
                 row = self._model.prepare_image(*self._decode(image.data))
             finally:

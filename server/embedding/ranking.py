@@ -14,20 +14,23 @@ from siglip_edge.server.embedding.embedder import Embedding
 
 @dataclass(frozen=True)
 class Score:
-    """One pair. `score` is the model's own (SigLIP's is a calibrated probability), `similarity` the cosine."""
+    """One candidate against the query."""
 
     index: int
+    """Position among the candidates of the request."""
     score: float
+    """By the rule of the model: SigLIP's is a calibrated probability."""
     similarity: float
+    """Cosine."""
 
 
 def ranked(
     query: Embedding, candidates: Sequence[Embedding], scoring: Scoring, *, shares: bool | None = None
 ) -> list[Score]:
-    """Every candidate against one query, best first; equals keep their order.
+    """Score every candidate against one query. -> best first; equal candidates keep their order.
 
-    `shares`: scores are shares of the candidates, which sum to 1, instead of a score per pair; None: as the model was
-    trained.
+    `shares`: True: the scores are shares that sum to 1 over the candidates; False: each pair has an independent score;
+    None: as the model was trained.
     """
     cosines = similarity(query.vector[None], np.stack([candidate.vector for candidate in candidates]))[0]
     rule = score if shares is None else (among if shares else pairwise)

@@ -1,11 +1,11 @@
-"""One served name and the states of its loading.
+"""A served model and the states of its loading.
 
     PLANNED ──load──> LOADING ──opened──> ANSWERS ──every tower is loaded──> READY
        ^                 │                   │
        └──a lazy model───┴─fails─> FAILED   (a tower that fails later: `failure` says so, the others answer)
 
-A lazy model that fails goes back to PLANNED: its next request tries again. One condition guards the state; whoever
-needs the model waits on it.
+A lazy model is one that loads with its first request. If it fails, it goes back to PLANNED, and its next request tries
+again. One condition guards the state; requests that need the model wait on it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from siglip_edge.runtime.artifacts.manifest import Manifest
+from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.errors import NotReady, SiglipEdgeError
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.open_model import LoadTime, PlannedModel
@@ -30,9 +30,10 @@ if TYPE_CHECKING:  # a model loads while the rest of the server is imported
 logger = logging.getLogger("siglip_edge")
 
 LOADING_RETRY_S = 2.0
+"""Seconds of Retry-After while a model loads: more than a base model needs (docs/performance.md)."""
 
 _STALL_FACTOR = 20.0
-"""A run that takes this many times the measured time per row, and longer than `_STALL_S`, counts as stuck."""
+"""A lane counts as stuck after this many times the measured seconds per row, but not before `_STALL_S` seconds."""
 _STALL_S = 30.0
 
 Assemble = Callable[[str, "Model"], "Embedder"]
@@ -43,7 +44,7 @@ class State(StrEnum):
     PLANNED = "not loaded"
     LOADING = "loading"
     ANSWERS = "a tower is loading"
-    """Requests are taken; those for the tower that is still loading wait for it."""
+    """Requests are taken; requests for the tower that is still loading wait for it."""
     READY = "ready"
     FAILED = "failed"
 
@@ -51,17 +52,28 @@ class State(StrEnum):
 class ServedModel:
     """A name, its manifest and, once loaded, its embedder. Thread-safe."""
 
-    def __init__(self, name: str, manifest: Manifest, plan: ExecutionPlan, open_model: Callable[[], Model]) -> None:
-        """`plan`: the one that will be tried first. `open_model` raises ModelError or ProviderUnavailable."""
+    def __init__(
+        self,
+        name: str,
+        manifest: Manifest,
+        plan: ExecutionPlan,
+        towers: tuple[Tower, ...],
+        open_model: Callable[[], Model],
+    ) -> None:
+        """`plan`: the first plan to try. `towers`: the served towers of the model, loaded or not.
+
+        `open_model` raises ModelError or ProviderUnavailable.
+        """
         self.name = name
         self.manifest = manifest
+        self.towers = towers
         self.created = int(time.time())
         """Unix seconds."""
         self.state = State.PLANNED
         self.embedder: Embedder | None = None
         """None until ANSWERS."""
         self.failure = ""
-        """Why it FAILED, in one sentence."""
+        """One sentence that says why the model, or a tower of it, failed; empty without a failure."""
         self._since = time.monotonic()
         self._planned = plan
         self._open = open_model
@@ -73,21 +85,21 @@ class ServedModel:
     @classmethod
     def planned(cls, name: str, planned: PlannedModel, when: LoadTime) -> ServedModel:
         """A model directory that is not loaded yet."""
-        served = cls(name, planned.manifest, planned.plans[0], lambda: planned.open(when))
+        served = cls(name, planned.manifest, planned.plans[0], planned.towers, lambda: planned.open(when))
         served.created = planned.created
         return served
 
     @classmethod
     def ready(cls, model: Model, assemble: Assemble) -> ServedModel:
         """A model that is in memory already."""
-        served = cls(model.manifest.name, model.manifest, model.plan, lambda: model)
+        served = cls(model.manifest.name, model.manifest, model.plan, model.towers, lambda: model)
         served.assemble_with(assemble)
         served.load()
         return served
 
     @property
     def plan(self) -> ExecutionPlan:
-        """The plan in force; until there is one, the plan that will be tried first."""
+        """The plan of the loaded model; until it is loaded, the first plan to try."""
         return self.embedder.model.plan if self.embedder else self._planned
 
     def start(
@@ -95,14 +107,14 @@ class ServedModel:
         on_failure: Callable[[str], None] = lambda message: None,  # noqa: ARG005
         on_late_failure: Callable[[], None] = lambda: None,
     ) -> None:
-        """Load in a thread. `on_failure` hears the sentence when the model cannot be loaded; `on_late_failure` is
-        called when a tower cannot that was left for later.
+        """Load in a thread. `on_failure(sentence)`: called when the model cannot be loaded. `on_late_failure`: called
+        when the model answers already, and another tower cannot be loaded.
         """
         self.state, self._on_late_failure = State.LOADING, on_late_failure
         threading.Thread(target=self._load_in_background, args=(on_failure,), name="load", daemon=True).start()
 
     def assemble_with(self, assemble: Assemble) -> None:
-        """From here on an opened model becomes an embedder; one that was opened before becomes it now."""
+        """Make the embedder with `assemble`: now if the model is opened already, else when it is."""
         with self._changed:
             self._assemble = assemble
             if self._model is not None:
@@ -114,8 +126,9 @@ class ServedModel:
             self._changed.wait_for(lambda: self.state not in {State.PLANNED, State.LOADING}, timeout)
 
     def load(self) -> Embedder:
-        """The embedder, loaded by the first thread that needs it; others wait. Raises ModelError or
-        ProviderUnavailable; the next call tries again.
+        """The embedder. The first thread that needs it loads the model, and other threads wait.
+
+        Raises ModelError or ProviderUnavailable; the next call then tries again.
         """
         with self._changed:
             self._changed.wait_for(lambda: self.state is not State.LOADING)
@@ -131,9 +144,9 @@ class ServedModel:
         return self.embedder
 
     def check_answers(self) -> None:
-        """Raise NotReady while loading, after a failed load, or when work waits and none gets finished.
+        """Raise NotReady while the model loads, after a failed load, and when a lane with work finishes none of it.
 
-        A tower that is still loading counts as there: its requests wait for it.
+        A tower that is still loading raises nothing: its requests wait for it.
         """
         if self.state is State.FAILED:
             raise NotReady(f"model {self.name} could not be loaded: {self.failure}", retry_after_s=LOADING_RETRY_S)
@@ -144,7 +157,7 @@ class ServedModel:
                 raise NotReady(f"the {tower} tower finished no batch for {lane.stalled_s:.0f} s, though work waits")
 
     def check_ready(self) -> None:
-        """As `check_answers`, and raise NotReady until every tower is loaded that loads at start-up."""
+        """As `check_answers`; raises NotReady also until every tower that loads at start-up is loaded."""
         self.check_answers()
         if self.failure:
             raise NotReady(f"a tower of model {self.name} could not be loaded; the server's log says why")
@@ -153,7 +166,7 @@ class ServedModel:
 
     @property
     def status(self) -> str:
-        """`ready`, or why not."""
+        """`ready`, or the reason why the model is not ready."""
         if self.state is State.PLANNED:
             return State.PLANNED
         try:
@@ -165,7 +178,7 @@ class ServedModel:
     def _load_in_background(self, on_failure: Callable[[str], None]) -> None:
         try:
             self._opened(self._open())
-        except Exception as error:  # noqa: BLE001 - whatever it is, probes tell it
+        except Exception as error:  # noqa: BLE001 - the probes report every kind of failure
             self.failure = _logged(error)
             self._set(State.FAILED)
             on_failure(self.failure)
@@ -185,7 +198,7 @@ class ServedModel:
             self._set(State.READY)
 
     def _settled(self, loading: Future[None]) -> None:
-        """Every tower is loaded, or one failed: requests for the others are still answered."""
+        """Called when every tower is loaded, or when a tower failed; the other tower still answers requests."""
         if error := loading.exception():
             self.failure = _logged(error)
             self._on_late_failure()
@@ -202,7 +215,7 @@ class ServedModel:
 
 
 def _logged(error: BaseException) -> str:
-    """-> its sentence. With a traceback where it is none of ours."""
+    """Write the error to the log, with a traceback unless it is a SiglipEdgeError. -> its sentence."""
     message = str(error) or type(error).__name__
     logger.critical("%s", message, exc_info=None if isinstance(error, SiglipEdgeError) else error)
     return message

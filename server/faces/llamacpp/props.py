@@ -28,7 +28,7 @@ def _props(model: ServedModel) -> Props:
         default_generation_settings=GenerationSettings(n_ctx=model.manifest.text.length),
         total_slots=model.plan.runs_at_once,
         model_path=model.name,
-        modalities=Modalities(vision=_sees(model), audio=False),
+        modalities=Modalities(vision=Tower.VISION in model.towers, audio=False),
         media_marker=MEDIA_MARKER,
         chat_template="",
         chat_template_caps={},
@@ -40,8 +40,3 @@ def _props(model: ServedModel) -> Props:
 @cache
 def _build() -> str:
     return f"siglip-edge {importlib.metadata.version('siglip-edge')}"
-
-
-def _sees(model: ServedModel) -> bool:
-    """Whether images are embedded; until the model is loaded, whether they could be."""
-    return model.embedder is None or Tower.VISION in model.embedder.lanes

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import falcon
 
-from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.artifacts.manifest import Tower
 from siglip_edge.server.faces.openai.schemas import ModelCard, ModelList
 from siglip_edge.server.http import json
 from siglip_edge.server.inputs.schemas import Modality
@@ -31,12 +33,12 @@ def card(model: ServedModel) -> ModelCard:
         created=model.created,
         owned_by="siglip-edge",
         dimensions=manifest.dimensions,
-        modalities=_modalities(manifest),
+        modalities=_modalities(model.towers),
         precision=model.plan.precision,
         space_id=manifest.space_id,
     )
 
 
-def _modalities(manifest: Manifest) -> list[Modality]:
+def _modalities(towers: Sequence[Tower]) -> list[Modality]:
     kinds: dict[Tower, Modality] = {Tower.TEXT: "text", Tower.VISION: "image"}
-    return [kind for tower, kind in kinds.items() if tower in manifest.tower_names]
+    return [kind for tower, kind in kinds.items() if tower in towers]

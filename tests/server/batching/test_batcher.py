@@ -1,4 +1,4 @@
-"""The micro-batcher, with a lambda and a gate for a model."""
+"""The micro-batcher, with a function and a gate in place of a model."""
 
 from __future__ import annotations
 
@@ -49,30 +49,30 @@ def lane(held):
 
 
 def occupy(lane, held):
-    """Put one row inside the run, so that what follows waits in the queue."""
-    job = lane.submit([0], deadline=far())
+    """Occupy the run with one row, so that later rows wait in the queue."""
+    request = lane.submit([0], deadline=far())
     assert held.entered.acquire(timeout=30)
-    return job
+    return request
 
 
 def test_answers_belong_to_their_rows_in_order(lane, held):
     """Two requests of several rows get their own outputs back, in order."""
     held.gate.set()
-    jobs = [lane.submit([1, 2, 3], deadline=far()), lane.submit([4, 5], deadline=far())]
-    assert [job.result() for job in jobs] == [[10, 20, 30], [40, 50]]
+    requests = [lane.submit([1, 2, 3], deadline=far()), lane.submit([4, 5], deadline=far())]
+    assert [request.result() for request in requests] == [[10, 20, 30], [40, 50]]
 
 
 def test_what_is_queued_runs_together(lane, held):
-    """Rows that arrive while a batch runs make up the next one, at most the limit of them, one of each job in turn."""
+    """Rows that arrive during a run form the next batch: one row of each request in turn, up to the limit."""
     occupy(lane, held)
-    jobs = [lane.submit([1, 2, 3], deadline=far()), lane.submit([4, 5], deadline=far())]
+    requests = [lane.submit([1, 2, 3], deadline=far()), lane.submit([4, 5], deadline=far())]
     held.gate.set()
-    assert [job.result() for job in jobs] == [[10, 20, 30], [40, 50]]
+    assert [request.result() for request in requests] == [[10, 20, 30], [40, 50]]
     assert held.batches == [[0], [1, 4, 2, 5], [3]]
 
 
 def test_admission_is_all_or_nothing(lane, held):
-    """A request whose rows do not all fit is refused whole, and the queue is as before."""
+    """A request whose rows do not all fit is refused as a whole, and the queue does not change."""
     occupy(lane, held)
     lane.submit([1] * 6, deadline=far())
     with pytest.raises(Overloaded, match="6 rows wait, at most 8 may"):
@@ -104,7 +104,7 @@ def test_waiting_for_room_ends_with_the_deadline(lane, held):
 
 
 def test_a_failed_run_fails_its_requests_and_the_thread_lives_on(lane, held):
-    """Every request with a row in the failed batch gets the cause; the next batch is served."""
+    """Every request with a row in the failed batch gets the error, and the next batch is served."""
     held.failure = ValueError("broken")
     held.gate.set()
     with pytest.raises(ValueError, match="broken"):
@@ -117,16 +117,16 @@ def test_a_failed_run_fails_its_requests_and_the_thread_lives_on(lane, held):
 def test_rows_left_of_a_failed_request_are_not_run(lane, held):
     """When one batch of a request fails, its later rows are dropped."""
     held.failure = ValueError("broken")
-    job = lane.submit([1, 2, 3, 4, 5, 6], deadline=far())
+    request = lane.submit([1, 2, 3, 4, 5, 6], deadline=far())
     held.gate.set()
     with pytest.raises(ValueError, match="broken"):
-        job.result()
+        request.result()
     wait_until(lambda: not lane.is_busy)
     assert held.batches == [[1, 2, 3, 4]]
 
 
 def test_a_run_with_too_few_outputs_fails_its_requests(held):
-    """A run that loses a row is an error, never another row's answer."""
+    """A run that returns too few outputs is an error: no row gets the output of another row."""
     lane: MicroBatcher[int, int] = MicroBatcher(
         lambda rows: rows[1:], name="test", limit=BatchLimit(rows=4), max_rows=8
     )
@@ -170,7 +170,7 @@ def test_work_whose_time_is_up_is_not_computed(lane, held):
 
 
 def test_more_work_than_the_deadline_allows_is_refused(lane, held):
-    """With a measured rate, a request that could not be done in its time is refused at once, with when to come back."""
+    """A request that cannot finish within its time is refused at once, with the time to try again."""
     lane._pace_s = lane._cost_pace_s = 100.0
     occupy(lane, held)
     lane.submit([1, 2], deadline=far() + 1000)
@@ -180,7 +180,7 @@ def test_more_work_than_the_deadline_allows_is_refused(lane, held):
 
 
 def test_the_lane_that_gives_way_waits_for_the_other_but_not_for_ever():
-    """While the first lane is busy the second waits; after its own run's time it goes anyway."""
+    """A lane waits while the lane that goes first is busy, but not longer than one of its own runs takes."""
     first_held, second_held = Held(), Held()
     second_held.gate.set()
     first = MicroBatcher(first_held, name="first", limit=BatchLimit(rows=1), max_rows=8)
@@ -203,28 +203,28 @@ def test_the_lane_that_gives_way_waits_for_the_other_but_not_for_ever():
 
 
 def test_a_stall_is_seen_and_idleness_is_none(lane, held):
-    """stalled_s counts from the arrival of work that does not get finished; an idle lane is never stalled."""
+    """`stalled_s` counts from the arrival of unfinished work; it is 0 in an idle lane."""
     assert lane.stalled_s == 0.0
-    job = occupy(lane, held)
+    request = occupy(lane, held)
     wait_until(lambda: lane.stalled_s > 0)
     held.gate.set()
-    job.result()
+    request.result()
     wait_until(lambda: lane.stalled_s == 0.0)
 
 
 def test_closing_finishes_what_was_admitted(held):
     """After close, admitted rows are answered and new ones refused."""
     lane = MicroBatcher(held, name="test", limit=BatchLimit(rows=4), max_rows=8)
-    job = lane.submit([1, 2], deadline=far())
+    request = lane.submit([1, 2], deadline=far())
     held.gate.set()
     lane.close()
-    assert job.result() == [10, 20]
+    assert request.result() == [10, 20]
     with pytest.raises(NotReady):
         lane.submit([3], deadline=far())
 
 
 def test_a_hundred_threads_get_their_own_answers(held):
-    """Under contention every answer belongs to its question."""
+    """Under contention every request gets the outputs of its own rows."""
     held.gate.set()
     lane = MicroBatcher(held, name="test", limit=BatchLimit(rows=7), max_rows=1000)
     wrong: list[int] = []
@@ -245,7 +245,7 @@ def test_a_hundred_threads_get_their_own_answers(held):
 
 
 class Doors:
-    """A run of one row that waits at the row's own door."""
+    """A run of one row that waits at a gate of that row."""
 
     def __init__(self, rows: int) -> None:
         self.doors = [threading.Event() for _ in range(rows)]
@@ -272,20 +272,20 @@ def side_by_side():
 
 
 def test_rows_side_by_side_come_back_in_order(side_by_side):
-    """Two rows of one request run at once; the second is done first."""
+    """Two rows of one request run at the same time, and the second row finishes first."""
     lane, doors = side_by_side
-    job = lane.submit([0, 1], deadline=far())
+    request = lane.submit([0, 1], deadline=far())
     assert doors.entered.acquire(timeout=30)
     assert doors.entered.acquire(timeout=30)
     doors.doors[1].set()
-    wait_until(lambda: 1 in job._outputs)
+    wait_until(lambda: 1 in request._outputs)
     doors.doors[0].set()
-    assert job.result() == [0, 10]
-    assert 0 < job.inference_s <= job.finished - job.submitted
+    assert request.result() == [0, 10]
+    assert 0 < request.inference_s <= request.finished - request.submitted
 
 
 def test_a_run_beside_others_takes_its_share_of_the_machine(side_by_side):
-    """The backlog counts rows at the pace of both threads; a lone run's time is all its own."""
+    """The backlog counts rows at the pace of both threads, and the time of a single run at the pace of one."""
     lane, doors = side_by_side
     for door in doors.doors:
         door.set()
@@ -297,13 +297,13 @@ def test_a_run_beside_others_takes_its_share_of_the_machine(side_by_side):
 
 
 def test_a_batch_leaves_rows_for_whoever_is_idle():
-    """Of eight rows two idle threads take four each, on their share of the cores; of a lone row nobody leaves any."""
+    """Two idle threads take four of eight rows each, with `crowded_run`; a single row runs with `run`."""
     held, crowd = Held(), Held()
     lane = MicroBatcher(held, crowded_run=crowd, name="test", limit=BatchLimit(rows=8), max_rows=8, runs_at_once=2)
-    job = lane.submit(list(range(8)), deadline=far())
+    request = lane.submit(list(range(8)), deadline=far())
     assert all(crowd.entered.acquire(timeout=30) for _ in range(2))
     crowd.gate.set()
-    assert job.result() == [row * 10 for row in range(8)]
+    assert request.result() == [row * 10 for row in range(8)]
     assert sorted(crowd.batches) == [[0, 1, 2, 3], [4, 5, 6, 7]]
     wait_until(lambda: not lane.is_busy)
     occupy(lane, held)
@@ -315,16 +315,16 @@ def test_a_batch_leaves_rows_for_whoever_is_idle():
 
 
 def test_runs_side_by_side_fail_alone(side_by_side):
-    """Both rows of one request fail at once: one error, and the lane serves the next one with both its threads."""
+    """When both rows of a request fail, it gets one error, and both threads of the lane live on."""
     lane, doors = side_by_side
     doors.failing = {0, 1}
-    job = lane.submit([0, 1], deadline=far())
+    request = lane.submit([0, 1], deadline=far())
     assert doors.entered.acquire(timeout=30)
     assert doors.entered.acquire(timeout=30)
     doors.doors[0].set()
     doors.doors[1].set()
     with pytest.raises(RuntimeError, match="row"):
-        job.result()
+        request.result()
     doors.doors[2].set()
     assert lane.submit([2, 2], deadline=far()).result() == [20, 20]
     assert lane.is_alive
