@@ -26,20 +26,22 @@ Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _MOST_SKIPPED = 0.1
-"""Share of unreadable calibration images beyond which the folder is probably not what the user meant."""
+"""Share of unreadable calibration images beyond which the folder is probably the wrong one."""
 SAMPLE = 512
 """Positions of an activation that are kept, over all rows. Those of every layer of a base tower take 150 MB."""
 
 
 def image_files(directory: Path) -> list[Path]:
-    """Every image below `directory`, by name; those that cannot be read are passed over.
+    """Every readable image below `directory`, by name.
 
-    Raises ExportError when there are none, or so many unreadable ones that the folder cannot be what was meant.
+    Raises ExportError when there is none, or when so many are unreadable that the folder is probably the wrong one.
     """
     paths = sorted(path for path in directory.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         known = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise ExportError(f"{directory}: no images here ({known}); artifacts are calibrated and verified on real ones")
+        raise ExportError(
+            f"{directory}: no images here ({known}); artifacts are calibrated and verified on real images"
+        )
     unreadable = {path: problem for path in paths if (problem := _problem(path))}
     if len(unreadable) > _MOST_SKIPPED * len(paths):
         few = "; ".join(f"{path.name} ({problem})" for path, problem in list(unreadable.items())[:3])
@@ -71,9 +73,9 @@ def text_rows(file: Path, tokenize: Callable[[str], list[int]], spec: TextTower)
     try:
         lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise ExportError(f"{file}: calibration texts cannot be read, one a line in UTF-8 ({error})") from error
+        raise ExportError(f"{file}: calibration texts cannot be read as UTF-8, one text per line ({error})") from error
     if not lines:
-        raise ExportError(f"{file}: holds no texts; INT8 is calibrated on real ones, one a line")
+        raise ExportError(f"{file}: holds no texts; INT8 is calibrated on real texts, one per line")
     return [text_row(line, tokenize, spec).row for line in lines]
 
 

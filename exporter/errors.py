@@ -1,4 +1,4 @@
-"""What can go wrong offline: one sentence each, and the target directory untouched."""
+"""Errors of an export: each is one sentence, and the target directory is untouched."""
 
 from __future__ import annotations
 

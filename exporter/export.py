@@ -59,7 +59,7 @@ _TOOLCHAIN = ("torch", "transformers", "optimum", "onnx", "numpy", "pillow", "si
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What the user asked for."""
+    """The user's wishes."""
 
     source: str
     output: Path
@@ -135,7 +135,7 @@ def _described(
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What the user's files hold. Without a vision tower there are no pictures."""
+    """The user's calibration files. Without a vision tower there are no pictures."""
 
     pictures: Sequence[Path]
     golden_images: Sequence[bytes]
@@ -216,7 +216,7 @@ def _with_tokenizer(contract: Contract, directory: Path, source: str, progress: 
 
 
 def _write_rotation(directory: Path, results: Mapping[Tower, TowerResult]) -> RotationSpec:
-    """Learn the basis on the rows that calibrate, measure it on those held back."""
+    """Learn the basis on the calibrating rows, measure it on the held-back rows."""
     learnt_on = [_without_every(HELD_BACK, result) for result in results.values()]
     directions = learn_directions(learnt_on)
     path = directory / "rotation.bin"

@@ -1,8 +1,8 @@
 """The same bits on an idle and on a busy machine, with two cores and with sixteen.
 
 Threads that share one operation cut its sums into parts, and the cut decides the last bits: with two threads, OpenBLAS
-gives another Cholesky factor and other eigenvectors than with one. So every operation has one thread, and what may run
-side by side is whole rows.
+gives another Cholesky factor and other eigenvectors than with one. So every operation has one thread, and only whole
+rows run side by side.
 """
 
 from __future__ import annotations

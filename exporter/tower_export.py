@@ -39,7 +39,7 @@ TABLE = {
 HELD_BACK = 4
 """Every fourth calibration row is held back: fidelity is measured on rows that no range was taken from."""
 SEARCHED, MIN_MAX = "searched", "min-max"
-"""How INT8 takes its ranges: by the search, or by what most quantizers do, to see the difference."""
+"""How INT8 takes its ranges: by the search, or by minimum and maximum as most quantizers do."""
 _TRACE_ROWS = 16
 _SEARCH_ROWS = 8
 
@@ -67,7 +67,7 @@ class TowerExport:
 
     @property
     def compared(self) -> Sequence[int]:
-        """Those of them on which variants are compared; a tower's rows lose within a third of each other."""
+        """Positions on which variants are compared, few of `calibrating`: rows lose within a third of each other."""
         return self.calibrating[:: -(-len(self.calibrating) // _SEARCH_ROWS)]
 
     @property
@@ -143,7 +143,7 @@ def _searched(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> F
 
 
 def _in_few_bits(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> Found:
-    """Weights fit the rows they are rounded for; what they lose shows on others."""
+    """Weights fit the rows that they are rounded for; the loss is measured on other rows."""
     rows = [index for index in work.calibrating if index not in work.compared]
     seen = _observed(work, model, _linear_inputs(model), rows, POSITIONS)
     trial = replace(_trial(work, model, reference), quantize=quantize_weights)
@@ -157,7 +157,7 @@ def _linear_inputs(model: onnx.ModelProto) -> set[str]:
 def _observed(
     work: TowerExport, model: onnx.ModelProto, tensors: Collection[str], rows: Sequence[int], sample: int
 ) -> dict[str, Observation]:
-    """Inner tensors over those calibration rows."""
+    """Inner tensors over the calibration rows at these positions."""
     shown = work.progress([work.calibration[index] for index in rows], f"{work.tower}: calibrate")
     inputs = _inputs(shown, work.exact_vocabulary)
     return observe(model, sorted(tensors), inputs, len(rows), work.directory, sample=sample)
@@ -191,7 +191,7 @@ def _shown(work: TowerExport) -> Progress:
 def _artifact(
     work: TowerExport, precision: Precision, files: Sequence[Path], reference: Floats, details: dict[str, Any]
 ) -> Artifact:
-    """Measure what was written, as it will be served, against FP32 on the held-back rows."""
+    """Compare the written files, as they will be served, with FP32 on the held-back rows."""
     vocabulary = None if work.table is None else _write_table(work, work.table, precision)
     loaded = Vocabulary.load(work.directory, vocabulary) if vocabulary else None
     pooled = _run(work, files, precision, work.held_back, loaded)

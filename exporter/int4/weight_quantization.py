@@ -1,8 +1,8 @@
 """FP32 graph -> INT4: linear layers' weights in 4 bits, in 8 where 4 lose too much; all else in float.
 
-onnxruntime's MatMulNBits (domain com.microsoft) reads such weights; activations stay in float, so there is nothing to
-calibrate but what the weights' errors meet. Its contract, with B = ceil(k / BLOCK) blocks a column, which a test holds
-against the operator: codes (n, B, BLOCK · bits / 8) uint8, low bits first; scales (n, B) float32; zero points
+onnxruntime's MatMulNBits (domain com.microsoft) reads such weights; activations stay in float, so calibration only
+shows which inputs the weights' errors meet. Its contract, with B = ceil(k / BLOCK) blocks per column, which a test
+holds against the operator: codes (n, B, BLOCK · bits / 8) uint8, low bits first; scales (n, B) float32; zero points
 (n, B · bits / 8 rounded up) uint8, packed like the codes.
 """
 
@@ -63,7 +63,7 @@ class Roundings:
         return self._done[name, bits]
 
     def tower(self, wide: Collection[str] = ()) -> dict[str, Blocks]:
-        """All layers; those named in 8 bits."""
+        """All layers; the layers named in `wide` have 8 bits."""
         return {name: self.layer(name, 8 if name in wide else 4) for name in self._nodes}
 
 
@@ -91,7 +91,7 @@ def _alone(trial: Trial, roundings: Roundings, ledger: Ledger, progress: Progres
 
 
 def _wide(trial: Trial, roundings: Roundings, alone: Mapping[str, float]) -> list[str]:
-    """The fewest layers to have 8 bits, those first that lose most for the bytes they save."""
+    """The fewest layers to have 8 bits, first the layers with the greatest loss per saved byte."""
     costliest = sorted(alone, key=lambda name: alone[name] / roundings.layer(name).codes.size, reverse=True)
     return fewest_apart(costliest, MOST_IN_8_BITS, lambda names: trial.loss(roundings.tower(names)) <= BUDGET)
 
@@ -140,7 +140,7 @@ def packed(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
 def _details(
     losses: Mapping[str, float], chosen: Mapping[str, Blocks], alone: Mapping[str, float], rows: int
 ) -> dict[str, Any]:
-    """For the manifest: what was chosen, over what, and why. Losses of layers alone, where they were needed."""
+    """For the manifest: choice, alternatives and reason. Losses of single layers, where they were needed."""
     narrow = sum(blocks.bits == 4 for blocks in chosen.values())
     others = ", the others in 8" if narrow < len(chosen) else ""
     verdict = "within" if losses["chosen"] <= BUDGET else "above"

@@ -43,7 +43,7 @@ class Recipe:
 
 
 def plain(seen: Observation, weight: Floats) -> Recipe:
-    """Min-max ranges and no smoothing: what most quantizers do."""
+    """Min-max ranges and no smoothing, as most quantizers do."""
     return next(_recipes(seen, weight, None))
 
 
@@ -81,7 +81,7 @@ def quantize_weight(weight: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def _pair_sums(weight: Floats) -> Floats:
-    """(k, n) -> (k / 2, n): the larger of what two neighbours' positive and negative parts sum to."""
+    """(k, n) -> (k / 2, n): the larger of the sums of two neighbours' positive and negative parts."""
     even = np.pad(weight, ((0, len(weight) % 2), (0, 0))).reshape(-1, 2, weight.shape[1])
     return np.asarray(np.maximum(np.maximum(even, 0).sum(axis=1), np.maximum(-even, 0).sum(axis=1)))
 

@@ -1,6 +1,6 @@
 """Which values of an activation get a code, and which are clipped: histogram -> (low, high). Pure.
 
-A wide range rounds everything coarsely, a narrow one cuts off what is rare: each method is one opinion on the trade
+A wide range rounds everything coarsely, a narrow one cuts off rare values: each method is one opinion on the trade
 (Wu et al. 2020, "Integer Quantization for Deep Learning Inference", §5). No opinion is right for every activation.
 """
 
@@ -65,7 +65,7 @@ def min_max(histogram: Histogram) -> Range:
 
 
 def moving_average(histogram: Histogram) -> Range:
-    """Every channel's extremes averaged over the rows: what a rare row adds is clipped."""
+    """Every channel's extremes averaged over the rows: the extremes of a rare row are clipped."""
     return histogram.usual
 
 

@@ -1,4 +1,4 @@
-"""As much of a tower in INT8 as stays right: what each linear layer costs and saves, and which layers stay in float.
+"""As much of a tower in INT8 as stays right: cost and gain of each linear layer, and which layers stay in float.
 
 First every layer gets the recipe with the least error in its own output (`layer_quantization`). Then each layer is put
 into INT8 alone and the whole tower is run: that is the layer's cost in fidelity. Its gain is the number of its
@@ -58,7 +58,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A quantized graph (large float weights still beside it), and what it was chosen over."""
+    """A quantized graph (large float weights still beside it), and its alternatives."""
 
     model: onnx.ModelProto
     details: dict[str, Any]
@@ -88,7 +88,7 @@ def search(
 
 
 def min_max(model: onnx.ModelProto, trial: Trial, seen: Mapping[str, Observation], progress: Progress) -> Found:
-    """Every linear layer in INT8 with what most quantizers do: to compare with."""
+    """Every linear layer in INT8 by minimum and maximum, as most quantizers do: to compare with."""
     plain = _recipes(model, seen, recipe_of.plain, progress)
     return Found(model=quantize(trial.model, plain), details={"reason": "min-max ranges alone, as asked; no search"})
 
@@ -96,7 +96,7 @@ def min_max(model: onnx.ModelProto, trial: Trial, seen: Mapping[str, Observation
 def kept_in_float(layers: Sequence[Layer], loss_without: Callable[[Collection[str]], float]) -> list[str]:
     """Names of the fewest layers, the costliest first, without which the rest stays within BUDGET.
 
-    `loss_without(names)`: loss with all other layers in INT8. Where MOST_IN_FLOAT of them are not enough, those.
+    `loss_without(names)`: loss with all other layers in INT8. At most MOST_IN_FLOAT of them.
     """
     costliest = [layer.name for layer in sorted(layers, key=lambda layer: layer.cost, reverse=True)]
     if loss_without([]) <= BUDGET:
@@ -105,7 +105,7 @@ def kept_in_float(layers: Sequence[Layer], loss_without: Callable[[Collection[st
 
 
 def fewest_apart(costliest: Sequence[str], most_share: float, enough: Callable[[Collection[str]], bool]) -> list[str]:
-    """The fewest of `costliest`, from its start, that are `enough`; where `most_share` of them are not, those."""
+    """The fewest of `costliest`, from its start, that are `enough`; at most `most_share` of them."""
     fewest, most = 1, max(1, int(most_share * len(costliest)))
     while fewest < most:
         middle = (fewest + most) // 2

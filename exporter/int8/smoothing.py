@@ -1,4 +1,4 @@
-"""Outlier smoothing: what makes an activation hard to round is moved into the weights that multiply it.
+"""Outlier smoothing: an activation's large channels are moved into the weights that multiply it.
 
 Xiao et al. 2022, "SmoothQuant": X W = (X / s)(s W), with s_j = sqrt(max|X_j| / max|W_j|) for channel j, the paper's
 a = 1/2. (a = 3/4 fits the calibration rows better and unseen rows worse, by measurement.) Behind a LayerNorm the

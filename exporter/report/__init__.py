@@ -1,1 +1,1 @@
-"""What an export lost and gained, for people and programs."""
+"""Losses and gains of an export, for people and programs."""

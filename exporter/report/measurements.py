@@ -1,4 +1,4 @@
-"""What an export lost and gained, measured on the finished model directory as it is served."""
+"""Losses and gains of an export, measured on the finished model directory as it is served."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ArtifactReport(msgspec.Struct, frozen=True, kw_only=True):
     row_ms: dict[str, float]
     """Execution provider -> median of one row alone; precisions and providers take turns."""
     losses: list[float]
-    """1 - cosine, a row, ascending."""
+    """1 - cosine per row, ascending."""
     retrieval_agreement: float
     """Share of rows whose nearest other row is FP32's."""
     details: dict[str, Any]

@@ -71,14 +71,14 @@ def pack(description: dict[str, Any], *, suffix: list[int]) -> PackedVocabulary:
 
 
 def _check_form(description: dict[str, Any]) -> None:
-    """What packing relies on, so that what it cannot do is refused by name rather than found by a probe, or missed."""
+    """Raise NotPackable, naming the first property of the tokenizer that the packed form does not have."""
     model = description["model"]
     if any(model.get(key) != value for key, value in _PLAIN_BPE.items()):
         raise NotPackable(f"its model is {model['type']}, not byte-pair encoding with byte fallback")
     if extra := [key for key in _ABSENT_IN_PLAIN_BPE if model.get(key)]:
         raise NotPackable(f"its model has {extra[0]}")
     if any(token[flag] for token in description["added_tokens"] for flag in _PLAIN_ADDED):
-        raise NotPackable("it has added tokens that depend on what stands around them")
+        raise NotPackable("it has added tokens that depend on the text around them")
     normalizer, splitter = description["normalizer"] or {}, description["pre_tokenizer"] or _SPLIT_AT_SPACES
     if (
         normalizer.get("type") != "Replace"

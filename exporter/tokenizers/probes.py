@@ -1,4 +1,4 @@
-"""Texts that tell tokenizers apart: many scripts, a vocabulary's own pieces cut and glued, and what breaks parsers."""
+"""Texts that tell tokenizers apart: many scripts, a vocabulary's pieces cut and glued, awkward characters."""
 
 from __future__ import annotations
 

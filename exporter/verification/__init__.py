@@ -1,1 +1,1 @@
-"""What an artifact has to pass before it is written."""
+"""The checks that an artifact passes before it is written."""

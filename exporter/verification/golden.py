@@ -1,4 +1,4 @@
-"""The self-test's inputs: what has gone silently wrong in other servers, made from the user's own pictures."""
+"""The self-test's inputs, of the user's pictures: kinds of input that other servers embed wrongly without an error."""
 
 from __future__ import annotations
 

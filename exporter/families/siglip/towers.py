@@ -1,6 +1,6 @@
 """Checkpoint -> two FP32 graphs with stable names, traced by Optimum.
 
-The traced modules compute what `transformers` computes, to rounding, with less work. What is constant is folded here,
+The traced modules compute what `transformers` computes, to rounding, with less work. Constant parts are folded here,
 where the algebra is visible, rather than by pattern matching in the graph:
 
 - normalisation into the patch embedding: pixels enter as bytes, patches are cut before they are widened;
