@@ -1,4 +1,4 @@
-"""Each server by itself: its time to start, its memory, its CPU time when idle."""
+"""Measures each server alone: its time to start, its memory, and its CPU time without requests."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Start = Callable[[], AbstractContextManager[Server]]
 
 
 def time_starts(start: Start, times: int, image: bytes) -> tuple[list[float], list[float]]:
-    """Seconds from process start to the first embedding of a text, and of an image requested after it.
+    """-> seconds from the start of the process to the first embedding of a text, and to that of an image after it.
 
-    `image`: a request's body.
+    Each list has one value per start. `image`: body of the request.
     """
     texts, images = [], []
     for _ in range(times):
@@ -30,7 +30,10 @@ def time_starts(start: Start, times: int, image: bytes) -> tuple[list[float], li
 
 
 def take_footprint(start: Start, order: Order, kind: str = "mixed", seconds: float = math.inf) -> Footprint:
-    """Memory after `order`'s number of requests, or fewer in `seconds`: when the clients are gone, and at rest."""
+    """Send requests, then read the memory twice: when the clients are gone, and after a rest.
+
+    The number of requests comes from `order`; fewer are sent if they take longer than `seconds`.
+    """
     effort = order.effort
     with start() as server:
         with Clients(order.photos) as clients:
@@ -41,7 +44,7 @@ def take_footprint(start: Start, order: Order, kind: str = "mixed", seconds: flo
 
 
 def idle_cpu(start: Start, effort: Effort) -> float:
-    """Share of a core, after the work that follows a request is over."""
+    """-> share of a core that a server without requests uses, after a rest that follows its first requests."""
     with start() as server:
         time.sleep(effort.rest_s)
         before, started = server.cpu_s(), time.monotonic()

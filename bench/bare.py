@@ -1,4 +1,4 @@
-"""The model without a server, in a process of its own: the calls that the batch threads make, on ready rows."""
+"""The model without a server, in a process of its own: the same runs as in the lanes of a server, on prepared rows."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from siglip_edge.server.models.loading import plan_as_served
 
 _TWELVE_MEGAPIXELS = (4000, 3000)
 _GRAIN = 6
-"""Standard deviation of what is added to an enlarged photograph: enlarging leaves none of the detail that a camera's
-file of this size has, and that decoding it costs."""
+"""Standard deviation of the noise that is added to an enlarged photograph. Enlarging adds no detail, but detail makes a
+camera's file large and slow to decode."""
 _ROWS = 32
 _TOWERS = {"texts": Tower.TEXT, "images": Tower.VISION}
 
 
 def describe(directory: Path) -> dict[str, object]:
-    """What this machine runs, and how: for the report."""
+    """-> model, execution plan and machine, for the report."""
     model, cpu = _opened(directory), read_cpu_budget()
     return {
         "model": model.manifest.name,
@@ -47,7 +47,7 @@ def describe(directory: Path) -> dict[str, object]:
 
 
 def disk_mb(directory: Path) -> float:
-    """Of all files of the model directory, but those of precisions that are not served here."""
+    """-> megabytes of the model directory, without the files that only other precisions use."""
     model = _opened(directory)
     served, others = model.plan.precision, set()
     for tower, precision in product(model.towers, model.manifest.precisions()):
@@ -63,15 +63,15 @@ class Turn:
     """One turn of bare calls."""
 
     rate: float
-    """Rows a second."""
+    """Rows per second."""
     cpu: float
-    """CPU time a row, ms."""
+    """CPU milliseconds per row."""
     waits: list[float]
-    """Seconds in which so many rows were done as there are clients: what each would have waited for."""
+    """Seconds in which as many rows finish as there are clients: the time that each client would have waited."""
 
 
 def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float, clients: int) -> Turn:
-    """As a lane of the server runs them: as many rows in a run, as many runs at once, without a pause."""
+    """Run rows without a pause, with as many rows per run and as many runs at once as in a lane of the server."""
     model, tower = _opened(directory), _TOWERS[kind]
     rows, at_once = _rows(directory, tower, photos), model.plan.runs_at_once
     size = model.plan.rows(tower) or 1
@@ -81,14 +81,14 @@ def run_rows(directory: Path, kind: str, photos: Path | None, seconds: float, cl
         loops = [threads.submit(_run_until, started + seconds, model, tower, rows, size) for _ in range(at_once)]
         ends = [loop.result() for loop in loops]
     return Turn(
-        rate=sum(size * len(one) / (one[-1] - started) for one in ends),  # each loop ends with a run of its own
+        rate=sum(size * len(one) / (one[-1] - started) for one in ends),  # each loop is divided by its own time
         cpu=1000 * (time.process_time() - cpu) / (size * sum(map(len, ends))),
         waits=waits([started, *sorted(chain(*ends))], max(at_once, math.ceil(clients / size))),
     )
 
 
 def _run_until(end: float, model: EmbeddingModel, tower: Tower, rows: list[Row], size: int) -> list[float]:
-    """`size` rows a run, all in turn. -> when each run, one at least, was done."""
+    """Take `rows` in turn, `size` rows per run, at least one run. -> moment of the end of each run."""
     ends: list[float] = []
     turn = cycle(rows)
     while not ends or ends[-1] < end:
@@ -98,13 +98,13 @@ def _run_until(end: float, model: EmbeddingModel, tower: Tower, rows: list[Row],
 
 
 def waits(ends: Sequence[float], runs: int) -> list[float]:
-    """How long `runs` took, one after the other, from each end but the last ones; of all, where there are fewer."""
+    """-> seconds from each end to the end that is `runs` later; with fewer ends, from the first to the last."""
     runs = min(runs, len(ends) - 1)
     return [later - earlier for earlier, later in zip(ends, ends[runs:], strict=False)]
 
 
 def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -> LargeJpeg:
-    """As the server decodes it, and in full; `count` photographs."""
+    """Turn `count` photographs of 12 megapixels into rows, decoded as in the server, and decoded in full."""
     model = _opened(directory)
     limits = ImageLimits(max_bytes=1 << 30, max_pixels=1 << 30)
     side = decoded_side(model.manifest.vision.geometry)
@@ -139,7 +139,7 @@ def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -
 
 
 def enlarge(photo: bytes, seed: int, *, grain: float = _GRAIN) -> bytes:
-    """A JPEG -> one of 4000 x 3000 pixels with grain."""
+    """A JPEG -> a JPEG of 4000 x 3000 pixels, with noise like a camera's."""
     large = Image.open(io.BytesIO(photo)).convert("RGB").resize(_TWELVE_MEGAPIXELS, Image.Resampling.BICUBIC)
     added = np.random.default_rng(seed).normal(0, grain, (*reversed(_TWELVE_MEGAPIXELS), 1)).astype(np.float32)
     samples = np.clip(np.asarray(large, np.float32) + added, 0, 255).astype(np.uint8)
@@ -154,7 +154,7 @@ def _settings(directory: Path) -> Settings:
 
 @cache
 def _opened(directory: Path) -> EmbeddingModel:
-    """As a worker of the server would load it, from the same cache."""
+    """The model as a worker of the server loads it, from the same cache of packed graphs."""
     return plan_as_served(_settings(directory), directory, read_cpu_budget()).open()
 
 

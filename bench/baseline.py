@@ -2,8 +2,8 @@
 
     MODEL=CHECKPOINT PORT=8001 python bench/baseline.py
 
-The honest baseline of `siglip-edge bench`: same inputs, same answers (with the right text contract), one
-process, PyTorch's own thread count, requests in FastAPI's thread pool.
+The baseline of `siglip-edge bench`: the same inputs and the same answers (texts are lower-cased and padded as in
+SigLIP's training), one process, PyTorch's default number of threads, requests in FastAPI's thread pool.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Request bodies, made before the clock runs where possible. No two hold the same input."""
+"""Bodies of requests, mostly prepared before a measurement. Each request number gives a different input."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from functools import cache
 from pathlib import Path
 
 Body = Callable[[int], bytes]
-"""Request number -> the JSON that is sent."""
+"""Request number -> the JSON body."""
 
-_NUMBER_BYTES = 9  # base64 of three bytes is four characters: what is appended to whole groups can be encoded apart
+_NUMBER_BYTES = 9  # a multiple of 3, because base64 encodes groups of 3 bytes apart
 
 
 def body_of(kind: str, photos: Path | None) -> Body:
-    """`kind`: texts, images, mixed (both in turn), or the same text again and again."""
+    """`kind`: texts, images, mixed (a text and an image in turn), or same (always one text)."""
     if kind == "texts":
         return text_body
     if kind == "same":
@@ -31,7 +31,7 @@ def text_body(number: int) -> bytes:
 
 @cache
 def image_bodies(photos: Path | None) -> Body:
-    """Request n -> photograph n modulo their count, with n behind its last byte, which no JPEG decoder reads."""
+    """Request n -> a photograph, followed by n: JPEG decoders ignore bytes after the end of the image."""
     encoded = [base64.b64encode(_whole_groups(data)) for data in jpegs(photos)]
 
     def body(number: int) -> bytes:
@@ -44,7 +44,7 @@ def image_bodies(photos: Path | None) -> Body:
 
 @cache
 def jpegs(photos: Path | None) -> tuple[bytes, ...]:
-    """The files *.jpg of a folder; None: eight made-up pictures of 640 x 480."""
+    """-> the files *.jpg of a folder. None: eight made-up pictures of 640 x 480 pixels."""
     if photos is None:
         return tuple(_made_up(seed) for seed in range(8))
     return tuple(path.read_bytes() for path in sorted(photos.glob("*.jpg")))
@@ -55,7 +55,7 @@ def _whole_groups(data: bytes) -> bytes:
 
 
 def _made_up(seed: int) -> bytes:
-    """A blurred patchwork with grain: about as many bytes as a photograph of its size."""
+    """-> a JPEG of blurred patches with noise, with about as many bytes as a photograph of its size."""
     from PIL import Image, ImageChops
 
     rng = random.Random(seed)

@@ -24,7 +24,8 @@ _WARM_UP_S = 0.2
 _REST_S = 3.0
 _REQUESTS_BEFORE_REST = 300
 _OF_A_MEDIAN = 1.2533 * 1.4826
-"""A median's standard error, by the median absolute deviation, times the square root of the number of values."""
+"""Standard error of a median = this factor * median absolute deviation / square root of the number of values, for
+values with a normal distribution."""
 
 
 def with_error(values: list[float]) -> str:
@@ -35,7 +36,7 @@ def with_error(values: list[float]) -> str:
 
 
 def in_turns(servers: list[Server], clients: Clients, arguments: argparse.Namespace) -> list[list[tuple[float, float]]]:
-    """-> CPU milliseconds per request and rate, for each server and turn."""
+    """-> per server, per turn: CPU milliseconds per request, and requests per second."""
     figures: list[list[tuple[float, float]]] = [[] for _ in servers]
     for number in range(arguments.turns):
         for at in (0, 1) if number % 2 else (1, 0):
@@ -54,7 +55,7 @@ def served(checkout: Path, model: Path) -> AbstractContextManager[Server]:
 
 
 def start_ratios(arguments: argparse.Namespace) -> tuple[list[float], list[list[float]]]:
-    """Ratios of neighbouring starts to the first embedding, and each checkout's seconds."""
+    """-> ratios of neighbouring starts, and per checkout the seconds of its starts, up to the first embedding."""
     seconds: list[list[float]] = [[], []]
     for number in range(arguments.starts):
         for at in (0, 1) if number % 2 else (1, 0):

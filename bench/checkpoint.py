@@ -1,9 +1,9 @@
-"""Write a random-weight SigLIP2-shaped checkpoint: real sizes for speed and memory, without a download.
+"""Write a checkpoint with random weights in the shapes of SigLIP 2, to measure speed and memory without a download.
 
     python -m siglip_edge.bench.checkpoint DIRECTORY [--size base] [--outliers 50]
 
-Weights mean nothing; shapes, files and the tokenizer's format are those of google/siglip2-base-patch16-256. Trained
-transformers have a few channels tens of times larger than the rest, random ones do not: `--outliers` plants them.
+Its shapes, files and tokenizer format equal those of google/siglip2-base-patch16-256; its embeddings mean nothing.
+Trained transformers have a few channels that are tens of times larger than the rest. `--outliers` adds such channels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SCRIPTS = (
     (0xAC00, 2000),
     (0x4E00, 6000),
 )
-"""First code point and number of letters of the alphabets that made-up words are spelt in."""
+"""First code point and number of letters of each alphabet for made-up words."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ SIZES = {
 
 
 OUTLIER_CHANNELS = 4
-"""Channels of the residual stream, and hidden units of every MLP, that stand out. Dettmers et al. 2022, "LLM.int8()",
-count a handful per model, the same in every layer."""
+"""Number of outlier channels in the residual stream, and of outlier units in every MLP. Dettmers et al. 2022,
+"LLM.int8()", found a handful per model, in the same channels of every layer."""
 
 
 def write_checkpoint(directory: Path, size: Size, seed: int = 0, outliers: float = 1.0) -> None:
-    """A checkpoint directory that `transformers` loads: config, weights, image processor, Gemma-format tokenizer.
+    """Write a directory that `transformers` loads: configuration, weights, image processor, Gemma-format tokenizer.
 
-    `outliers`: how many times larger than the rest the outlier channels are; 1 plants none.
+    `outliers`: size of the outlier channels relative to other channels; 1 adds no outliers.
     """
     tokenizer = train_tokenizer(size.vocabulary, seed)
     wrapped = GemmaTokenizerFast(
@@ -87,7 +87,7 @@ def write_checkpoint(directory: Path, size: Size, seed: int = 0, outliers: float
 
 
 def random_model(size: Size, vocabulary: int, seed: int) -> SiglipModel:
-    """`transformers`' own initialisation, with SigLIP's usual scale and bias."""
+    """-> a model with the random initialisation of `transformers`, and the usual logit scale and bias of SigLIP."""
     shared = {
         "hidden_size": size.width,
         "intermediate_size": size.mlp,
@@ -108,9 +108,9 @@ def random_model(size: Size, vocabulary: int, seed: int) -> SiglipModel:
 def plant_outliers(model: SiglipModel, factor: float, seed: int = 0) -> None:
     """Make OUTLIER_CHANNELS of both residual streams and of every MLP `factor` times as large as the rest, in place.
 
-    In the stream they are near-constant, whatever the input, as in trained transformers (Sun et al. 2024, "Massive
-    Activations in Large Language Models"), and are read with weights as small as they are large. Clipping them shifts
-    every product; rounding the rest as coarsely as they need loses it.
+    In the residual stream they are almost the same for every input, as in trained transformers (Sun et al. 2024,
+    "Massive Activations in Large Language Models"), and the layers that read them have small weights for them.
+    Quantization that clips the outliers shifts every product; a scale that fits them rounds other channels to nothing.
     """
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.rand(8, 3, model.config.vision_config.image_size, model.config.vision_config.image_size)
@@ -129,7 +129,7 @@ def _chosen(width: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def _stream_sizes(tower: nn.Module, row: torch.Tensor) -> list[float]:
-    """Standard deviation of the residual stream before every layer, and after the last."""
+    """-> standard deviation of the residual stream before every layer, and after the last layer."""
     sizes: list[float] = []
     norms = [*(layer.layer_norm1 for layer in tower.encoder.layers), _last_norm(tower)]
     hooks = [norm.register_forward_pre_hook(lambda _, read: sizes.append(float(read[0].std()))) for norm in norms]
@@ -155,7 +155,7 @@ def _plant_in_stream(tower: nn.Module, sizes: list[float], factor: float, channe
             channels,
         )
         _read_less(layer.layer_norm2, (layer.mlp.fc1.weight,), factor, channels)
-    # The vision head's queries read its probe.
+    # The query of the vision head comes from its probe, not from the stream, so its weights stay.
     readers = (
         (tower.head.weight,) if hasattr(tower.head, "weight") else tower.head.attention.in_proj_weight.chunk(3)[1:]
     )
@@ -163,25 +163,27 @@ def _plant_in_stream(tower: nn.Module, sizes: list[float], factor: float, channe
 
 
 def _read_less(norm: nn.LayerNorm, readers: tuple[torch.Tensor, ...], factor: float, channels: torch.Tensor) -> None:
-    """Undo the few large channels for layers that read the stream through `norm`: other channels keep their size."""
+    """Compensate for the outliers in layers that read the stream through `norm`: other channels keep their size."""
     norm.weight *= (1 + len(channels) * factor**2 / norm.weight.numel()) ** 0.5
     for weight in readers:
         weight[:, channels] /= factor
 
 
 def train_tokenizer(vocabulary: int, seed: int) -> tokenizers.Tokenizer:
-    """BPE with byte fallback in Gemma's format, learnt from this Python's sources and made-up words of nine scripts."""
+    """-> BPE with byte fallback in Gemma's format, trained on Python's sources and made-up words of nine scripts."""
     model = models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # words keep training fast
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # training on single words is fast
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))],
         show_progress=False,
     )
     tokenizer.train_from_iterator(_lines(vocabulary, random.Random(seed)), trainer)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")  # Gemma's: never splits after Replace
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        " ", "merged_with_previous"
+    )  # as in Gemma: without effect, because Replace leaves no space
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
     return tokenizer
 

@@ -1,4 +1,4 @@
-"""The load generator in a process of its own, and the sum of its turns."""
+"""The load generator in a process of its own, and the figures of its turns."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from siglip_edge.bench.results import Throughput, percentile
 from siglip_edge.bench.servers import Server
 
 _INPUTS_A_RUN = 1_000_000
-"""More than a run sends: each run has its own numbers, and so its own inputs."""
+"""More requests than a turn sends. Each turn starts at a multiple of it, so no two turns send the same input."""
 
 
 def own_process() -> ProcessPoolExecutor:
-    """A fresh interpreter that runs submitted calls one after the other."""
+    """-> a new interpreter that runs submitted calls one after the other."""
     return ProcessPoolExecutor(1, get_context("spawn"))
 
 
 @dataclass
 class Tally:
-    """One server's turns, and the CPU time that they took."""
+    """The turns of one server, and the CPU seconds of that server in them."""
 
     loads: list[Load] = field(default_factory=list)
     cpu_s: float = 0.0
@@ -50,7 +50,7 @@ class Tally:
 
 
 class Clients:
-    """Closed loops against a server; no input is ever sent twice by the same Clients."""
+    """Clients in closed loops. The same `Clients` never send an input twice."""
 
     def __init__(self, photos: Path | None) -> None:
         self._photos = photos
@@ -66,7 +66,7 @@ class Clients:
         self._process.shutdown()
 
     def count(self, server: Server, kind: str, clients: int, seconds: float, warm_up_s: float, *, into: Tally) -> float:
-        """One turn -> its rate. Raises ServerFailed."""
+        """Take one turn and add it to `into`. -> answers per second. Raises ServerFailed."""
         before = server.cpu_s()
         load = self._process.submit(run_for, self._work(server, kind), clients, seconds, warm_up_s).result()
         into.cpu_s += server.cpu_s() - before
@@ -74,7 +74,10 @@ class Clients:
         return load.rate
 
     def send(self, server: Server, kind: str, clients: int, *, requests: int, seconds: float) -> int:
-        """`count` requests, or as many as `seconds` allow; -> number of answers. Raises ServerFailed."""
+        """Send `requests` requests, or fewer if they take longer than `seconds`. -> number of answers.
+
+        Raises ServerFailed.
+        """
         work = self._work(server, kind)
         return len(self._process.submit(run_until, work, clients, requests, seconds).result().answered)
 

@@ -1,4 +1,4 @@
-"""One kept connection of a client. Parsed in C: http.client's own work is a hundredth of the server's on two cores."""
+"""The kept connection of a client. Answers are parsed in C, because clients share the cores with the server."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Answer:
 
 
 class Connection:
-    """A connection that opens with the first request, and again after the server closed it."""
+    """Opens with the first request, and again after the server has closed it."""
 
     def __init__(self, port: int) -> None:
         self._address = ("127.0.0.1", port)
@@ -58,9 +58,9 @@ class Connection:
             self._socket = None
 
     def post(self, body: bytes) -> tuple[int, Answer]:
-        """Status and answer. Raises OSError, or ServerFailed where the answer ends early."""
+        """-> status and answer. Raises OSError, and ServerFailed when the connection ends before the answer does."""
         if self._socket is not None and _is_readable(self._socket):
-            self.close()  # by the server, behind a refusal: it does not read such large bodies
+            self.close()  # the server closed it after a refusal, because it does not read large bodies that it refuses
         if self._socket is None:
             self._socket = socket.create_connection(self._address, timeout=_TIMEOUT_S)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

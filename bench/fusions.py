@@ -1,23 +1,13 @@
-"""Fusions that onnxruntime does not make by itself, made by hand and timed against the graph as it is exported.
+"""Fusions that onnxruntime does not make by itself: made here, and timed beside the exported graph.
 
     python -m siglip_edge.bench.fusions MODEL [--tower vision] [--precision int8] [--forwards 15] [--threads 1]
 
-attention       ONNX's own Attention operator (opset 23) for everything from the split of the products to their merge
-multi-head      onnxruntime's MultiHeadAttention for the same
-skip-norm       its SkipLayerNormalization for residual, bias and LayerNormalization
-bias            vision INT8: a bias is added inside the product (QGemm, two-dimensional) rather than after it
+attention       ONNX's Attention operator (opset 23) replaces everything between the split into heads and their merge
+multi-head      onnxruntime's MultiHeadAttention replaces the same nodes
+skip-norm       onnxruntime's SkipLayerNormalization replaces residual addition, bias and LayerNormalization
+bias            vision INT8: the bias is added inside the matrix product (two-dimensional QGemm) instead of after it
 
-None is in the exported graphs. Measured on two cores with AVX512-VNNI, busy, base-size, CPU time of a forward:
-
-                 vision int8    vision fp32    text int8
-    attention      -1 %           -1 %           +4 %
-    multi-head      0 %           -2 %           +6 %
-    skip-norm     +11 %           +4 %          +24 %
-    bias           +2 %
-
-(Constant folding, tanh-GELU with its bias, and dead outputs are in the graphs or fused at load: see the table that
-`bench.operators` prints. The demo's vision tower, twenty times as small, would gain 9 % by `attention`, which few
-providers know yet.)
+The exported graphs contain none of them; reason and figures: docs/decisions/operators-every-provider-knows.md.
 """
 
 from __future__ import annotations
@@ -78,7 +68,7 @@ def skip_norm(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def bias(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Every quantized product over rows of positions, with its bias as int32 codes in the scale of the sums."""
+    """Give every quantized product over positions its bias as int32 codes, in the scale of the sums."""
     model = onnx.ModelProto.FromString(model.SerializeToString())
     made, constants = _producers(model.graph), {one.name: one for one in model.graph.initializer}
     fused: dict[str, list[onnx.NodeProto]] = {}
@@ -123,11 +113,11 @@ FUSIONS: Mapping[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
 
 
 BIASED = (Tower.VISION, Precision.INT8)
-"""The text tower's last layer has one position, which `bias` does not know."""
+"""The only artifact for `bias`: it does not support the last layer of the text tower, which has one position."""
 
 
 def _attention_places(graph: onnx.GraphProto) -> tuple[int, dict[str, tuple[onnx.NodeProto, str]]]:
-    """Heads, and the name of the node that merges them -> the node that splits queries, keys and values; its output."""
+    """-> number of heads; name of a merging node -> the node that splits queries, keys and values; merged output."""
     nodes = {node.name: node for node in graph.node}
     shapes = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.data_type == 7}
     places = {}
@@ -150,7 +140,7 @@ def _producers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
 def _rewritten(
     model: onnx.ModelProto, fused: Mapping[str, list[onnx.NodeProto]], *opsets: onnx.OperatorSetIdProto
 ) -> onnx.ModelProto:
-    """A copy with the named nodes replaced, and without what nothing reads any longer."""
+    """-> a copy with the named nodes replaced, and without nodes whose outputs nothing reads any longer."""
     nodes = [new for node in model.graph.node for new in fused.get(node.name, [node])]
     wanted, kept = {output.name for output in model.graph.output}, []
     for node in reversed(nodes):
@@ -167,7 +157,7 @@ def _rewritten(
 
 
 def compare(graph: Path, precision: Precision, fusions: list[str], *, forwards: int, threads: int) -> None:
-    """As exported and in every fusion: time, deviation, and whether the fused operators are what runs."""
+    """Print, for the exported graph and for each fusion: time, deviation, and the operators that really run."""
     plan, original = serving_plan(precision, threads), onnx.load(graph)
     sessions, operators = {"as exported": GraphSession(graph, plan)}, {}
     row = sessions["as exported"].noise()

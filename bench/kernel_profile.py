@@ -1,4 +1,4 @@
-"""Where a graph's time goes: onnxruntime's own profile of its kernels, after all of its fusions."""
+"""The time of each kernel of a graph, from the profiler of onnxruntime, after its fusions."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from siglip_edge.runtime.rows import Arrays
 
 @dataclass(frozen=True)
 class Kernel:
-    """One node as it runs. Fusions append to the name of their first node."""
+    """A node of the optimized graph. A fused node has the name of its first node, with a suffix."""
 
     name: str
     operator: str
     ms: float
-    """Least of all runs: whatever else the machine does only adds."""
+    """Least milliseconds of all runs, because other work on the machine can only add time."""
 
 
 def profile(graph: Path, plan: ExecutionPlan, batch: Arrays, runs: int) -> list[Kernel]:
-    """Every kernel of `graph` over `runs` forwards of `batch`, its inputs, under the options that serve it."""
+    """Profile `runs` forwards of `batch` with the session options of the server. -> every kernel of `graph`."""
     with TemporaryDirectory() as scratch:
         options = session_options(plan)
         options.enable_profiling, options.profile_file_prefix = True, f"{scratch}/profile"
@@ -45,7 +45,7 @@ def profile(graph: Path, plan: ExecutionPlan, batch: Arrays, runs: int) -> list[
 
 
 def by_operator(kernels: list[Kernel]) -> Mapping[str, tuple[int, float]]:
-    """Operator -> how many there are, and the milliseconds of all of them."""
+    """-> operator -> number of its kernels, and their milliseconds together."""
     sums: dict[str, tuple[int, float]] = {}
     for kernel in kernels:
         count, ms = sums.get(kernel.operator, (0, 0.0))

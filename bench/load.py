@@ -1,8 +1,8 @@
-"""Closed loops: a number of clients, each of which sends its next request when the last one is answered.
+"""Closed loops: each client sends its next request when its last request is answered.
 
-Runs in a process of its own, whose CPU time is reported: on a machine of two cores the clients' work is the server's
-loss. A client that gets 429 waits as long as Retry-After says before it asks again, as OpenAI's client does; a client
-that repeats at once would take the CPU from the served clients.
+The clients run in a process of their own, and their CPU time is reported, because they share the cores with the server.
+A client that gets 429 waits for the seconds of Retry-After, as OpenAI's client does. A client that repeats its request
+at once would take CPU time from the clients that are served.
 """
 
 from __future__ import annotations
@@ -21,42 +21,44 @@ from siglip_edge.bench.bodies import Body, body_of
 from siglip_edge.bench.connection import Connection
 from siglip_edge.bench.servers import ServerFailed
 
-_RETRY_S = 1.0  # where a refusal does not say
-_ASK_AGAIN = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}  # the second: another worker is loading
+_RETRY_S = 1.0  # for a refusal without Retry-After
+_ASK_AGAIN = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}  # 503: another worker is loading
 
 
 @dataclass(frozen=True)
 class Work:
-    """Which requests, to which port. `first`: number of the first request; a number always names the same input."""
+    """The requests of a load."""
 
     port: int
     kind: str
     photos: Path | None
     first: int
+    """Number of the first request. A number always means the same input."""
 
 
 @dataclass
 class Load:
-    """Times in seconds on time.monotonic()'s clock."""
+    """The requests of all clients. Moments are on the clock of time.monotonic()."""
 
     clients: int
     answered: list[tuple[float, float]] = field(default_factory=list)
-    """Start and end of every request that got its embedding, warm-up and drain included."""
+    """Start and end of every request that got its embedding, before, in and after the window."""
     refused: list[float] = field(default_factory=list)
     """Seconds of each 429, or 503 while a second worker loads."""
     timed_out: int = 0
     """Number of 504 answers: admitted, and then out of the server's time."""
     began: float = 0.0
     ended: float = 0.0
-    """The counted window; the clients were busy before it, and stay so until every request in it is answered."""
+    """The measured window. Clients send requests before it, and until every request that began in it is answered."""
     client_cpu_s: float = 0.0
 
     @property
     def rate(self) -> float:
-        """Answers per second. Not counted in the window, because of 26 answers in six seconds one is four per cent.
+        """Answers per second.
 
-        If no request was refused: number of clients divided by the mean time of an answer (Little's law; a client's own
-        pause between two requests is a thousandth of it). Else: from answers after the last answer before the window.
+        Without refusals: the number of clients divided by the mean latency (Little's law; the pause of a client between
+        two requests is negligible). Counting the answers of a short window would be wrong by up to one answer. With
+        refusals: the answers of the window, divided by the time from the last answer before it to its own last answer.
         """
         if not self.answered:
             return 0.0
@@ -64,24 +66,24 @@ class Load:
             return self.clients / statistics.mean(self.latencies)
         ends = sorted(end for _, end in self.answered)
         before, until = bisect_right(ends, self.began), bisect_right(ends, self.ended)
-        if before == until:  # a window too short for an answer: of all the time
+        if before == until:  # no answer in the window: count all answers
             return len(ends) / (ends[-1] - min(start for start, _ in self.answered))
         return (until - before) / (ends[until - 1] - (ends[before - 1] if before else self.began))
 
     @property
     def latencies(self) -> list[float]:
-        """Of the requests that started in the window; of all requests if the window is too short."""
+        """Seconds of each answered request that began in the window, or of all requests if none did."""
         inside = [end - start for start, end in self.answered if self.began <= start < self.ended]
         return inside or [end - start for start, end in self.answered]
 
 
 def run_for(work: Work, clients: int, seconds: float, warm_up_s: float) -> Load:
-    """Count for `seconds`, after a warm-up."""
+    """Measure a window of `seconds`, after a warm-up."""
     return _Clients(work, clients).run(seconds, warm_up_s)
 
 
 def run_until(work: Work, clients: int, requests: int, seconds: float) -> Load:
-    """`count` requests, fewer if they take longer than `seconds`. Only the answers are of interest."""
+    """Send `requests` requests, or fewer if they take longer than `seconds`."""
     return _Clients(work, clients, requests).run(seconds, warm_up_s=0)
 
 
@@ -98,12 +100,12 @@ class _Clients:
 
     def run(self, seconds: float, warm_up_s: float) -> Load:
         """Raises ServerFailed for an answer that is not 200, 504, or a refusal with a time to ask again."""
-        self._load.began = time.monotonic() + warm_up_s  # now that the bodies are there
+        self._load.began = time.monotonic() + warm_up_s  # after the bodies have been prepared
         self._load.ended = self._load.began + seconds
         before = time.process_time()
         for thread in self._threads:
             thread.start()
-            time.sleep(warm_up_s / len(self._threads))  # nobody's clients all arrive in the same millisecond
+            time.sleep(warm_up_s / len(self._threads))  # real clients do not all arrive in the same millisecond
         for thread in self._threads:
             thread.join()
         self._load.client_cpu_s = time.process_time() - before
@@ -115,7 +117,7 @@ class _Clients:
         try:
             with Connection(self._port) as connection:
                 self._loop(connection)
-        except Exception as error:  # noqa: BLE001 - told by `run`, in the caller's thread
+        except Exception as error:  # noqa: BLE001 - `run` raises it in the thread of the caller
             self._failure = error
             self._done.set()
 
@@ -142,14 +144,14 @@ class _Clients:
                 self._done.wait(max(0.0, again - time.monotonic()))
 
     def _leave(self) -> None:
-        """The last client with nothing more to count ends the load for all."""
+        """Note that a client has passed the window. The last one ends the load for all clients."""
         with self._lock:
             self._counting -= 1
             if not self._counting:
                 self._done.set()
 
     def _post(self, connection: Connection, number: int) -> tuple[int, float]:
-        """Status and, for a refusal, the seconds until the next try."""
+        """-> status, and for a refusal the seconds until the next try."""
         status, answer = connection.post(self._body(number))
         if status not in {HTTPStatus.OK, HTTPStatus.GATEWAY_TIMEOUT, *_ASK_AGAIN}:
             raise ServerFailed(f"{status}: {answer.body[:300]!r}")

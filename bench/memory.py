@@ -1,10 +1,10 @@
-"""Memory and start-up of a model directory: towers, packed and not, in one process and in several at once.
+"""Memory and start-up of a model directory: each tower, prepared and unprepared, in one process and in several.
 
     python -m siglip_edge.bench.memory MODEL_DIRECTORY [--precision int4] [--processes 2] [--rows 40]
         [--cache DIRECTORY]
 
-Every line is a process of its own, measured by the kernel's account after `rows` texts and pictures, while all of them
-are alive: what they share is counted once in Pss, and in none of them as private.
+Every line describes one process. The kernel reports its memory after `rows` texts and pictures, while all processes are
+alive: memory that they share counts once in the sum of their Pss, and is private in none of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TOWERS = (("text",), ("vision",), ("vision", "text"))
 
 
 def serve(arguments: argparse.Namespace) -> None:
-    """Load, embed, report it, wait for the other processes, and print the figures. Runs in a child process."""
+    """In a child process: load the model, embed, wait for the other processes, and print the figures."""
     from PIL import Image
 
     from siglip_edge.runtime.artifacts.manifest import Precision, Tower
@@ -52,7 +52,7 @@ def serve(arguments: argparse.Namespace) -> None:
 def measure(
     arguments: argparse.Namespace, towers: tuple[str, ...], count: int, cache: Path | None
 ) -> list[dict[str, float]]:
-    """`count` processes at once."""
+    """Measure `count` processes at once. -> the figures of each."""
     command = [sys.executable, "-m", "siglip_edge.bench.memory", str(arguments.directory), "--serve", *towers]
     command += ["--rows", str(arguments.rows), *(["--cache", str(cache)] if cache else [])]
     command += ["--precision", arguments.precision] if arguments.precision else []
@@ -64,7 +64,7 @@ def measure(
     for child in children:
         assert child.stdout
         if child.stdout.readline() != "ready\n":
-            sys.exit("a child failed")
+            sys.exit("a child process failed; its error is printed above")
     figures = []
     for child in children:
         assert child.stdin

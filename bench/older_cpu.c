@@ -1,13 +1,14 @@
-/* Shows a process an older x64 CPU than the one it runs on, at full speed: onnxruntime picks the kernels it would pick there.
+/* Makes a process believe that it runs on an older x64 CPU, so that onnxruntime chooses the kernels for that CPU.
 
        gcc -O1 -shared -fPIC bench/older_cpu.c -o older_cpu.so
-       CPU=avx2 LD_PRELOAD=./older_cpu.so python -m bench.operators MODEL
+       CPU=avx2 LD_PRELOAD=./older_cpu.so python -m siglip_edge.bench.operators MODEL
 
    CPU=avx512: no VNNI, no AMX. CPU=avx2: no AVX-512 and no AVX-VNNI either. Linux, on CPUs with CPUID faulting
-   (`cpuid_fault` in /proc/cpuinfo): every CPUID instruction raises a signal, is run here, and loses a few bits.
+   (`cpuid_fault` in /proc/cpuinfo): every CPUID instruction raises a signal; the handler runs it and clears some bits.
 
-   Weights that saturate show it: with CPU=avx2 a U8S8 product of whole 8-bit weights is off by 9 %, a limited one by
-   nothing. /proc/cpuinfo is not changed, so what runtime/machine/cpu.py reads there is not either. */
+   A test: with CPU=avx2, U8S8 products of whole 8-bit weights saturate and are wrong, products of limited weights are
+   exact (docs/decisions/int8-number-format.md).
+   /proc/cpuinfo does not change, so runtime/machine/cpu.py still reads the features of the real CPU. */
 
 #define _GNU_SOURCE
 #include <asm/prctl.h>
@@ -31,7 +32,7 @@ static int without_avx512;
 static void answer(int signal_number, siginfo_t *info, void *context) {
   greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
   const unsigned char *instruction = (const unsigned char *)registers[REG_RIP];
-  if (instruction[0] != 0x0f || instruction[1] != 0xa2) { /* not CPUID: a real fault, met again on return */
+  if (instruction[0] != 0x0f || instruction[1] != 0xa2) { /* not CPUID: a real fault, which happens again after the return */
     signal(signal_number, SIG_DFL);
     return;
   }

@@ -1,11 +1,11 @@
-"""CPU time of a forward by precision, graphs taking turns, and where it goes by operator.
+"""CPU time of a forward in each precision, measured in turns, and the share of each operator.
 
     siglip-edge export CHECKPOINT -o MODELS --precision int8,fp32 …
     python -m siglip_edge.bench.operators MODELS/NAME [OTHER…] [--tower vision] [--forwards 20] [--threads 1]
 
-Every precision in the named model directories runs alone, one row at a time, under the session options that serve it.
-Times are medians of CPU time over all threads, ratios are to the first FP32 graph. The table counts kernels after
-onnxruntime's own fusions, so it also shows what was fused: a MatMul in INT8 is a MatMulIntegerToFloat.
+Every precision of the named model directories runs with one row per run and the session options of the server. Times
+are medians, CPU time is the sum over all threads, and ratios are relative to the first FP32 graph. The table counts
+kernels after the fusions of onnxruntime: for example, a MatMul in INT8 is a MatMulIntegerToFloat.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.execution.session import GraphSession
 
 _PROFILED = 7
+"""Forwards per profile."""
 
 
 def graphs(models: list[Path], tower: Tower) -> dict[str, tuple[Path, Precision]]:
-    """Label -> graph and precision of every artifact of `tower`."""
+    """-> label -> path of the graph and precision, for every artifact of `tower`."""
     found = {}
     for model in models:
         for precision, artifact in Manifest.load(model).tower(tower).artifacts.items():
@@ -34,11 +35,11 @@ def graphs(models: list[Path], tower: Tower) -> dict[str, tuple[Path, Precision]
 
 
 def take_turns(sessions: dict[str, GraphSession], forwards: int) -> dict[str, list[tuple[float, float]]]:
-    """(CPU, wall) milliseconds of every forward. The machine's drift meets all graphs alike."""
+    """-> label -> (CPU, wall) ms of every forward, in turns: changes of the machine's speed meet all graphs."""
     rows = {label: session.noise() for label, session in sessions.items()}
     taken: dict[str, list[tuple[float, float]]] = {label: [] for label in sessions}
     for label, session in sessions.items():
-        session.run(rows[label])  # the first one allocates
+        session.run(rows[label])  # the first forward allocates memory
     for _ in range(forwards):
         for label, session in sessions.items():
             cpu, wall = time.process_time(), time.perf_counter()

@@ -1,4 +1,4 @@
-"""The order for one run: subjects and number of turns."""
+"""The order for one run of `siglip-edge bench`: the model, the other servers, and the effort."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ class Effort:
     clients: int = 8
     rounds: int = 3
     turns: int = 8
-    """Turns of our server between bare session calls, per round."""
+    """Turns of our server per round, between turns of bare session calls."""
     seconds: float = 3.0
-    """Counted seconds of such a turn, after `warm_up_s`. Few: a machine keeps its speed for some seconds."""
+    """Measured seconds per such turn, after `warm_up_s`: short, because a machine keeps its speed only for seconds."""
     other_turns: int = 2
-    """Turns of each other server between turns of ours, per round."""
+    """Turns of each other server per round, between turns of our server."""
     other_seconds: float = 6.0
-    """Counted seconds of such a turn: other servers take seconds per answer."""
+    """Measured seconds per such turn: other servers take seconds per answer."""
     warm_up_s: float = 1.5
     levels: tuple[int, ...] = (8, 64, 256)
-    """Numbers of clients; every level is compared with the first."""
+    """Numbers of clients. Every level is compared with the first level."""
     level_rounds: int = 16
-    """More than other loads have: each turn scatters by a tenth, and the limit is a loss of a twentieth."""
+    """More rounds than other loads have: the rate of a turn varies by a tenth, and LOSS is only a twentieth."""
     level_warm_up_s: float = 5.0
-    """About the time of the longest queue: until then the queue only grows."""
+    """About the time in which the longest queue fills."""
     level_seconds: float = 6.0
     starts: int = 5
     other_starts: int = 2
     infinity_warm_up: bool = True
-    """Whether infinity's own warm-up, a minute of two cores, counts as a part of its start."""
+    """Whether infinity starts with its own warm-up, which takes a minute on two cores."""
     requests: int = 500
-    """Requests, texts and images in turn, before memory is read."""
+    """Requests before memory is read; texts and images in turn."""
     request_seconds: float = 20.0
-    """Other servers get as many of them as they answer in this time."""
+    """Other servers get as many of these requests as they answer in this time."""
     rest_s: float = 3.0
     """Seconds without requests before memory is read a second time."""
     idle_s: float = 10.0
@@ -63,7 +63,7 @@ QUICK = Effort(
     large_jpegs=1,
     jpeg_repeats=1,
 )
-"""Everything once, to see that it runs. The figures mean nothing."""
+"""Runs everything once, to see that it works. The figures mean nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
-"""The server's part beside inference: rate of a cached text, stages of an image request, texts beside many images.
+"""The work of the server besides inference: rate of a cached text, stages of image requests, texts beside images.
 
     python -m siglip_edge.bench.overhead MODEL [--photos DIR] [--seconds 6]
 
-Figures that `siglip-edge bench` does not have. One worker, everything on this machine. Every image is sent as different
-bytes (a JPEG ignores bytes after its end), so that no image is answered from the cache or computed once for several.
+`siglip-edge bench` does not have these figures. One worker; the clients run on the same machine. Every image request
+has different bytes (JPEG decoders ignore bytes after the end), so the cache answers none of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def cached_text(server: Server, seconds: float) -> str:
 
 
 def image_stages(server: Server, photos: Path, requests: int = 200) -> dict[str, float]:
-    """Median milliseconds of every stage, one client, from the Server-Timing header."""
+    """-> stage -> median milliseconds, with one client, from the header Server-Timing."""
     connection, body = http.client.HTTPConnection("127.0.0.1", server.port), body_of("images", photos)
     seen: dict[str, list[float]] = {stage: [] for stage in STAGES}
     for number in range(requests):
@@ -47,8 +47,8 @@ def image_stages(server: Server, photos: Path, requests: int = 200) -> dict[str,
 
 
 def texts_beside_images(server: Server, photos: Path, seconds: float) -> str:
-    """One text client alone, then beside image clients; and the images' loss by the texts."""
-    firsts = count(1_000_000, 1_000_000)  # inputs that nothing has sent before
+    """Measure a text client and image clients, each alone and then together. -> one line of figures."""
+    firsts = count(1_000_000, 1_000_000)  # first numbers of inputs that were not sent before
 
     def load(kind: str, clients: int) -> Load:
         return run_for(Work(server.port, kind, photos, next(firsts)), clients, seconds, _WARM_UP_S)

@@ -1,4 +1,4 @@
-"""One run as pictures: rates, latencies, costs, and the effect of many clients."""
+"""Charts of one run: rates, latencies, start-up, memory, and the effect of many clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from siglip_edge.bench.results import KINDS, OURS, TEXT_ONLY, TWO_WORKERS, Resul
 
 
 def draw(results: Results, path: Path) -> None:
-    """`path` ends in .svg or .png."""
+    """Write the charts to `path`, which ends in .svg or .png."""
     figure = Figure(figsize=(12, 7), layout="constrained")
     (images, texts, starts), (memory, ladder, tails) = figure.subplots(2, 3)
     for axes, kind in ((images, "images"), (texts, "texts")):
@@ -34,7 +34,7 @@ def _bars(axes: Any, title: str, values: Mapping[str, float]) -> None:
 
 
 def _draw_memory(axes: Any, results: Results) -> None:
-    """Stacked to the sum of Rss, which counts shared pages once per process."""
+    """Bars whose parts add up to the sum of Rss, which counts shared pages once per process."""
     shown = {
         name.replace(", ", "\n"): one for name, one in results.memory.items() if name in {TEXT_ONLY, TWO_WORKERS, OURS}
     }

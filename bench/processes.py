@@ -1,4 +1,4 @@
-"""CPU time and memory of a server's processes, by the kernel's account. Linux only."""
+"""CPU time and memory of the processes of a server, as the kernel of Linux reports them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class ProcessMemory:
-    """Megabytes (10^6 bytes), from smaps_rollup. `resident` is the sum of both private ones and `shared`."""
+    """Megabytes (10^6 bytes), from smaps_rollup. `resident` = `private_clean` + `private_dirty` + `shared`."""
 
     resident: float
     pss: float
-    """A page that n processes map counts 1/n in each, so the sum over all processes is their memory together."""
+    """A page that n processes map counts 1/n in each. The sum over all processes is their memory together."""
     shared: float
     private_clean: float
-    """Pages of files that no other process maps now: the kernel drops them when it needs room."""
+    """Unchanged pages of files that no other process maps now. The kernel drops them when it needs memory."""
     private_dirty: float
     anonymous: float
-    """Backed by no file: heap and stacks."""
+    """Pages without a file: heap and stacks."""
 
     @property
     def private(self) -> float:
@@ -30,13 +30,13 @@ class ProcessMemory:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all its descendants."""
+    """-> the ids of a process and of all its descendants."""
     children = [int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in _read(task / "children").split()]
     return [pid, *(one for child in children for one in family(child))]
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time of these processes and of the children they have waited for."""
+    """-> user and system time of these processes, and of their children that have ended."""
     fields = [_read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split() for pid in pids]
     return sum(int(ticks) for row in fields for ticks in row[11:15]) / _TICKS
 

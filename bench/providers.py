@@ -1,11 +1,11 @@
-"""Every provider and precision that one environment offers: fidelity, CPU and wall time a row, memory; in turns.
+"""Every execution provider and precision of this environment: fidelity, CPU and wall time per row, and memory.
 
     python -m siglip_edge.bench.providers MODEL [--threads 1] [--forwards 20] [--rows 1,8]
 
 In an environment with onnxruntime-openvino (`make openvino-figures`) this compares OpenVINO with the CPU provider.
-Cosines are the least of the golden rows to FP32; times are medians over all threads, without decoding and tokenization;
-memory is what the loaded model keeps for itself after its self-test, its weights unprepared. `siglip-edge tune` decides
-by wall time, which takes a machine at rest; CPU time on one thread can be compared on a busy one too.
+A cosine is the least cosine to FP32 over the golden rows. Times are medians of forwards in turns, without decoding and
+tokenization. Memory is the private memory of the loaded model after its self-test, with unprepared weights.
+`siglip-edge tune` decides by wall time, which needs an idle machine. CPU time on one thread is valid on a busy machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from siglip_edge.runtime.rows import Row
 
 @dataclass(frozen=True)
 class Runner:
-    """A loaded model that passed its self-test."""
+    """A loaded model that has passed its self-test."""
 
     model: EmbeddingModel
     cosines: dict[Tower, float]
@@ -42,14 +42,14 @@ class Runner:
 
 
 def planned(directory: Path, threads: int) -> list[ExecutionPlan]:
-    """Every provider and precision there is, with no limit to the rows of a run."""
+    """-> a plan per available provider and precision, without a limit for the rows per run."""
     wishes = Wishes(intra_op_threads=threads)
     found = plans(available_providers(), read_cpu_budget(), Manifest.load(directory), wishes)
     return [plan.with_rows(None) for plan in found]
 
 
 def load(directory: Path, plan: ExecutionPlan) -> Runner:
-    """Raises SiglipEdgeError for what cannot be had or answers wrongly."""
+    """Load a plan and run its self-test. Raises SiglipEdgeError if the plan cannot load or its embeddings are wrong."""
     give_back()
     before, started = read_memory().private, time.perf_counter()
     model = EmbeddingModel.load(directory, plan)
@@ -64,7 +64,7 @@ def batch(model: EmbeddingModel, tower: Tower, rows: int) -> list[Row]:
 
 
 def take_turns(runners: list[Runner], tower: Tower, rows: int, forwards: int) -> dict[str, tuple[float, float]]:
-    """Median (CPU, wall) milliseconds a row. The machine's drift meets everyone alike."""
+    """-> place -> median (CPU, wall) milliseconds per row, in turns: changes of the machine's speed meet all plans."""
     inputs = batch(runners[0].model, tower, rows)
     taken: dict[str, list[tuple[float, float]]] = {runner.place: [] for runner in runners}
     for forward in range(forwards + 1):
@@ -72,7 +72,7 @@ def take_turns(runners: list[Runner], tower: Tower, rows: int, forwards: int) ->
             cpu, wall = time.process_time(), time.perf_counter()
             runner.model.run(tower, inputs)
             times = (1000 * (time.process_time() - cpu) / rows, 1000 * (time.perf_counter() - wall) / rows)
-            if forward:  # the first one allocates
+            if forward:  # the first forward allocates memory
                 taken[runner.place].append(times)
     return {
         place: (statistics.median(cpu for cpu, _ in times), statistics.median(wall for _, wall in times))
@@ -81,10 +81,10 @@ def take_turns(runners: list[Runner], tower: Tower, rows: int, forwards: int) ->
 
 
 def table(runners: list[Runner], rows: list[int], forwards: int) -> str:
-    """Markdown."""
+    """-> a table in Markdown, one line per plan."""
     columns = [(tower, count) for tower in Tower for count in rows]
     measured = {(tower, count): take_turns(runners, tower, count, forwards) for tower, count in columns}
-    heads = [f"{tower} ms a row, {count} a run: CPU (wall)" for tower, count in columns]
+    heads = [f"{tower} ms per row, {count} per run: CPU (wall)" for tower, count in columns]
     lines = [["", "vision cosine", "text cosine", *heads, "load s", "private MB"]]
     lines.append(["---"] * len(lines[0]))
     for runner in runners:
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, metavar="MODEL")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--forwards", type=int, default=20)
-    parser.add_argument("--rows", default="1,8", help="rows of a run, comma-separated")
+    parser.add_argument("--rows", default="1,8", help="rows per run, comma-separated")
     arguments = parser.parse_args()
     runners = []
     for plan in planned(arguments.model, arguments.threads):

@@ -1,4 +1,4 @@
-"""One run for people, for programs and for the README."""
+"""The results of one run as text, JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _VERDICTS = {True: "met", False: "MISSED", None: ""}
 
 
 def as_json(results: Results) -> str:
-    """Everything measured, and the table's rows."""
+    """-> all measured figures, and the rows of the table."""
     return json.dumps({**asdict(results), "rows": [asdict(row) for row in rows(results)]}, indent=2)
 
 
 def as_text(results: Results) -> str:
-    """Columns by width."""
+    """-> a table with aligned columns."""
     header, *body = _table(results)
     widths = [max(len(row[at]) for row in [header, *body]) for at in range(len(header))]
     lines = [
@@ -35,7 +35,7 @@ def as_markdown(results: Results) -> str:
 
 
 def _table(results: Results) -> list[list[str]]:
-    """A header, then a line per figure; a server that did not run has no column."""
+    """-> a header, then one line per figure. A server that did not run has no column."""
     table = rows(results)
     others = [name for name in (PYTORCH, INFINITY) if any(name in row.others for row in table)]
     return [["", OURS, "target", "", *others], *(_cells(row, others) for row in table)]

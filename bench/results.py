@@ -1,4 +1,4 @@
-"""The figures of one run: written as JSON, and judged by `targets.py`. Times in milliseconds unless named `_s`."""
+"""The figures of one run, which `targets.py` compares with targets. Times are in milliseconds, or seconds with `_s`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = ("images", "texts")
 
 @dataclass(frozen=True)
 class Throughput:
-    """One server under one load, all turns together."""
+    """One server under one load, over all turns."""
 
     rates: list[float]
     """Requests per second, per turn."""
@@ -28,7 +28,7 @@ class Throughput:
     requests: int
     """Number of requests behind the percentiles."""
     cpu: float
-    """CPU time per request, of all the server's processes."""
+    """CPU time per request, of all processes of the server."""
     client_cpu: float
     """CPU time per request, of the load generator."""
     refused: int = 0
@@ -51,7 +51,7 @@ class Bare:
     cpu: float
     p50: float
     p99: float
-    """Of the times in which as many rows finish as there are clients: the machine's own tail."""
+    """Percentiles of the times in which as many rows finish as there are clients: the tail of the machine itself."""
 
     @property
     def rate(self) -> float:
@@ -60,17 +60,17 @@ class Bare:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Of a server without another server of the model beside it, after `requests`."""
+    """Memory of a server that runs alone, after `requests` answers."""
 
     start_s: float
     requests: int
     at_once: list[ProcessMemory]
-    """Right after the last answer. The first process is the started one, the others are its workers."""
+    """Per process, right after the last answer. The first is the parent process, the others are its workers."""
     at_rest: list[ProcessMemory]
-    """Some seconds later."""
+    """Per process, some seconds later."""
 
     def total(self, what: str) -> float:
-        """Of all processes at rest."""
+        """-> sum of the field `what` of ProcessMemory over all processes, at rest."""
         return _total(self.at_rest, what)
 
     def total_at_once(self, what: str) -> float:
@@ -79,7 +79,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class LargeJpeg:
-    """A photograph of 12 megapixels to a row: medians, and the worst cosine to decoding it in full."""
+    """From a JPEG of 12 megapixels to a row: medians, and the least cosine to the row that is decoded in full."""
 
     size_mb: float
     wall: float
@@ -88,35 +88,36 @@ class LargeJpeg:
     cosine: float
     smooth_mb: float
     smooth_wall: float
-    """The same photographs without grain."""
+    """The same photographs without added noise."""
 
 
 @dataclass(kw_only=True)
 class Results:
-    """Keyed by server; `load`, `bare` and `levels` by kind of request first."""
+    """The keys are names of servers, unless a field says otherwise; kinds are images and texts."""
 
     effort: Effort
     about: dict[str, object] = field(default_factory=dict)
     disk_mb: float = 0.0
     starts_s: dict[str, list[float]] = field(default_factory=dict)
-    """To the first embedding of a text."""
+    """Per start, seconds to the first embedding of a text."""
     image_starts_s: dict[str, list[float]] = field(default_factory=dict)
-    """To the first embedding of an image, asked for after that of the text; without infinity, which starts once."""
+    """Per start, seconds to the first embedding of an image, which is requested after the text. infinity has none,
+    because it starts only once."""
     memory: dict[str, Footprint] = field(default_factory=dict)
     idle_cpu: float = 0.0
     """Share of a core."""
     agreement: dict[str, dict[str, float]] = field(default_factory=dict)
-    """Kind -> server -> cosine of its vector to ours, for one input."""
+    """Kind -> server -> cosine between its vector and our vector of one input."""
     load: dict[str, dict[str, Throughput]] = field(default_factory=dict)
     bare: dict[str, Bare] = field(default_factory=dict)
     of_bare: dict[str, list[float]] = field(default_factory=dict)
-    """Our server's rate divided by the bare calls' rate before and after it, per turn."""
+    """Kind -> per turn, the rate of our server divided by the mean rate of the bare calls before and after it."""
     of_others: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    """Kind -> another server -> our rate before and after it, divided by its own, per turn."""
+    """Kind -> other server -> per turn, our mean rate before and after it, divided by its rate."""
     levels: dict[str, dict[int, Throughput]] = field(default_factory=dict)
-    """Kind -> clients -> our server."""
+    """Kind -> number of clients -> our server."""
     kept: dict[str, dict[int, list[float]]] = field(default_factory=dict)
-    """Kind -> clients, without the fewest -> rate by the fewest clients' rate before and after it, per turn."""
+    """Kind -> number of clients -> per turn, the rate divided by the mean rate of the fewest clients around it."""
     large_jpeg: LargeJpeg | None = None
 
 
@@ -126,11 +127,11 @@ def _total(processes: Sequence[ProcessMemory], what: str) -> float:
 
 @dataclass(frozen=True)
 class Median:
-    """Median of turns and its standard error, for turns that scatter normally: sqrt(pi / 2) times the mean's."""
+    """Median of turns, and its standard error: for a normal distribution, sqrt(pi / 2) times the error of the mean."""
 
     value: float
     error: float
-    """Not a number for a single turn."""
+    """NaN for a single turn."""
 
     @classmethod
     def of(cls, turns: Sequence[float]) -> Self:
@@ -139,5 +140,5 @@ class Median:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Nearest rank: one of the values."""
+    """-> the percentile by nearest rank, which is always one of the values. `share`: 0 to 100."""
     return sorted(values)[math.ceil(share / 100 * len(values)) - 1]

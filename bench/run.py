@@ -1,6 +1,6 @@
-"""Everything that `siglip-edge bench` measures, in order, in one run.
+"""Runs every measurement of `siglip-edge bench` in order.
 
-Until memory has been read this process imports no library that a server maps too, and no other process of the run is
+Until memory has been read, this process imports no library that a server also maps, and no other process of the run is
 alive: a page counts as private, and in full, only while no other process maps it.
 """
 
@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 
 def measure(order: Order, say: Say) -> Results:
-    """Raises ServerFailed."""
+    """Run every measurement; `say` reports the progress. Raises ServerFailed."""
     results = Results(effort=order.effort, about=_about())
     _prepare(order, say)
     _take_footprints(order, results, say)
@@ -35,19 +35,19 @@ def measure(order: Order, say: Say) -> Results:
 
 
 def _about() -> dict[str, object]:
-    onnxruntime = packages_distributions()["onnxruntime"][0]  # onnxruntime-openvino, where that one is installed
+    onnxruntime = packages_distributions()["onnxruntime"][0]  # its distribution may be onnxruntime-openvino
     versions = {name: version(name) for name in ("siglip-edge", onnxruntime, "numpy", "pillow")}
     return {"when": time.strftime("%Y-%m-%d %H:%M"), "cpu": _cpu(), "python": platform.python_version(), **versions}
 
 
 def _cpu() -> str:
-    """The kernel's name for it."""
+    """-> the name that the kernel gives the CPU."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _prepare(order: Order, say: Say) -> None:
-    """Do the work of the first start ever, so that it is not among the measured starts."""
+    """Pack the graphs, so that no measured start does this work of a first start."""
     say(f"preparing {order.model}")
     command = [console_script(), "prepare", str(order.model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -65,7 +65,7 @@ def _take_footprints(order: Order, results: Results, say: Say) -> None:
     results.memory[TEXT_ONLY] = take_footprint(_ours(order, TOWERS="text"), order, kind="texts")
     results.memory[TWO_WORKERS] = take_footprint(_ours(order, WORKERS="2"), order)
     for name, start in _others(order, warm_up=effort.infinity_warm_up).items():
-        say(f"{name}: start, then memory after what it answers in {effort.request_seconds:.0f} s")
+        say(f"{name}: starts, then memory after {effort.request_seconds:.0f} s of requests")
         results.starts_s[name] = []
         if name == PYTORCH:
             results.starts_s[name], results.image_starts_s[name] = time_starts(start, effort.other_starts, image)
@@ -74,7 +74,7 @@ def _take_footprints(order: Order, results: Results, say: Say) -> None:
 
 
 def _image_body(order: Order) -> bytes:
-    """Made in another process, because a server maps the same libraries."""
+    """-> the body of an image request, made in another process, because a server maps the same libraries."""
     with own_process() as process:
         return process.submit(_first_image, order.photos).result()
 
@@ -112,7 +112,7 @@ def _ours(order: Order, **settings: str) -> Start:
 
 
 def _others(order: Order, *, warm_up: bool) -> dict[str, Start]:
-    """`warm_up`: infinity's own."""
+    """-> name of each other server of the order -> its start. `warm_up`: whether infinity warms itself up."""
     others: dict[str, Start] = {}
     if order.checkpoint and order.pytorch:
         others[PYTORCH] = partial(pytorch, order.checkpoint, order.pytorch)

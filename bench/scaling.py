@@ -1,9 +1,10 @@
-"""What decoding a JPEG at a fraction of its size costs the embedding and saves in time, as the server does it.
+"""Decoding a JPEG at a fraction of its size, as the server does it: the loss of cosine, and the CPU time it saves.
 
     python -m siglip_edge.bench.scaling MODEL --photos DIR [--margins 1.5 2 2.5 3 4]
 
-Every photograph is resized so that a half and a quarter of its shorter side are a margin times the model's, and a
-pixel more, which neither divides. Then CPU time, for 12 megapixels with a camera's grain.
+A margin is the number of pixels per target pixel that a fraction leaves. Every photograph is resized so that 1/2 or 1/4
+of its shorter side gives exactly that margin, and once more with one pixel more, which the fraction does not divide.
+Then the CPU time is measured with photographs of 12 megapixels that have noise like a camera's.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _MARGINS = (1.5, 2.0, 2.5, 3.0, 4.0)
 
 
 def at_fraction(data: bytes, fraction: int) -> Decoded:
-    """1 / `fraction`; 1: in full."""
+    """Decode at 1 / `fraction` of the size; 1: in full."""
     shorter = min(Image.open(io.BytesIO(data)).size)
     target = math.floor(shorter // fraction / decoding.SCALING_MARGIN)
     return decoding.decode(data, _LIMITS, target=target if fraction > 1 else None)
@@ -50,7 +51,7 @@ def resized(photo: bytes, shorter: int) -> bytes:
 
 
 def cosines(model: EmbeddingModel, data: bytes, fraction: int) -> tuple[float, float]:
-    """To the exact path: as served, and with the rounded sides squashed whole."""
+    """-> cosines to the embedding of the fully decoded image: as served, and without the box of the true sides."""
     scaled, exact = at_fraction(data, fraction), at_fraction(data, 1)
     whole = scaled._replace(box=(0, 0, *scaled.image.size))
     vectors = model.run(Tower.VISION, [model.prepare_image(*picture) for picture in (exact, scaled, whole)])
@@ -64,7 +65,7 @@ def worst(model: EmbeddingModel, photos: tuple[bytes, ...], margin: float, fract
 
 
 def milliseconds(model: EmbeddingModel, files: list[bytes], repeats: int = 5) -> dict[int, float]:
-    """Median CPU time from bytes to a row, by fraction; all take turns."""
+    """-> fraction -> median CPU milliseconds from bytes to a row; the fractions take turns."""
     spent: dict[int, list[float]] = {fraction: [] for fraction in (1, *_FRACTIONS)}
     for data in files * repeats:
         for fraction, times in spent.items():
@@ -91,7 +92,7 @@ def main() -> None:
     size = np.mean([len(data) for data in large]) / 1e6
     times = ", ".join(f"1/{fraction} {spent:.1f}" for fraction, spent in milliseconds(model, large).items())
     side = decoded_side(manifest.vision.geometry)
-    print(f"12 megapixels, {size:.1f} MB, to a row of {side} pixels a side, CPU ms: {times}")
+    print(f"12 megapixels, {size:.1f} MB, to a row of {side} pixels per side, CPU ms: {times}")
 
 
 if __name__ == "__main__":

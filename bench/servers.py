@@ -1,4 +1,4 @@
-"""Real servers of one model on free loopback ports: ours, and the servers that a user would run otherwise."""
+"""Starts real servers of one model on free ports of 127.0.0.1: ours, and alternatives that a user could run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POLL_S = 0.01
 
 
 class ServerFailed(Exception):
-    """A server ended, or gave a wrong answer; `str(error)` describes it."""
+    """A server ended, or answered with an error. `str(error)` has its output or its answer."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Server:
     port: int
     pid: int
     started: float
-    """On time.monotonic()'s clock."""
+    """Moment of the start, on the clock of time.monotonic()."""
     start_s: float
-    """Seconds from process start to the first embedding of a text."""
+    """Seconds from the start of the process to the first embedding of a text."""
 
     def embed(self, body: bytes) -> array[float]:
-        """One input's vector. Raises ServerFailed."""
+        """-> the vector of one input, float32 (d,). Raises ServerFailed."""
         status, answer = _post(self.port, body)
         if status != http.client.OK:
             raise ServerFailed(f"{status}: {answer[:300]!r}")
@@ -50,12 +50,12 @@ class Server:
         return cpu_seconds(family(self.pid))
 
     def memory(self) -> list[ProcessMemory]:
-        """Of the process that was started, then of its workers."""
+        """-> the memory of the parent process, then of each worker."""
         return [memory(pid) for pid in family(self.pid)]
 
 
 def console_script() -> str:
-    """The `siglip-edge` of this environment."""
+    """-> path of the `siglip-edge` command of this environment."""
     return str(Path(sys.executable).with_name("siglip-edge"))
 
 
@@ -70,7 +70,7 @@ def serving(model: Path, script: str = "", **settings: str) -> Iterator[Server]:
 
 @contextmanager
 def pytorch(checkpoint: Path, python: Path) -> Iterator[Server]:
-    """bench/baseline.py: PyTorch behind FastAPI, of the same weights."""
+    """bench/baseline.py: PyTorch behind FastAPI, with the same weights."""
     command = [str(python), str(Path(__file__).with_name("baseline.py"))]
     with _running(command, {"MODEL": str(checkpoint.resolve())}, _free_port()) as server:
         yield server
@@ -78,7 +78,7 @@ def pytorch(checkpoint: Path, python: Path) -> Iterator[Server]:
 
 @contextmanager
 def infinity(checkpoint: Path, python: Path, *, warm_up: bool = True) -> Iterator[Server]:
-    """infinity-emb as it comes, its own warm-up included; without BetterTransformer, which does not know SigLIP."""
+    """infinity-emb with its defaults, but without BetterTransformer, which does not support SigLIP."""
     port = _free_port()
     command = [str(python.with_name("infinity_emb")), "v2", "--model-id", str(checkpoint.resolve())]
     command += ["--engine", "torch", "--device", "cpu", "--no-bettertransformer", "--url-prefix", "/v1"]
@@ -90,7 +90,7 @@ def infinity(checkpoint: Path, python: Path, *, warm_up: bool = True) -> Iterato
 
 @contextmanager
 def _running(command: Sequence[str], environment: dict[str, str], port: int) -> Iterator[Server]:
-    """A server until the end of the block; its output is shown when it fails to start."""
+    """Run a server until the end of the block. Raises ServerFailed, with its output, when it does not start."""
     with tempfile.TemporaryFile() as log:
         started = time.monotonic()
         process = subprocess.Popen(
@@ -114,7 +114,7 @@ def _wait_for_embedding(process: subprocess.Popen[bytes], port: int, log: IO[byt
 
 
 def _embeds(port: int) -> bool:
-    """Whether it answers with an embedding; False before it listens and while the model loads."""
+    """Whether the server answers with an embedding. It does not before it listens and while the model loads."""
     try:
         status, answer = _post(port, _FIRST_BODY)
     except (OSError, http.client.HTTPException):

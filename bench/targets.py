@@ -1,4 +1,4 @@
-"""The table of one run: figures beside targets. Pure."""
+"""The table of one run: figures beside the targets of the project. Pure functions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from siglip_edge.bench.results import KINDS, OURS, PYTORCH, TEXT_ONLY, TWO_WORKE
 T = TypeVar("T")
 
 TIMES_PYTORCH = {"images": 2.5, "texts": 3.5}
+"""Least rate relative to PyTorch behind FastAPI."""
 OF_BARE = 0.95
+"""Least rate relative to bare session calls."""
 TAIL = 1.5
+"""Largest p99 divided by p50."""
 LOSS = 0.05
+"""Largest loss of the rate with more clients."""
 AT_ONCE_MS = 100
-"""Limit of "at once" for the slowest per cent of refusals, on busy cores."""
+"""Largest p99 of a refusal that counts as "at once", on busy cores."""
 RESIDENT_MB, PRIVATE_MB, TEXT_ONLY_MB, WORKER_MB, DISK_MB = 300, 140, 160, 70, 420
 START_S = 1.0
 IDLE = 0.005
@@ -32,13 +36,13 @@ class Row:
     ours: str
     target: str = ""
     met: bool | None = None
-    """None: no target, or no server to compare with."""
+    """Whether the target is met. None: no target, or no server to compare with."""
     others: dict[str, str] = field(default_factory=dict)
-    """By server."""
+    """Other server -> its figure."""
 
 
 def rows(results: Results) -> list[Row]:
-    """Every target of the project, and figures that help to read them."""
+    """-> every target of the project, and further figures that explain them."""
     return [
         *(row for kind in KINDS for row in _load(results, kind)),
         *(row for kind in KINDS for row in _ladder(results, kind)),
@@ -68,10 +72,10 @@ def _load(results: Results, kind: str) -> list[Row]:
             tail <= TAIL,
             _others(load, lambda one: f"{one.p99 / one.p50:.2f}"),
         ),
-        _same(load, f"{kind}: CPU a request, ms", lambda one: f"{one.cpu:.1f}"),
+        _same(load, f"{kind}: CPU per request, ms", lambda one: f"{one.cpu:.1f}"),
         Row(
             f"{kind}: server ÷ bare session calls",
-            f"{of_bare.value:.3f} ± {of_bare.error:.3f} ({bare.rate:.1f}/s and {bare.cpu:.1f} CPU ms a row without "
+            f"{of_bare.value:.3f} ± {of_bare.error:.3f} ({bare.rate:.1f}/s and {bare.cpu:.1f} CPU ms per row without "
             f"server; clients' own {ours.client_cpu:.1f})",
             f"≥ {OF_BARE}",
             of_bare.value >= OF_BARE,
@@ -169,7 +173,7 @@ def _rest(results: Results) -> list[Row]:
 
 
 def _same(measured: Mapping[str, T], figure: str, show: Callable[[T], str]) -> Row:
-    """A figure of every server that has no target."""
+    """-> the row of a figure without a target, for every server."""
     return Row(figure, show(measured[OURS]), others=_others(measured, show))
 
 

@@ -1,4 +1,4 @@
-"""Servers and bare session calls take turns, so that the machine's drift meets all of them."""
+"""Servers and bare session calls take turns, so that changes of the machine's speed meet all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 
 def compare(order: Order, servers: Mapping[str, Server], results: Results, say: Say) -> None:
-    """Fills in `agreement`, `load`, `bare`, `of_bare` and `of_others`."""
+    """Compare all servers. Fills in `agreement`, `load`, `bare`, `of_bare` and `of_others` of `results`."""
     effort = order.effort
     results.agreement = {kind: _agreement(order, kind, servers) for kind in KINDS}
     with Clients(order.photos) as clients, own_process() as session:
@@ -48,7 +48,7 @@ def compare(order: Order, servers: Mapping[str, Server], results: Results, say: 
 
 
 def climb(order: Order, server: Server, results: Results, say: Say) -> None:
-    """Fills in `levels` and `kept`: the same server under more and more clients, and under few again between them."""
+    """Load one server with few clients and with many clients in turn. Fills in `levels` and `kept` of `results`."""
     effort = order.effort
     few, *many = effort.levels
     warm_up_s = {few: effort.warm_up_s, **dict.fromkeys(many, effort.level_warm_up_s)}
@@ -68,9 +68,10 @@ def climb(order: Order, server: Server, results: Results, say: Say) -> None:
 
 
 def of_those_around(turns: Sequence[Callable[[], float]], other: Callable[[], float]) -> list[float]:
-    """Take every turn, with `other` before, between and after -> each turn's rate by the mean of the two around it.
+    """Take every turn, and `other` before, between and after the turns.
 
-    A machine that slows down or recovers within the minute does so for both. Without turns, `other` has none.
+    -> per turn, its rate divided by the mean rate of the two turns of `other` around it. A machine that changes its
+    speed slowly does so for both. Without turns, `other` is not called.
     """
     if not turns:
         return []
@@ -89,7 +90,7 @@ def _run_bare(session: Executor, order: Order, kind: str, *, into: list[Turn]) -
 
 
 def _agreement(order: Order, kind: str, servers: Mapping[str, Server]) -> dict[str, float]:
-    """Cosine of each server's vector of one input to ours."""
+    """-> server -> cosine between its vector and our vector of one input."""
     body = body_of(kind, order.photos)(0)
     vectors = {name: server.embed(body) for name, server in servers.items()}
     return {name: _cosine(vector, vectors[OURS]) for name, vector in vectors.items()}

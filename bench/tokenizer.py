@@ -27,7 +27,7 @@ LINES = Path(__file__).parents[1] / "exporter/calibration_texts.txt"
 
 
 def measure(path: Path) -> dict[str, float]:
-    """Load one form in this process: CPU milliseconds, added megabytes, microseconds per text of a sentence."""
+    """Load one form in this process. -> CPU ms of the load, CPU microseconds per sentence, MB of added memory."""
     before, started = read_memory(), time.process_time()
     tokenize = FORMS[path.name](path)
     tokenize("a photo of a cat")
@@ -43,7 +43,7 @@ def measure(path: Path) -> dict[str, float]:
 
 
 def measure_alone(path: Path) -> dict[str, float]:
-    """`measure` in a process of its own: memory that another form has freed must not be counted as free."""
+    """`measure` in a process of its own, because a form could reuse memory that another form has freed."""
     command = [sys.executable, "-m", "siglip_edge.bench.tokenizer", "--measure", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout)
@@ -51,7 +51,7 @@ def measure_alone(path: Path) -> dict[str, float]:
 
 
 def differences(directory: Path, count: int) -> int:
-    """Number of probes, of `count`, on which the ids differ."""
+    """-> the number of texts, out of `count`, for which the ids of the two forms differ."""
     reference, packed = (load(directory / name) for name, load in FORMS.items())
     description = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
     return sum(packed(text) != reference(text) for text in probe_texts(description, count, seed=1))
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path)
     parser.add_argument("--texts", type=int, default=1_000_000)
-    parser.add_argument("--measure", action="store_true", help="only measure the one form that PATH is")
+    parser.add_argument("--measure", action="store_true", help="measure one form only: PATH is its file")
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(arguments.path)))

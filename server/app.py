@@ -1,4 +1,4 @@
-"""The composition root: every part of the server is constructed here, and nowhere else."""
+"""The composition root: this module constructs every part of the server, and no other module does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from siglip_edge.server.models.served_model import ServedModel
 from siglip_edge.server.observability.metrics import Metrics
 
 _SPARE_THREADS = 2
-"""Threads that no embedding request may hold, so that probes are answered under any load."""
+"""Threads that embedding requests cannot occupy, so that probes are answered under any load."""
 
 App = falcon.App[falcon.Request, falcon.Response]
 
@@ -45,10 +45,11 @@ def create_app(
     served: Sequence[ServedModel] = (),
     is_stopping: Callable[[], bool] = lambda: False,
 ) -> App:
-    """The WSGI app. It serves `model`, which is ready; without it the models of the settings, loaded in the background.
+    """-> the WSGI app. Raises ModelError or ProviderUnavailable for errors that are known before a model loads.
 
-    `served`: the models of the settings, when loading the default one has begun already. `is_stopping`: asked by the
-    readiness probe. Raises ModelError or ProviderUnavailable for errors that are known before loading.
+    `model`: a model in memory, which is served alone. None: the models of the settings, loaded in the background.
+    `served`: the models of the settings, if the default model loads already.
+    `is_stopping`: whether the server is shutting down, for the readiness probe.
     """
     cpu, metrics = read_cpu_budget(), Metrics()
     assembly = Assembly(settings, cpu, metrics)
@@ -69,7 +70,7 @@ def create_app(
 def _middleware(
     settings: Settings, models: Models, metrics: Metrics, faces: Sequence[Face], router: Router
 ) -> list[Any]:
-    """Outermost first: a request that is refused further in still gets its id, its headers and its line in the log."""
+    """-> the middleware, the outermost first: a refused request gets its id, its headers and a line in the log too."""
     space = models.default.manifest.space_id
     chain: list[Any] = [
         RequestContextMiddleware(settings.request_timeout_s, space, router.face_of, metrics.observe_request)
@@ -84,7 +85,7 @@ def _middleware(
 
 
 def _faces(settings: Settings, cpu: CpuBudget, models: Models, metrics: Metrics) -> list[Face]:
-    """The faces that FACES names, and the operations, whose document describes all of them."""
+    """-> the faces that FACES names, and the operations, whose OpenAPI document describes all faces."""
     service = Service(models, _reader(settings), settings.max_body_bytes)
     has_keys = bool(settings.keys)
     faces = [make(service) for name, make in table.FACES.items() if name in settings.faces]

@@ -1,6 +1,6 @@
-"""Everything that an operator can set: one table of environment variables, read once into a frozen `Settings`.
+"""The settings of the operator: one table of environment variables, read once into a frozen `Settings`.
 
-The predecessors' names are kept. Below the composition root everything receives plain values.
+Names of the predecessor projects stay valid. Below the composition root, modules receive plain values.
 """
 
 # ruff: noqa: RUF009 - `variable` is dataclasses.field, which the rule knows
@@ -20,23 +20,23 @@ from siglip_edge.server.config import parsing
 from siglip_edge.server.config.parsing import UnreadableValue
 
 FACES = ("openai", "native", "llamacpp")
-"""The names of `server/faces/table.py`, which the parent process does not import."""
+"""Names of the faces in `server/faces/table.py`, repeated because the parent process does not import that table."""
 
 
 class SettingsInvalid(ValueError):
-    """A variable cannot be read; `str(error)` names the variable, the value and what is allowed."""
+    """A variable has an invalid value. `str(error)` names the variable, the value and the allowed values."""
 
 
 def variable(
     names: str, meaning: str, parse: Callable[[str], Any], *, default: Any, secret: bool = False
 ) -> Any:  # what `dataclasses.field` itself returns to type checkers
-    """One row of the table. `names`: the variable, then its aliases; the first name that is set counts."""
+    """One row of the table. `names`: the variable, then its aliases. The first name that is set counts."""
     return field(default=default, metadata={"names": names.split(), "parse": parse, "help": meaning, "secret": secret})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The table. None as a default: derived from the machine or the model, where it is used."""
+    """The table of variables. A default of None: computed from the machine or the model where it is used."""
 
     model: Path = variable(
         "MODEL SIGLIP_MODEL",
@@ -212,14 +212,14 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read the table from a mapping. Raises SettingsInvalid; an empty value counts as not set."""
+        """Read the table from a mapping. An empty value counts as not set. Raises SettingsInvalid."""
         given = {row.name: _read(row, environ) for row in fields(cls) if _name_in_force(row, environ)}
         settings = cls(**given)
         settings._check()
         return settings
 
     def _check(self) -> None:
-        # A worker that holds fewer requests than a batch has rows could never fill one.
+        # With fewer requests than rows per batch, requests of one row could never fill a batch.
         if self.threads < self.batch_size:
             message = f"THREADS={self.threads} is less than BATCH_SIZE={self.batch_size}; allowed: at least as many"
             raise SettingsInvalid(message)
@@ -243,18 +243,18 @@ class Settings:
             lines = [line.strip() for line in self.api_keys_file.read_text().splitlines() if line.strip()]
         except OSError as error:
             raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file}: {error.strerror}; allowed: a file") from None
-        if not lines:  # an empty file must not mean an open server
+        if not lines:  # an empty file must not open the server to everybody
             raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file} is empty; allowed: a file with one key per line")
         return (*self.api_keys, *lines)
 
     @property
     def model_cache(self) -> Path | None:
-        """Where prepared models are kept between starts; None: nowhere."""
+        """Directory that keeps packed graphs and tunings between starts. None: PREPARE is off, nothing is kept."""
         return (self.cache_dir or user_cache_path("siglip-edge")) if self.prepare else None
 
     @property
     def named_models(self) -> dict[str, Path]:
-        """Every served name and its directory, the default first."""
+        """Name of each served model -> its directory; the default model first."""
         listed = self.models or ((self.model.name, self.model),)
         return {name: self._directory(path) for name, path in listed}
 
@@ -264,7 +264,7 @@ class Settings:
 
 
 def read_environment() -> dict[str, str]:
-    """The process's environment over the `.env` file of the working directory."""
+    """The environment of this process, and the variables of `.env` in the working directory that it does not set."""
     if not Path(".env").exists():  # it may be a pipe
         return dict(os.environ)
     return {**{name: value or "" for name, value in dotenv_values(".env").items()}, **os.environ}
@@ -272,7 +272,7 @@ def read_environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table, for people."""
+    """One variable, as a line for people."""
 
     names: tuple[str, ...]
     value: str
@@ -282,7 +282,7 @@ class Row:
 
 
 def table(settings: Settings) -> list[Row]:
-    """The table of variables with the values in force. Secrets are counted, not shown."""
+    """The table of variables with the values in force. Of a secret, only the number of values is shown."""
     return [
         Row(
             names=tuple(row.metadata["names"]),

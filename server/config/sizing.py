@@ -1,4 +1,4 @@
-"""Facts and wishes -> how many workers, and how large the micro-batches. Pure."""
+"""Settings and CPU budget -> number of workers, threads, and simultaneous runs. Pure functions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from siglip_edge.runtime.machine.cpu import CpuBudget
 from siglip_edge.server.config.settings import Settings
 
 _WORKER_BYTES = 400 << 20
-"""Memory set aside a worker when counting how many fit: a base model in INT8 and its requests."""
+"""Memory that AUTO_SCALE_WORKERS counts per worker: a base model in INT8 and its requests."""
 
 
 def worker_count(settings: Settings, cpu: CpuBudget) -> int:
-    """WORKERS as asked; else one, whose threads use every core; with AUTO_SCALE_WORKERS one a core that memory allows.
+    """-> WORKERS if it is set; with AUTO_SCALE_WORKERS, one worker per usable core, as far as memory allows; else 1.
 
-    One is the default because throughput is the same (a tower's run scales over the cores) and memory is not.
+    1 is the default, because more workers need more memory and compute no faster: one run uses every core.
     """
     if settings.workers is not None:
         return settings.workers
@@ -36,7 +36,7 @@ def served_towers(settings: Settings) -> tuple[Tower, ...]:
 
 
 def wishes(settings: Settings, cpu: CpuBudget) -> Wishes:
-    """What the operator asked for, with a worker's share of the cores."""
+    """-> the wishes of the operator for one worker, with its share of the cores."""
     return Wishes(
         device=settings.device,
         precision=None if settings.precision == "auto" else Precision(settings.precision),
@@ -48,5 +48,8 @@ def wishes(settings: Settings, cpu: CpuBudget) -> Wishes:
 
 
 def concurrent_batches(settings: Settings, plan: ExecutionPlan) -> int:
-    """MAX_CONCURRENT_BATCHES, of both towers together; by default neither waits for the other's to end."""
+    """-> the largest number of simultaneous runs, both towers together.
+
+    By default every thread of every lane may run, so no tower waits for the other one.
+    """
     return settings.max_concurrent_batches or len(Tower) * plan.runs_at_once

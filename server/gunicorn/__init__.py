@@ -1,1 +1,1 @@
-"""gunicorn: its configuration, what a worker imports, and the worker itself."""
+"""gunicorn: its configuration, its parent process, the worker class, and the app that a worker builds."""

@@ -1,4 +1,4 @@
-"""The server process: settings that were checked, sockets, workers. `Application(settings).run()` serves."""
+"""gunicorn's parent process: it opens the sockets and starts the workers. `Application(settings).run()` serves."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ logger = logging.getLogger("siglip_edge")
 
 
 class Application(GunicornApplication):  # type: ignore[misc] # gunicorn has no types
-    """gunicorn's application, configured from `Settings`; GUNICORN_CMD_ARGS adds gunicorn's own options."""
+    """gunicorn's application, configured from `Settings`. GUNICORN_CMD_ARGS adds gunicorn's own options."""
 
     worker: Any = None
-    """gunicorn's object for this process, in a worker."""
+    """The `Worker` of this process; None in the parent process."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -46,41 +46,41 @@ class Application(GunicornApplication):  # type: ignore[misc] # gunicorn has no 
                 self.cfg.set(name, value)
 
     def load(self) -> App:
-        """Called in each worker, after fork."""
+        """Build the app. gunicorn calls this in each worker, after fork."""
         from siglip_edge.server.gunicorn.wsgi import worker_app  # noqa: PLC0415 - the parent never imports numpy
 
         return worker_app(self.settings, lambda: self.worker is not None and not self.worker.alive)
 
     def announce(self) -> None:
-        """Say where the server listens, once per start: in its first worker, when that accepts connections."""
+        """Log the addresses, once per start: the first worker does so when it accepts connections."""
         if self.worker.age == 1:
             for listener in self.worker.sockets:
                 logger.info("Listening on %s (docs at /docs)", listener)
 
     def run(self) -> None:
-        """Raises CannotStart."""
+        """Serve until a signal stops the server. Raises CannotStart."""
         Arbiter(self).run()
 
 
 class Arbiter(arbiter.Arbiter):  # type: ignore[misc] # gunicorn has no types
-    """gunicorn's parent process, which says in one sentence why it cannot start, and that it has stopped."""
+    """gunicorn's parent process. It says in one sentence why it cannot start, and logs that it has stopped."""
 
     _metrics: MetricsDirectory
 
     def start(self) -> None:
         if self._binds_itself():
             self.LISTENERS = [_listen(address, self.cfg, self.log) for address in self.cfg.address]
-        # Read by the metrics library when a worker imports it.
+        # The metrics library reads the variable when a worker imports it.
         self._metrics = MetricsDirectory.create(MEMORY_FILES)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._metrics.path)
         super().start()
 
     def reload(self) -> None:
-        """SIGHUP: settings that cannot be served leave the server as it is."""
+        """Called at SIGHUP: new workers with the settings of now. Invalid settings change nothing."""
         try:
             settings = _settings_instead_of(self.app.settings)
         except CannotStart as error:
-            logger.error("SIGHUP changed nothing: %s", error)  # noqa: TRY400 - the sentence says it all
+            logger.error("SIGHUP changed nothing: %s", error)  # noqa: TRY400 - the sentence is enough without a traceback
             return
         self.app.settings = settings
         super().reload()
@@ -95,22 +95,22 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc] # gunicorn has no types
                 logger.info("Stopped")
 
     def _binds_itself(self) -> bool:
-        """Whether there is an address to listen on, and no socket from systemd or from the parent of before SIGUSR2."""
+        """Whether this process opens its sockets. systemd, or at SIGUSR2 the parent, may have opened them instead."""
         inherited = "GUNICORN_PID" in os.environ or systemd.listen_fds(unset_environment=False)
         by_address = all(isinstance(address, tuple) for address in self.cfg.address)
         return by_address and not inherited and not self.cfg.reuse_port
 
 
 def _settings_instead_of(old: Settings) -> Settings:
-    """The settings of now. Raises CannotStart."""
+    """The settings of the environment. Raises CannotStart if they are invalid or change the address."""
     new = checked_settings()
     if (new.host, new.port) != (old.host, old.port):
-        raise CannotStart("HOST and PORT can change only at a start")
+        raise CannotStart("HOST and PORT can change only at a start; stop the server and start it again")
     return new
 
 
 def _listen(address: tuple[str, int], cfg: Any, log: Any) -> sock.TCPSocket:
-    """As gunicorn does, but at the first try. Raises CannotStart."""
+    """Open a socket. gunicorn itself tries five times, a second apart. Raises CannotStart."""
     kind: Callable[..., sock.TCPSocket] = sock.TCP6Socket if util.is_ipv6(address[0]) else sock.TCPSocket
     try:
         return kind(address, cfg, log)

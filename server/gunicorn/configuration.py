@@ -1,6 +1,6 @@
-"""Settings -> gunicorn's. Computed in the parent, which stays small: no numpy, no onnxruntime, no model.
+"""Settings -> gunicorn's settings. Computed in the parent process, which imports neither numpy nor onnxruntime.
 
-Workers build the app after fork (no preload): a session's threads would not survive it.
+Each worker builds the app after fork (no preload), because the threads of a session do not survive a fork.
 """
 
 from __future__ import annotations
@@ -15,23 +15,24 @@ from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.sizing import worker_count
 from siglip_edge.server.gunicorn.logger import Logger
 
-MEMORY_FILES = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - memory, not a disk that may stall
+MEMORY_FILES = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - no secrets
+"""Directory in memory, where writing never waits for a disk. None: the directory for temporary files."""
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
-    """Everything that gunicorn is told, by gunicorn's own names."""
+    """-> gunicorn's name of a setting -> its value."""
     return {
         "bind": bind_address(settings),
         "workers": worker_count(settings, read_cpu_budget()),
-        # Threads: a sync worker holds one request, so its batcher would never see two.
+        # Threads, because a sync worker holds one request at a time: no batch would ever have two requests.
         "worker_class": "siglip_edge.server.gunicorn.worker.Worker",
         "threads": settings.threads,
         "worker_connections": 1000,
-        # Longer than the usual proxies' 60 s: they close first, so no request meets a closing connection.
+        # Longer than the 60 s of common proxies. The proxy closes first, so no request meets a closing connection.
         "keepalive": 75,
-        "timeout": 30,  # of the worker's main loop, which never computes; a request's own time is REQUEST_TIMEOUT
-        "graceful_timeout": int(settings.request_timeout_s) + 5,  # SIGTERM: every admitted request is answered
-        "control_socket_disable": True,  # no management interface that nobody asked for
+        "timeout": 30,  # of the main loop, which never computes; REQUEST_TIMEOUT limits a request
+        "graceful_timeout": int(settings.request_timeout_s) + 5,  # after SIGTERM every admitted request is answered
+        "control_socket_disable": True,  # no management interface
         "worker_tmp_dir": MEMORY_FILES,
         "logger_class": Logger,
         "loglevel": "warning" if settings.log_level == "info" else settings.log_level,
@@ -43,16 +44,16 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
 
 
 def bind_address(settings: Settings) -> str:
-    """HOST and PORT as gunicorn reads them: an IPv6 address stands in brackets."""
+    """-> HOST:PORT for gunicorn, with an IPv6 address in brackets."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return f"{host}:{settings.port}"
 
 
 def _when_ready(server: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    """Before the first fork. Memory that a worker inherits stays shared, because its collector does not write to it:
-    3 to 4 MB less private memory per worker.
+    """Called before the first fork. Inherited objects are frozen, so that the garbage collector of a worker does not
+    write to their pages and they stay shared (docs/memory.md).
     """
-    # numpy computes next to nothing here; its threads would spin while the model loads, a twentieth of a start's CPU.
+    # numpy computes almost nothing here, and its threads would take CPU time while a model loads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     give_back()
     gc.freeze()
@@ -60,18 +61,18 @@ def _when_ready(server: Any) -> None:  # noqa: ARG001 - gunicorn's signature
 
 
 def _post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    """The readiness probe learns of SIGTERM from the worker itself."""
+    """Give the app its worker, by which the readiness probe knows that the server is stopping."""
     worker.app.worker = worker
 
 
 def _post_worker_init(worker: Any) -> None:
-    """The app is built: the worker accepts connections from here on."""
+    """Called when the app is built. From here on the worker accepts connections."""
     worker.request_timeout_s = worker.app.settings.request_timeout_s
     worker.app.announce()
 
 
 def _child_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    """A dead worker's gauges leave /metrics; its counts stay."""
+    """Remove the gauges of a dead worker from /metrics. Its counters stay."""
     from prometheus_client import multiprocess  # noqa: PLC0415 - the parent needs it only now
 
     multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

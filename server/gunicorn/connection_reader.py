@@ -1,4 +1,4 @@
-"""Reads a connection: a body within a deadline, and a long body without copies."""
+"""Reads a connection: every body within a deadline, and a long body without copies."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import time
 from gunicorn.http.unreader import SocketUnreader
 
 _COPIED = 1 << 13
-"""Bytes; for a shorter rest of a body, gunicorn's own way of reading is as fast."""
+"""Bytes. If less of a body is missing, gunicorn's own way of reading is as fast."""
 
 
 class ConnectionReader(SocketUnreader):  # type: ignore[misc] # gunicorn has no types
     """gunicorn's reader of a connection, with a deadline, and without its copies of a long body.
 
-    Without the copies a photograph of 12 megapixels in base64 takes 11 % less CPU time, all of the request included.
+    Without the copies, a request with a photograph takes less CPU time (docs/decisions/pruned.md).
     """
 
     buf: io.BytesIO
-    """Bytes that have arrived and are not read yet."""
+    """Bytes that have arrived but are not read yet."""
 
     deadline = math.inf
-    """On the clock of time.monotonic(). After it, reading raises TimeoutError. With a limit per receive, a peer could
-    keep its thread by sending a byte now and then."""
+    """On the clock of time.monotonic(). After it, reading raises TimeoutError. A limit per receive would not do: a peer
+    that sends single bytes could keep its thread."""
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         self._limit_wait()

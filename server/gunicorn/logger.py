@@ -1,4 +1,4 @@
-"""gunicorn's log lines: written where this project's are, in the same format, without any byte of a caller's."""
+"""gunicorn's log lines: in the same place and format as the lines of this project, without any input of a caller."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ APP_CANNOT_START = 4
 
 _WORKER_EXITED = "Worker (pid:%s) exited with code %s."
 _SAID_BY_OURS = ("Shutting down: %s", "Reason: %s")
-"""Lines of gunicorn's after one of ours that says why, or `Stopped`."""
+"""Lines of gunicorn that repeat a line of this project, which gives the reason or says `Stopped`."""
 
 _ABOUT_A_REQUEST = {
     "Invalid request from": "A request was refused because it is not valid HTTP",
     "Error handling request": "A request failed outside of the application",
 }
-"""Start of a line of gunicorn's that quotes the caller -> the line to write instead."""
+"""Start of a gunicorn line that quotes the caller -> the line that replaces it."""
 
 
 class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
-    """Hands gunicorn's lines to the `gunicorn` logger, which observability/logs.py configures."""
+    """Sends gunicorn's lines to the `gunicorn` logger, which observability/logs.py configures."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -35,14 +35,14 @@ class Logger(glogging.Logger):  # type: ignore[misc] # gunicorn has no types
 
 
 def is_wanted(record: logging.LogRecord) -> bool:
-    """Whether the line says anything that no other line says."""
+    """Whether the line has information that no other line has."""
     if record.msg == _WORKER_EXITED and isinstance(record.args, tuple):
         return record.args[1] != APP_CANNOT_START
     return record.msg not in _SAID_BY_OURS
 
 
 def remove_caller_bytes(record: logging.LogRecord) -> bool:
-    """Replace request targets, and the messages of exceptions, which quote them."""
+    """Remove request targets, and the messages of exceptions, because they quote request targets."""
     if isinstance(record.args, tuple):
         record.args = tuple(type(arg).__name__ if isinstance(arg, Exception) else arg for arg in record.args)
     for start, line in _ABOUT_A_REQUEST.items():

@@ -1,4 +1,4 @@
-"""The directory in which the workers of one server count: made at the start, removed at the end."""
+"""The directory for the metrics of all workers of one server, made at the start and removed at the end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MetricsDirectory:
             path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=above))
             lock = os.open(path, os.O_RDONLY)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if path.exists():  # else another start took it for a stale one, a moment ago
+            if path.exists():  # else another start has just removed it as stale, before the lock
                 return cls(path, lock)
             os.close(lock)
 

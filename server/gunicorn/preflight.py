@@ -1,4 +1,4 @@
-"""Facts that decide whether a server can start, looked at before it does: one sentence instead of a worker's end."""
+"""Checks before a start, so that a server that cannot start says why in one sentence, before it starts a worker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_e
 
 
 class CannotStart(Exception):
-    """`str(error)` is one sentence that says why, and what to do."""
+    """`str(error)` is one sentence with the reason and the remedy."""
 
 
 def checked_settings() -> Settings:

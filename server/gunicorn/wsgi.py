@@ -1,4 +1,4 @@
-"""A gunicorn worker's app, built after fork."""
+"""Builds the app in a gunicorn worker, after fork."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from siglip_edge.server.app import App
 
 LOAD_WAIT_S = 5.0
-"""A worker accepts connections only when this is over or its model is there: beside other workers a new one then turns
-nobody away. A model that takes longer is announced by 503 and Retry-After, while the liveness probe is answered."""
+"""Seconds that a new worker waits for its model before it accepts connections, so that it does not refuse requests that
+other workers could answer. After them it accepts connections, answers 503 with Retry-After, and passes the liveness
+probe."""
 
 logger = logging.getLogger("siglip_edge")
 
 
 def worker_app(settings: Settings, is_stopping: Callable[[], bool]) -> App:
-    """The app with the models of the settings, the default one loading. Ends the server where none can be served."""
+    """-> the app, while its default model loads. Ends the server if the default model cannot be served."""
     keep_little()
     try:
         default, *others = plan_served(settings, read_cpu_budget())
-        # The log has the sentence of a failure.
+        # `on_failure` needs no sentence: the log has it already.
         default.start(on_failure=lambda _: os._exit(APP_CANNOT_START), on_late_failure=_replace_worker)
-        from siglip_edge.server.app import create_app  # noqa: PLC0415 - the default model loads while this is imported
+        from siglip_edge.server.app import create_app  # noqa: PLC0415 - imported while the default model loads
 
         app = create_app(settings, served=[default, *others], is_stopping=is_stopping)
     except (SettingsInvalid, SiglipEdgeError) as error:
@@ -43,5 +44,5 @@ def worker_app(settings: Settings, is_stopping: Callable[[], bool]) -> App:
 
 
 def _replace_worker() -> None:
-    """Answer every admitted request and end, as on SIGTERM; gunicorn starts another worker, which tests everything."""
+    """End this worker after every admitted request is answered. gunicorn starts another one, which tests every plan."""
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,6 +1,6 @@
-"""Image bytes -> Pillow images, within limits that hold before a pixel is expanded.
+"""Image bytes -> Pillow images. Limits are checked before any pixel is decoded.
 
-Imported with the first image: a server of texts alone never loads Pillow.
+Imported with the first image: a server that gets only texts never loads Pillow.
 """
 
 from __future__ import annotations
@@ -15,42 +15,42 @@ from siglip_edge.runtime.errors import ImageTooLarge, UndecodableImage
 from siglip_edge.runtime.images.geometry import Box
 from siglip_edge.server.inputs.image_bytes import ImageLimits
 
-Image.MAX_IMAGE_PIXELS = None  # Pillow only warns at its own limit; ours is checked from the header, always
+Image.MAX_IMAGE_PIXELS = None  # Pillow only warns at its own limit; `_check_pixels` enforces MAX_IMAGE_PIXELS
 
 FORMATS = (
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"),
     *(("AVIF",) if features.check("avif") else ()),
 )
-"""An explicit list: every other Pillow plugin stays out of reach of what strangers send."""
+"""The accepted formats. Files from strangers never reach another plugin of Pillow."""
 
 SCALING_MARGIN = 2.5
-"""A scaled JPEG keeps at least this many pixels a target pixel and side.
+"""A JPEG that is decoded at a fraction of its size keeps at least this many pixels per target pixel, along each side.
 
-Least cosine to the exact path on 25 photographs resized to just this margin, demo model: 0.9991 in INT8 (whose own
-rounding takes as much), 0.9997 in FP16; with a margin of 2, 0.9984 and 0.9992 (`bench.scaling`). Twelve megapixels
-become a row of 256 pixels in 62 ms of CPU time instead of 156; at 1/8, below the margin, it would be 48.
+The least cosine to the exact path is 0.9997 in FP16 with this margin, and 0.9992 with a margin of 2
+(docs/decisions/large-jpeg-at-a-fraction.md).
 """
 
 
 class Decoded(NamedTuple):
-    """What `runtime.images.pixels.pixels` takes."""
+    """The arguments of `runtime.images.pixels.pixels`."""
 
     image: Image.Image
     box: Box | None
-    """None: all of it."""
+    """The part of `image` that holds the picture: (left, top, right, bottom) in pixels. None: all of it."""
 
 
 def decode(data: bytes, limits: ImageLimits, *, target: int | None = None) -> Decoded:
-    """The first frame, pixels loaded. Raises UndecodableImage or ImageTooLarge.
+    """Decode the first frame. Raises UndecodableImage or ImageTooLarge.
 
-    `target`: the side it will be squashed to; a JPEG much larger than that is decoded at 1/2, 1/4 or 1/8 of its size.
+    `target`: side in pixels that the image will be squashed to. A much larger JPEG is decoded at 1/2, 1/4 or 1/8 of its
+    size. None: every image is decoded in full.
     """
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_pixels(image, limits)
         box = None if target is None else _draft(image, math.ceil(SCALING_MARGIN * target))
         image.load()
-        image.getexif()  # parsed here, where a hostile block is the image's fault
+        image.getexif()  # parsed here, so that a hostile block is reported as an error of the image
     except ImageTooLarge:
         raise
     except Exception:  # noqa: BLE001 - Pillow's plugins raise a dozen unrelated types on hostile bytes
@@ -60,14 +60,15 @@ def decode(data: bytes, limits: ImageLimits, *, target: int | None = None) -> De
 
 
 def _draft(image: Image.Image, least: int) -> Box | None:
-    """Have it decoded at the smallest fraction that leaves `least` pixels a side. -> the picture's box in that."""
+    """Choose the smallest fraction that leaves `least` pixels per side. -> the picture's box; None: in full."""
     full = image.size
-    drafted = image.draft(None, (least, least))  # only JPEG's plugin knows how
+    drafted = image.draft(None, (least, least))  # Pillow does nothing here for other formats than JPEG
     return drafted[1] if drafted and image.size != full else None
 
 
 def _check_pixels(image: Image.Image, limits: ImageLimits) -> None:
     if image.width * image.height > limits.max_pixels:
         raise ImageTooLarge(
-            f"the image has {image.width} x {image.height} pixels; at most {limits.max_pixels} are accepted"
+            f"the image has {image.width} x {image.height} pixels; at most {limits.max_pixels} are accepted; "
+            "send it smaller"
         )

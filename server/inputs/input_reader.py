@@ -1,4 +1,4 @@
-"""What a caller sent -> what it is: a text, an image's bytes, or both. The one place where a string is judged."""
+"""Inputs as callers send them -> texts, image files, or both. Only this module decides whether a string is an image."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ _IDS_REFUSED = (
 
 
 _ECHOED_CHARS = 64
+"""An image that an answer repeats is cut after this many characters."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Joint:
-    """A text and an image that make one vector together."""
+    """A text and an image that together get one embedding."""
 
     text: Text
     image: ImageFile
@@ -59,7 +60,7 @@ AnyInput = Text | TokenIds | ImageFile | Joint
 
 @dataclass(frozen=True, kw_only=True)
 class InputReader:
-    """Judges and bounds inputs; decodes nothing but base64."""
+    """Classifies inputs and checks their limits. It decodes base64, but no image."""
 
     limits: ImageLimits
     max_inputs: int
@@ -67,14 +68,14 @@ class InputReader:
     accept_token_ids: bool = False
     image_root: Path | None = None
     fetch: Callable[[str], bytes] | None = None
-    """Image URL -> bytes, when the operator allows it."""
+    """Image URL -> bytes. None: the operator has not allowed image URLs."""
 
     def read_all(
         self, given: Input | Sequence[Input | int], param: str, modality: Modality | None = None
     ) -> list[AnyInput | InvalidInput]:
-        """One input or a list of them, in order; a bad one is its error, for the caller to raise or report.
+        """One input, or a list of inputs, in order. The error of a bad input takes its place, to be raised or reported.
 
-        Raises InvalidInput for an empty list or too many inputs.
+        Raises InvalidInput for an empty list and for too many inputs.
         """
         if isinstance(given, str | InputObject):
             return [self.attempt(self.judge, given, param, modality)]
@@ -91,23 +92,26 @@ class InputReader:
         return read + [self.attempt(self.judge, item, f"input[{index}]") for index, item in enumerate(inputs)]
 
     def check_count(self, count: int, param: str) -> None:
-        """Raise InvalidInput for none, or for more inputs than a request may have."""
+        """Raise InvalidInput without inputs, or with more inputs than a request may have."""
         if not count:
             raise InvalidInput("nothing to embed: the list is empty", param=param, code="empty_input")
         if count > self.max_inputs:
-            message = f"{count} inputs; at most {self.max_inputs} a request are accepted"
+            message = f"{count} inputs; at most {self.max_inputs} per request are accepted"
             raise InvalidInput(message, param=param, code="too_many_inputs")
 
     @staticmethod
     def attempt(read: Callable[P, AnyInput], *args: P.args, **kwargs: P.kwargs) -> AnyInput | InvalidInput:
-        """What `read` returns, or the InvalidInput it raises."""
+        """-> the result of `read`, or the InvalidInput that it raises."""
         try:
             return read(*args, **kwargs)
         except InvalidInput as error:
             return error
 
     def judge(self, given: Input | int, param: str, modality: Modality | None = None) -> AnyInput:
-        """One input. A plain string is an image when it claims to be, unless `modality` says. Raises InvalidInput."""
+        """Classify one input. A plain string is an image if it looks like one, unless `modality` decides.
+
+        Raises InvalidInput.
+        """
         if isinstance(given, InputObject):
             return self._explicit(given, param)
         if isinstance(given, list | int):
@@ -117,7 +121,7 @@ class InputReader:
         return self.image(given, param)
 
     def text(self, text: str, param: str) -> Text:
-        """An explicit text. Raises InvalidInput when empty or too long."""
+        """A known text. Raises InvalidInput when it is empty or too long."""
         if not text:
             raise InvalidInput("the text is empty", param=param, code="empty_input")
         if len(text) > self.max_text_chars:
@@ -126,7 +130,7 @@ class InputReader:
         return Text(text, param)
 
     def image(self, source: str, param: str) -> ImageFile:
-        """An explicit image: data URI, base64, URL or, below IMAGE_ROOT, a path. Raises InvalidInput."""
+        """A known image: a data URI, base64, a URL, or a path below IMAGE_ROOT. Raises InvalidInput."""
         with _naming(param):
             return self._within_limits(self._image_bytes(source) if source else b"", param)
 
@@ -182,7 +186,9 @@ class InputReader:
             path = (root / source).resolve()
             if path.is_relative_to(root) and path.is_file():
                 with path.open("rb") as file:
-                    return file.read(self.limits.max_bytes + 1)  # one more: enough to be refused
+                    return file.read(
+                        self.limits.max_bytes + 1
+                    )  # one byte beyond the limit is enough to refuse the file
         except (OSError, ValueError):  # unreadable, or a name that no file can have
             pass
         raise UnsupportedInput("no such image file below the operator's IMAGE_ROOT", code="image_not_found")
@@ -190,7 +196,7 @@ class InputReader:
 
 @contextmanager
 def _naming(param: str) -> Iterator[None]:
-    """An InvalidInput raised inside names this field."""
+    """Every InvalidInput that is raised inside the block names the field `param`."""
     try:
         yield
     except InvalidInput as error:
@@ -207,7 +213,7 @@ def _is_url(text: str) -> bool:
 
 
 def echo(given: str | InputObject) -> str | InputObject:
-    """An input as it is repeated in an answer: a text whole, an image shortened."""
+    """An input as an answer repeats it: a text in full, an image shortened."""
     if isinstance(given, InputObject):
         return InputObject(given.text, given.image and echo_image(given.image))
     return echo_string(given)

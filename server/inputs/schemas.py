@@ -1,4 +1,4 @@
-"""Inputs as callers spell them, before `input_reader` judges them."""
+"""Types of the inputs in a request, before `input_reader` classifies them."""
 
 from __future__ import annotations
 

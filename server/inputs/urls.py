@@ -1,7 +1,7 @@
-"""Fetching images from URLs that strangers name, on urllib3: only from global addresses, only what is needed.
+"""Fetches images from URLs that strangers send: only from addresses of the public internet.
 
-A name is resolved once; the addresses that were checked are the ones connected to, so a second answer of a hostile
-name server changes nothing. No cookies, no proxies, no credentials, no compression, no other method than GET.
+A host name is resolved once, and the connection goes to an address that was checked, so a hostile name server cannot
+give another address later. No cookies, no proxies, no credentials, no compression, no other method than GET.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from siglip_edge.runtime.errors import ImageTooLarge, UndecodableImage, Unsuppor
 
 _MAX_REDIRECTS = 3
 _CHUNK = 1 << 16
+"""Bytes per read."""
 _PORT = {"http": 80, "https": 443}
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "siglip-edge"}
 _MAPPED = (
-    # Address families that carry an IPv4 address inside: the inner one must be global too.
+    # IPv6 networks whose addresses hold an IPv4 address (NAT64, 6to4), which could be a private one.
     ipaddress.ip_network("64:ff9b::/96"),
     ipaddress.ip_network("2002::/16"),
 )
 
 
 def is_global(address: str) -> bool:
-    """Whether an address is of the public internet: not private, loopback, link-local, multicast or reserved."""
+    """Whether an address belongs to the public internet: not private, loopback, link-local, multicast or reserved."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
@@ -43,18 +44,19 @@ def is_global(address: str) -> bool:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Every address of a name. Raises OSError."""
+    """-> every address of a host name. Raises OSError."""
     return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFetcher:
-    """URL -> bytes. `hosts` empty: any; the address must be allowed either way."""
+    """URL -> the bytes of an image."""
 
     max_bytes: int
     hosts: tuple[str, ...] = ()
+    """Allowed host names. Empty: every host. The address must be allowed in both cases."""
     timeout_s: float = 10.0
-    """Of a whole transfer, redirects included."""
+    """Seconds per image, redirects included."""
     resolve: Callable[[str, int], list[str]] = resolve
     is_allowed: Callable[[str], bool] = is_global
     ports: tuple[int, ...] = (80, 443)
@@ -75,7 +77,7 @@ class ImageFetcher:
         raise _failed(f"the image URL redirects more than {_MAX_REDIRECTS} times")
 
     def _checked(self, url: str) -> SplitResult:
-        """The URL in parts. Raises UnsupportedInput for what is refused whatever the address."""
+        """-> the parts of the URL. Raises UnsupportedInput for a scheme, host or port that is not allowed."""
         try:
             target = urlsplit(url)
             port, host = target.port, target.hostname
@@ -86,11 +88,11 @@ class ImageFetcher:
         if self.hosts and host.lower() not in self.hosts:
             raise _refused("images are not fetched from this host; the operator lists hosts in IMAGE_URL_HOSTS")
         if (port or _PORT[target.scheme]) not in self.ports:
-            raise _refused("images are fetched from the usual ports only")
+            raise _refused(f"images are fetched from ports {' and '.join(map(str, self.ports))} only")
         return target
 
     def _connect(self, target: SplitResult, deadline: float) -> HTTPConnectionPool:
-        """A connection pool to one checked address, that knows the name only for TLS and the Host header."""
+        """-> a connection pool to one checked address. It uses the host name only for TLS and the Host header."""
         host, port = target.hostname or "", target.port or _PORT[target.scheme]
         try:
             addresses = self.resolve(host, port)

@@ -1,4 +1,4 @@
-"""An opened model and the settings -> its embedder: lanes, cache, preparation, warm-up, idle watch."""
+"""Makes the embedder of an opened model from the settings: lanes, cache, preparation, warm-up, idle watches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Assembly:
     metrics: Metrics
 
     def embedder(self, name: str, model: Model) -> Embedder:
-        """The embedder of an opened model, warmed up; memory that nobody uses goes back to the system from then on."""
+        """-> the embedder of an opened model, after its warm-up. From then on, idle towers give memory back."""
         if self.settings.enable_warmup and not self._is_warm(model):
             warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
         embedder = self._embedder(name, model)
@@ -47,9 +47,9 @@ class Assembly:
             watch_for_unloading(model, lanes, self.settings.idle_unload_s).start()
 
     def _is_warm(self, model: Model) -> bool:
-        """Whether the self-test, which ran every tower, did all that was asked for.
+        """Whether a self-test does the work of the warm-up: it runs every tower once, with one row.
 
-        A tower that is loaded at its first use is warmed up by the test of that load.
+        A tower that loads at its first use is tested, and so warmed up, by that load.
         """
         tested = (
             model.manifest.golden is not None and self.settings.warmup_steps == self.settings.warmup_batch_size == 1
@@ -78,7 +78,7 @@ class Assembly:
         limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
 
         def decode(data: bytes) -> Decoded:
-            # Pillow, which texts alone do not need
+            # Imported with the first image: a server that gets only texts never loads Pillow.
             from siglip_edge.runtime.images.geometry import decoded_side  # noqa: PLC0415
             from siglip_edge.server.inputs import decoding  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Memory that nobody uses goes back to the system: what runs keep for the next one, and, if so set, whole towers."""
+"""Idle towers give memory back to the system: the buffers between runs and, with IDLE_UNLOAD_S, their weights."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from siglip_edge.server.embedding.embedder import Lane
 logger = logging.getLogger("siglip_edge")
 
 REST_S = 1.0
-"""Seconds without work after which a tower rests. A base model's towers free 17 MB; the next run takes 5 % longer."""
+"""Seconds without work after which a tower frees its buffers. The next run then takes 5 % longer (docs/memory.md)."""
 
 _LEAST_WAIT_S = 0.01
+"""Shortest pause between two looks, so that rounding errors of the clock cannot make the watch spin."""
 
 
 class IdleWatch:
-    """Calls `act(tower)` each time that a tower's lane has had no work for `idle_s` seconds."""
+    """Calls `act(tower)` once per idle stretch, when the lane of the tower has had no work for `idle_s` seconds."""
 
     def __init__(self, act: Callable[[Tower], object], lanes: Mapping[Tower, Lane], idle_s: float) -> None:
         self._act = act
         self._lanes = lanes
         self._idle_s = idle_s
         self._done: dict[Tower, float] = {}
-        """For which stretch, by its beginning, each tower's call was made."""
+        """Tower -> beginning of the last idle stretch for which `act` was called."""
         self._stopped = threading.Event()
 
     def start(self) -> None:
@@ -41,11 +42,11 @@ class IdleWatch:
             pass
 
     def _look(self) -> float:
-        """-> seconds until the next look is due."""
+        """Look at every lane. -> seconds until the next look."""
         return max(_LEAST_WAIT_S, min(self._look_at(tower, lane) for tower, lane in self._lanes.items()))
 
     def _look_at(self, tower: Tower, lane: Lane) -> float:
-        """-> seconds until this lane can have been idle for long enough."""
+        """Act if this lane has been idle for long enough. -> seconds until it can be so next."""
         since = lane.idle_since
         if since is None or since == self._done.get(tower):
             return self._idle_s
@@ -57,7 +58,7 @@ class IdleWatch:
 
 
 def watch_for_unloading(model: EmbeddingModel, lanes: Mapping[Tower, Lane], idle_s: float) -> IdleWatch:
-    """Unloads towers, which their next runs load again, and says so in the log."""
+    """-> a watch that unloads idle towers and logs it. The next run of a tower loads it again."""
 
     def unload(tower: Tower) -> None:
         if model.unload(tower):

@@ -1,4 +1,4 @@
-"""From settings to served models: which directories, planned how, loaded when."""
+"""Settings -> served models: their directories, their execution plans, and the time at which each one loads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from siglip_edge.server.models.served_model import ServedModel
 
 
 def plan_served(settings: Settings, cpu: CpuBudget) -> list[ServedModel]:
-    """Every model of the settings, the default first; nothing is loaded. Raises ModelError or ProviderUnavailable."""
+    """-> every model of the settings, the default first. Loads nothing. Raises ModelError or ProviderUnavailable."""
     default, *others = settings.named_models.items()
     first_use = settings.load_towers == "first-use"
     times = [(default, LoadTime.TEXT_FIRST), *((one, LoadTime.AT_ONCE) for one in others)]
@@ -26,8 +26,9 @@ def plan_served(settings: Settings, cpu: CpuBudget) -> list[ServedModel]:
 def plan_as_served(
     settings: Settings, directory: Path, cpu: CpuBudget, *, wished: Wishes | None = None
 ) -> PlannedModel:
-    """One directory, planned as the server plans it: what every command does, too. `wished`: other wishes than the
-    settings'. Raises ModelError or ProviderUnavailable.
+    """Plan one directory. The server and every command call this function, so that they plan alike.
+
+    `wished`: wishes that replace those of the settings. Raises ModelError or ProviderUnavailable.
     """
     return plan_model(
         directory,

@@ -1,4 +1,4 @@
-"""The served models by name: each its own space, lanes and cache. The first one is the default."""
+"""The served models by name. Each model has its own embedding space, lanes and cache; the first is the default."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger("siglip_edge")
 
 
 class Models:
-    """Lookup by name. The default model loads in the background, the others when they are first asked for."""
+    """Finds models by name. The default model loads in the background, other models with their first request."""
 
     def __init__(self, served: Sequence[ServedModel], *, is_stopping: Callable[[], bool] = lambda: False) -> None:
         self._served = {model.name: model for model in served}
@@ -30,7 +30,7 @@ class Models:
         return list(self._served.values())
 
     def find(self, name: str | None) -> ServedModel:
-        """The model of that name; without a name the default. Raises ModelNotFound."""
+        """The model of that name, or the default model without a name. Raises ModelNotFound."""
         model = self._served.get(name) if name else self._default
         if model is None:
             message = f"no model {name[:100]!r} here; served: {', '.join(self._served)}" if name else ""
@@ -38,7 +38,7 @@ class Models:
         return model
 
     def embedder(self, name: str | None, context: RequestContext, *expected_spaces: str | None) -> Embedder:
-        """The embedder for a request. Raises ModelNotFound, SpaceMismatch or NotReady."""
+        """The embedder for a request; loads its model if necessary. Raises ModelNotFound, SpaceMismatch or NotReady."""
         model = self.find(name)
         context.space = model.manifest.space_id
         check_space(model.manifest, *expected_spaces)
@@ -47,25 +47,28 @@ class Models:
         return model.embedder or self._load_lazily(model)
 
     def check_ready(self) -> None:
-        """Raise NotReady while the default model is not ready or the server stops; admitted requests are answered."""
+        """Raise NotReady while the default model is not ready, and while the server stops.
+
+        Requests that were admitted before the stop are still answered.
+        """
         if self._is_stopping():
             raise NotReady("the server is shutting down")
         self._default.check_ready()
 
     def backlog_s(self) -> float:
-        """Estimated seconds until the longest queue has run."""
+        """Estimated seconds until every row of the longest queue has run."""
         embedders = [model.embedder for model in self.all() if model.embedder]
         return max((lane.backlog_s for embedder in embedders for lane in embedder.lanes.values()), default=0.0)
 
     def start(self, assemble: Assemble) -> None:
-        """Make embedders with `assemble`, and load the default model in a thread unless that has begun."""
+        """Let every model make its embedder with `assemble`, and load the default model in a thread unless it loads."""
         for model in self.all():
             model.assemble_with(assemble)
         if self._default.state is State.PLANNED:
             self._default.start()
 
     def close(self) -> None:
-        """Finish what was admitted and end the lanes' threads."""
+        """Run the admitted rows, then end the threads of the lanes."""
         for model in self.all():
             if model.embedder is not None:
                 for lane in model.embedder.lanes.values():
@@ -76,5 +79,5 @@ class Models:
         try:
             return model.load()
         except (ModelError, ProviderUnavailable) as error:
-            logger.error("%s", error)  # noqa: TRY400 - the sentence says it all
+            logger.error("%s", error)  # noqa: TRY400 - the sentence is enough without a traceback
             raise NotReady(f"model {model.name} could not be loaded; the server's log says why") from None

@@ -1,4 +1,4 @@
-"""Run the served towers once, so that the first caller does not pay for first touches of memory."""
+"""Warm-up: the first run of a tower allocates its memory, so it happens before the first request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from siglip_edge.server.embedding.preparation import Model
 
 
 def warm_up(model: Model, *, steps: int, rows: int) -> None:
-    """`steps` runs per tower of `rows` rows each."""
+    """Run each served tower `steps` times with `rows` rows of noise."""
     for tower in model.towers:
         batch = noise(model, tower, rows)
         for _ in range(steps):

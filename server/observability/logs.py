@@ -1,4 +1,4 @@
-"""Log lines to stderr, as text or as JSON. No input of any caller is ever in one."""
+"""Log lines on stderr, as text or as JSON. No line contains any input of a caller."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STANDARD = {*vars(logging.makeLogRecord({})), "message", "asctime"}
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, logger, message, then what the call gave as `extra`."""
+    """One JSON object per line: time, level, logger, message, process id, and the fields of `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -28,7 +28,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(log_format: str, level: str) -> None:
-    """Write this project's lines and gunicorn's to stderr; other libraries' loggers stay as they are."""
+    """Write the lines of this project and of gunicorn to stderr. The loggers of other libraries stay as they are."""
     handler = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)s [%(process)d] %(message)s", "%Y-%m-%d %H:%M:%S")
     handler.setFormatter(JsonFormatter() if log_format == "json" else text)

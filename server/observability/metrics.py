@@ -1,7 +1,7 @@
-"""Prometheus: what is counted, and the text of `/metrics`, right across workers.
+"""Prometheus metrics, and the text of `/metrics` for all workers together.
 
-Under gunicorn the counts of every worker lie in files of PROMETHEUS_MULTIPROC_DIR (`server/gunicorn/application.py`
-makes it before the library is imported), and whichever worker is asked adds them up.
+Under gunicorn, every worker keeps its counts in files below PROMETHEUS_MULTIPROC_DIR, and the worker that answers
+`/metrics` adds them up. `server/gunicorn/application.py` makes the directory before a worker imports the library.
 """
 
 from __future__ import annotations
@@ -32,13 +32,18 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 _RESIDENT_EVERY_S = 1.0
-"""The kernel's count of a worker's memory takes longer than all the rest that a run is observed by."""
+"""Least number of seconds between two readings of a worker's memory: a reading takes longer than all other metrics of a
+run together."""
 
-_REJECTIONS = {429: "overloaded", 503: "not_ready", 504: "deadline"}
+_REJECTIONS = {  # status -> the label `reason`
+    429: "overloaded",
+    503: "not_ready",
+    504: "deadline",
+}
 
 
 class Metrics:
-    """One set a process, with a registry of its own: nothing is global."""
+    """The metrics of one process, in a registry of their own: nothing is global."""
 
     def __init__(self) -> None:
         registry = self._registry = CollectorRegistry()
@@ -52,23 +57,26 @@ class Metrics:
         def histogram(name: str, meaning: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
             return Histogram(name, meaning, labels, registry=registry, buckets=buckets)
 
-        # What every request or run asks for by its labels is looked up in C: the library checks them each time.
+        # `cache` finds the child of some labels in C. The library would check the labels for every request and run.
         self._requests = cache(counter("http_requests_total", "Requests.", "face", "method", "route", "status").labels)
         self._request_s = cache(histogram("http_request_duration_seconds", "Request to answer.", "route").labels)
         self._stage_s = cache(
-            histogram("embedding_stage_duration_seconds", "A request's time in each stage.", "stage", "tower").labels
+            histogram("embedding_stage_duration_seconds", "Time of a request in each stage.", "stage", "tower").labels
         )
         self._batch_s = cache(histogram("embedding_batch_duration_seconds", "A run of a tower.", "tower").labels)
-        self._batch_rows = cache(histogram("embedding_batch_rows", "Rows a run.", "tower", buckets=_ROWS).labels)
+        self._batch_rows = cache(histogram("embedding_batch_rows", "Rows per run.", "tower", buckets=_ROWS).labels)
         self._failed = counter("embedding_failed_batches_total", "Runs that raised.", "tower")
         self._rejected = counter("embedding_rejections_total", "Requests turned away.", "reason")
-        self._hits = counter("embedding_cache_hits_total", "Inputs answered from the cache, or computed already.")
+        self._hits = counter(
+            "embedding_cache_hits_total",
+            "Inputs answered from the cache, or by another request that computes the same input.",
+        )
         self._misses = counter("embedding_cache_misses_total", "Inputs computed.")
         self._queue = cache(gauge("embedding_queue_rows", "Rows waiting after the last run.", "tower").labels)
         self._resident = gauge("worker_resident_bytes", "Memory of a worker.", across="liveall")
         self._workers = gauge("workers", "Workers alive.", across="livesum")
         self._info = gauge(
-            *("embedding_model_info", "Always 1: what is served."),
+            *("embedding_model_info", "Always 1; the labels describe a served model."),
             *("model", "space_id", "precision", "provider", "threads"),
             across="livemax",
         )
@@ -93,17 +101,17 @@ class Metrics:
         if report.failed:
             self._failed.labels(tower).inc()
 
-    def count_lookup(self, hit: bool) -> None:  # noqa: FBT001 - the cache's one question
+    def count_lookup(self, hit: bool) -> None:  # noqa: FBT001 - the signature that the cache calls
         (self._hits if hit else self._misses).inc()
 
     def describe(self, name: str, model: Model) -> None:
-        """A model that is loaded."""
+        """Note a loaded model."""
         plan = model.plan
         labels = (name, model.manifest.space_id, plan.precision, plan.provider, plan.intra_op_threads)
         self._info.labels(*labels).set(1)
 
     def render(self) -> bytes:
-        """The text of /metrics, of all workers."""
+        """-> the text of /metrics, all workers together."""
         self._resident.set(resident_bytes())
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
