@@ -1,33 +1,33 @@
-"""Everything that can go wrong, as one tree. The runtime raises meaning; only `server/errors.py` knows status numbers.
+"""Every error of the project, as one tree. Only `server/errors.py` knows the HTTP status of each.
 
 SiglipEdgeError
-├── InvalidInput              the caller's input; `param` names the field
-│   ├── UndecodableImage        not the image it claims to be, truncated, or of a format that is not accepted
-│   ├── ImageTooLarge           more bytes or pixels than the operator allows
-│   ├── UnsupportedInput        understood, but refused by contract or by the operator's settings
+├── InvalidInput              the caller's input is wrong; `param` names the field
+│   ├── UndecodableImage        the bytes are no image, a truncated image, or of a format that is not accepted
+│   ├── ImageTooLarge           the image has more bytes or pixels than the operator allows
+│   ├── UnsupportedInput        the model's contract or the operator's settings do not allow this input
 │   └── SpaceMismatch           the caller expects vectors of another embedding space
-├── ModelError                a model directory that cannot be served; the message says what to do
-│   ├── ManifestInvalid         manifest.json missing, unreadable or contradicting itself
-│   ├── ArtifactMissing         no artifact of that tower and precision
-│   ├── ArtifactCorrupt         a file differs from the manifest's size or checksum
-│   └── SelfTestFailed          the session answers wrongly on this machine
-│       └── BatchChangesBits      rightly, but a row has other bits in a batch than alone
-├── ProviderUnavailable       an execution provider asked for by name cannot be had
-└── Unavailable               not now: `retry_after_s` says when to ask again
+├── ModelError                a model directory cannot be served; the message names the remedy
+│   ├── ManifestInvalid         manifest.json is missing, unreadable or contradicts itself
+│   ├── ArtifactMissing         the model has no artifact of that tower and precision
+│   ├── ArtifactCorrupt         a file is unreadable, or its size or checksum differs from the manifest's
+│   └── SelfTestFailed          the model gives wrong embeddings on this machine
+│       └── BatchChangesBits      the embeddings are right, but a row has other bits in a batch than alone
+├── ProviderUnavailable       an execution provider that the operator named is not available
+└── Unavailable               the server cannot answer now; `retry_after_s` says when to ask again
     ├── Overloaded              the queue is full
-    ├── NotReady                loading, draining or stalled
-    └── DeadlineExceeded        the caller's time is up; the work was dropped
+    ├── NotReady                a tower is loading, or the server is draining or stalled
+    └── DeadlineExceeded        the request's deadline has passed; its remaining work was dropped
 """
 
 from __future__ import annotations
 
 
 class SiglipEdgeError(Exception):
-    """Root of the tree; `str(error)` is one sentence fit for the operator."""
+    """Root of the tree. `str(error)` is one sentence that an operator understands."""
 
 
 class InvalidInput(SiglipEdgeError):
-    """The caller's input is wrong. `param` is the field, as in `input[3]`; `code` a stable word for programs."""
+    """The caller's input is wrong. `param` names the field, as in `input[3]`; `code` is a stable word for programs."""
 
     code = "invalid_input"
 
@@ -82,7 +82,7 @@ class ProviderUnavailable(SiglipEdgeError):
 
 
 class Unavailable(SiglipEdgeError):
-    """Not now. `retry_after_s`: seconds, from the measured service rate where there is one."""
+    """The server cannot answer now. `retry_after_s`: seconds, computed from the service rate when it was measured."""
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)

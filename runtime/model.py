@@ -1,4 +1,4 @@
-"""A model directory, loaded: towers, preprocessing, scoring, shortening. `open_model` makes one."""
+"""A loaded model directory: towers, preprocessing, shortening. `open_model` returns an `EmbeddingModel`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Floats = NDArray[np.float32]
 
 
 class EmbeddingModel:
-    """The towers of one embedding space. Thread-safe: onnxruntime sessions and tokenizers are."""
+    """The towers of one embedding space. Thread-safe, because onnxruntime sessions and tokenizers are thread-safe."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class EmbeddingModel:
         tokenizer: Tokenizer | None,
         shortening: Shortening,
     ) -> None:
-        """`vocabulary` and `tokenizer`: the text tower's, None without it."""
+        """`vocabulary` and `tokenizer` belong to the text tower; None when no text tower is served."""
         self.manifest = manifest
         self.plan = plan
         self._towers = towers
@@ -53,7 +53,7 @@ class EmbeddingModel:
         self._tokenizer = tokenizer
         self._shortening = shortening
         self.loading: Future[None] = Future()
-        """Completes when every tower that loads at start-up is loaded and tested; raises if one failed."""
+        """Completes when every tower that loads at start-up is loaded and tested; raises if a tower failed."""
         self.loading.set_result(None)
 
     @classmethod
@@ -66,10 +66,11 @@ class EmbeddingModel:
         cache: Path | None = None,
         lazily: bool = False,
     ) -> EmbeddingModel:
-        """Verify the planned artifacts and load the towers asked for, or, `lazily`, leave each to its first run.
+        """Load `towers` with the planned artifacts, after verifying each file's checksum.
 
-        No self-test: `open_model` is for everybody who serves. `cache`: where packed graphs and verified checksums are
-        kept between starts; None: nowhere. Raises ModelError or ProviderUnavailable.
+        No self-test runs here: servers and commands use `open_model`, which tests. `lazily`: each tower is loaded by
+        its first run. `cache`: directory that keeps packed graphs and verified checksums between starts; None: they
+        are not kept. Raises ModelError or ProviderUnavailable.
         """
         manifest = Manifest.load(directory)
         checksums = ChecksumCache(cache / "verified" if cache else None)
@@ -105,21 +106,22 @@ class EmbeddingModel:
         return tuple(tower for tower, on_demand in self._towers.items() if on_demand.is_loaded)
 
     def load_towers(self) -> None:
-        """Load every tower that is not loaded, side by side. Raises ModelError or ProviderUnavailable."""
-        with ThreadPoolExecutor(len(self._towers)) as pool:  # onnxruntime loads without the interpreter's lock
+        """Load every tower that is not loaded, in parallel. Raises ModelError or ProviderUnavailable."""
+        with ThreadPoolExecutor(len(self._towers)) as pool:  # onnxruntime releases the interpreter's lock meanwhile
             list(pool.map(TowerOnDemand.load, self._towers.values()))
 
     def load_text_first(self, failed: Callable[[], object] = lambda: None) -> None:
-        """Load the text tower, then the other one in a thread: its runs wait for it, `loading` tells of it.
+        """Load the text tower, then the vision tower in a thread. `loading` completes when that thread ends.
 
-        On two cores texts are answered after two thirds of the time that both towers side by side would take, and
-        images no later. Without a text tower, this is `load_towers`. Raises as that does. `failed` is called when the
-        other tower cannot be loaded, before `loading` says so.
+        Runs of the vision tower wait until it is loaded. Texts are answered earlier than if both towers loaded in
+        parallel, and images no later (docs/decisions/text-tower-first.md). A model with only one tower loads it before
+        this returns. `failed` is called when the thread cannot load its tower, before `loading` raises.
+        Raises like `load_towers`.
         """
         first, *others = sorted(self._towers, key=(Tower.TEXT, Tower.VISION).index)
         self._towers[first].load()
         if others:
-            pool = ThreadPoolExecutor(1, thread_name_prefix="load")  # joined at exit: nothing native is cut off
+            pool = ThreadPoolExecutor(1, thread_name_prefix="load")  # joined at exit, so onnxruntime is not cut off
             self.loading = pool.submit(self._load_late, failed)
             pool.shutdown(wait=False)
 
@@ -131,32 +133,32 @@ class EmbeddingModel:
             raise
 
     def load_tower(self, tower: Tower) -> None:
-        """Load one tower unless it is loaded; its next run would do so otherwise. Raises as `load_towers`."""
+        """Load `tower` now instead of in its next run, unless it is loaded. Raises like `load_towers`."""
         self._tower(tower).load()
 
     def test_loads(self, test: Callable[[Tower], object]) -> None:
-        """From here on `test(tower)` is called after each load of a tower, before any other rows are run.
+        """From now on, call `test(tower)` after each load of a tower, before the tower runs any other rows.
 
-        What it raises, the run that needed the tower raises; the next run tries again.
+        When the test raises, the load fails with the same exception; the next run loads and tests the tower again.
         """
         for tower, on_demand in self._towers.items():
             on_demand.test = partial(test, tower)
 
     def rest(self, tower: Tower) -> None:
-        """Give back to the system what a tower's runs keep for the next one; its weights stay."""
+        """Return the buffers that a tower keeps between runs to the system; its weights stay in memory."""
         self._tower(tower).rest()
         if tower is Tower.TEXT and self._tokenizer is not None:
             self._tokenizer.rest()
 
     def unload(self, tower: Tower) -> bool:
-        """Give a tower's memory back to the system; its next run loads it again. -> whether it was loaded."""
+        """Return a tower's memory to the system; its next run loads it again. -> whether the tower was loaded."""
         return self._tower(tower).unload()
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
     def prepare_image(self, image: Image.Image, box: Box | None = None) -> Row:
         """Any Pillow image, or the part of it in `box` -> one row of the vision tower. Raises UnsupportedInput."""
-        from siglip_edge.runtime.images.pixels import image_row  # noqa: PLC0415 - Pillow, which texts alone do not need
+        from siglip_edge.runtime.images.pixels import image_row  # noqa: PLC0415 - a text-only server never loads Pillow
 
         self._tower(Tower.VISION)
         return image_row(image, self.manifest.vision, box)
@@ -168,18 +170,18 @@ class EmbeddingModel:
         return text_row(text, self._tokenizer, self.manifest.text)
 
     def prepare_token_ids(self, ids: Sequence[int]) -> TextRow:
-        """The model's own token ids, prefix and suffix included -> one row. Raises UnsupportedInput."""
+        """Token ids of this model, prefix and suffix included -> one row of the text tower. Raises UnsupportedInput."""
         self._tower(Tower.TEXT)
         most = self._vocabulary.rows if self._vocabulary else 0
         if most and not all(0 <= token < most for token in ids):
-            raise UnsupportedInput(f"token ids must be this model's own, from 0 to {most - 1}")
+            raise UnsupportedInput(f"token ids must be those of this model, from 0 to {most - 1}")
         return padded(ids, self.manifest.text)
 
     def run(self, tower: Tower, rows: Sequence[Row], *, crowded: bool = False) -> Floats:
-        """Rows of one tower -> embeddings, (n, d) float32 of unit length. A row's bits do not depend on the others.
+        """Rows of one tower -> embeddings, (n, d) float32 of unit length. A row's bits do not depend on other rows.
 
-        Rows share runs as the plan allows. `crowded`: as many runs as planned are under way, so this one takes its
-        share of the threads only.
+        Rows share runs as the plan allows. `crowded`: the planned number of runs is under way, so this run uses its
+        share of the threads only. Raises UnsupportedInput when the tower is not served.
         """
         embeddings = np.empty((len(rows), self.manifest.dimensions), np.float32)
         for positions in batches(rows, self.plan.batch_limit(tower)):
@@ -188,19 +190,20 @@ class EmbeddingModel:
         return embeddings
 
     def embed_images(self, images: Sequence[Image.Image]) -> Floats:
-        """(n, d) float32 of unit length, for scripts and the exporter; the server batches `run` itself."""
+        """Images -> (n, d) float32 of unit length. For scripts and the exporter; the server calls `run` by batches."""
         return self.run(Tower.VISION, [self.prepare_image(image) for image in images])
 
     def embed_texts(self, texts: Sequence[str]) -> Floats:
-        """(n, d) float32 of unit length. No template and no prompt is applied."""
+        """Texts -> (n, d) float32 of unit length. No template and no prompt is applied."""
         return self.run(Tower.TEXT, [self.prepare_text(text).row for text in texts])
 
     # -- vectors -------------------------------------------------------------------------------------------------------
 
     def shorten(self, embeddings: Floats, dimensions: int) -> Floats:
-        """(n, d) unit -> (n, dimensions) unit. The native length is returned as it is, bit for bit.
+        """(n, d) float32 of unit length -> (n, dimensions) float32 of unit length.
 
-        Raises UnsupportedInput (param `dimensions`) for a length that this model does not give.
+        The model's own length d returns `embeddings` unchanged, bit for bit. Raises UnsupportedInput (param
+        `dimensions`) for a length that this model does not offer.
         """
         if dimensions == self.manifest.dimensions:
             return embeddings

@@ -1,7 +1,7 @@
-"""The one door: a directory and wishes, to a model that has proven itself on this machine.
+"""`open_model`: from a model directory and the operator's wishes to a model that passed its self-test on this machine.
 
-Server, command line, benchmarks and scripts all come through here, so the same settings give the same plan, the same
-cache, the same self-test, and the same successor when a plan is refused.
+The server, the command line, the benchmarks and scripts all open models here. The same settings therefore give all of
+them the same plan, cache and self-test, and the same next plan when a plan is refused.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ logger = logging.getLogger("siglip_edge")
 
 
 class LoadTime(Enum):
-    """When the towers of a model that has passed its self-test before take their memory. A first start loads all."""
+    """When a model's towers are loaded. A model that never passed its self-test here loads all of them at once."""
 
     AT_ONCE = "at once"
     TEXT_FIRST = "text first"
-    """The text tower before `open` returns, the vision tower in a thread (`EmbeddingModel.loading`)."""
+    """`open` returns after loading the text tower; a thread loads the vision tower (`EmbeddingModel.loading`)."""
     FIRST_USE = "first use"
-    """Each tower by its first run."""
+    """Each tower is loaded by its first run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedModel:
-    """A model directory, and the plans that will be tried on this machine, best first."""
+    """A model directory and the plans to try on this machine, best first."""
 
     directory: Path
     manifest: Manifest
@@ -53,13 +53,14 @@ class PlannedModel:
         return int((self.directory / MANIFEST).stat().st_mtime)
 
     def open(self, when: LoadTime = LoadTime.AT_ONCE) -> EmbeddingModel:
-        """The model by the first plan that loads and passes its self-test here.
+        """Open the model with the first plan that loads and passes its self-test.
 
-        Its `plan.refused` tells what was wrong with the plans before it; so does the log, at level ERROR. A plan whose
-        batches change a row's bits is not refused: it runs one row at a time. Where no earlier start has tested this
-        model, every tower is loaded and tested here; else each tower is tested by a golden row as it is loaded. What
-        fails then is tested by the next start as by the first.
-        Raises the first plan's ModelError or ProviderUnavailable when none is right.
+        Refused plans stand with their reasons in `model.plan.refused` and in the log (level ERROR). A plan whose
+        batches change a row's bits is not refused: it runs one row at a time.
+
+        The first start loads every tower and tests it in full. Later starts test each tower with one golden row when it
+        is loaded; after a failure the next start tests in full again.
+        Raises the first plan's ModelError or ProviderUnavailable when every plan is refused.
         """
         rows = load_golden(self.directory, self.manifest)
         failures: list[Exception] = []
@@ -67,7 +68,7 @@ class PlannedModel:
             try:
                 model = self._open_with(plan, rows, when)
             except (ModelError, ProviderUnavailable) as error:
-                # Made anew: a traceback holds the frames, and with them the model that failed.
+                # A copy without traceback, because the traceback's frames would keep the failed model in memory.
                 failures.append(type(error)(str(error)))
                 logger.error("refused: %s: %s", plan.place, failures[-1])  # noqa: TRY400 - the sentence says it all
             else:
@@ -78,12 +79,12 @@ class PlannedModel:
         raise failures[0]
 
     def _open_with(self, plan: ExecutionPlan, rows: list[GoldenRow], when: LoadTime) -> EmbeddingModel:
-        """`_load`, with as many rows per run as give every row the bits that it has alone."""
+        """`_load`, with one row per run when a batch changes a row's bits."""
         try:
             return self._load(plan, rows, when)
         except BatchChangesBits as error:
             because = str(error)
-        give_back()  # with the error the model is gone
+        give_back()  # outside `except`, where the error no longer holds the model
         logger.warning("%s runs one row at a time: %s", plan.place, because)
         alone = replace(plan.with_rows(1), reason=f"{plan.reason}; one row per run, because {because}")
         return self._load(alone, rows, when)
@@ -114,10 +115,11 @@ def plan_model(
     cache: Path | None = None,
     cpu: CpuBudget | None = None,
 ) -> PlannedModel:
-    """Read the manifest and plan for this machine; nothing is loaded.
+    """Read the manifest and plan for this machine, without loading a tower.
 
-    `towers`: the towers to serve, of those that the model has. `cache`: where packed graphs, verified checksums, passed
-    self-tests and tunings are kept between starts; None: nowhere. `cpu`: measured when None.
+    `towers`: the towers to serve; towers that the model lacks are ignored. `cache`: directory that keeps packed graphs,
+    verified checksums, passed self-tests and tunings between starts; None: they are not kept.
+    `cpu`: measured when None.
     Raises ManifestInvalid, ArtifactMissing or ProviderUnavailable.
     """
     manifest = Manifest.load(directory)
@@ -134,20 +136,20 @@ def open_model(
     cache: Path | None = None,
     when: LoadTime = LoadTime.AT_ONCE,
 ) -> EmbeddingModel:
-    """`plan_model`, then `PlannedModel.open`. Raises ModelError or ProviderUnavailable, each one sentence."""
+    """Plan with `plan_model`, then open. Raises ModelError or ProviderUnavailable, each with one sentence."""
     return plan_model(directory, wishes, towers=towers, cache=cache).open(when)
 
 
 _LOADS: dict[LoadTime, Callable[[EmbeddingModel, Callable[[], None]], None]] = {
     LoadTime.AT_ONCE: lambda model, forget: model.load_towers(),  # noqa: ARG005
     LoadTime.TEXT_FIRST: EmbeddingModel.load_text_first,
-    LoadTime.FIRST_USE: lambda model, forget: None,  # noqa: ARG005
+    LoadTime.FIRST_USE: lambda model, forget: None,  # noqa: ARG005 - loads nothing now
 }
-"""What is loaded before `open` returns. `forget()` is called when a tower fails after that."""
+"""Load the towers that `open` waits for. `forget()` is called when a tower fails to load after that."""
 
 
 def _forget(mark: Path | None) -> None:
-    """What fails after it has passed is tested in full by the next start, which can then turn to another plan."""
+    """Remove the mark after a failure, so that the next start tests in full and can choose another plan."""
     if mark is not None:
         with suppress(OSError):
             mark.unlink()

@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 def l2_normalize(pooled: Floats) -> Floats:
     """Scale every row to unit length. (n, d) float32 -> (n, d) float32; a zero row stays zero.
 
-    Row by row (a sum over the last axis), so a row's bits never depend on its neighbours.
+    The sum runs over the last axis only, so a row's bits never depend on other rows.
     """
     norm = np.sqrt(np.sum(np.square(pooled), axis=-1, keepdims=True))
     unit: Floats = np.divide(pooled, np.maximum(norm, np.finfo(np.float32).tiny), dtype=np.float32)
@@ -23,17 +23,18 @@ def l2_normalize(pooled: Floats) -> Floats:
 def similarity(left: Floats, right: Floats) -> Floats:
     """Cosine of every pair of unit rows. (n, d), (m, d) -> (n, m) float32 in [-1, 1].
 
-    einsum rather than BLAS: a pair's bits do not depend on how many other pairs are asked for.
+    einsum instead of BLAS, so that a pair's bits do not depend on the number of other pairs.
     """
     cosines: Floats = np.clip(np.einsum("nd,md->nm", left, right), -1.0, 1.0)
     return cosines
 
 
 def pairwise(scoring: Scoring, cosine: Floats) -> Floats:
-    """The score of every pair on its own, any shape, float32.
+    """Cosines of any shape -> the score of each pair on its own, same shape, float32.
 
-    With a sigmoid a calibrated probability, sigmoid(scale * cos + bias) (Zhai et al. 2023, "Sigmoid Loss for Language
-    Image Pre-Training", eq. 1); otherwise the cosine: such a checkpoint knows no calibrated score of one pair.
+    A sigmoid checkpoint gives a calibrated probability, sigmoid(scale * cos + bias) (Zhai et al. 2023, "Sigmoid Loss
+    for Language Image Pre-Training", eq. 1). Other checkpoints have no calibrated score of a single pair and give the
+    cosine.
     """
     if not isinstance(scoring, Sigmoid):
         return cosine
@@ -42,15 +43,15 @@ def pairwise(scoring: Scoring, cosine: Floats) -> Floats:
 
 
 def among(scoring: Scoring, cosine: Floats) -> Floats:
-    """Shares over the last axis, which sum to 1: softmax(scale * cos), float32. A sigmoid's bias cancels.
+    """Cosines -> softmax(scale * cos) over the last axis, float32; the shares sum to 1. A sigmoid's bias cancels out.
 
-    Without a trained scale there is no softmax: the cosines themselves.
+    A checkpoint without a trained scale gives the cosines unchanged.
     """
     return cosine if isinstance(scoring, Cosine) else softmax(cosine, scoring.scale)
 
 
 def score(scoring: Scoring, cosine: Floats) -> Floats:
-    """As the checkpoint was trained: `among` the candidates of the last axis with a softmax, else `pairwise`."""
+    """The score that the checkpoint was trained for: `among` for a softmax checkpoint, else `pairwise`."""
     return among(scoring, cosine) if isinstance(scoring, Softmax) else pairwise(scoring, cosine)
 
 

@@ -1,7 +1,7 @@
-"""Shorter vectors of unit length, by a learned rotation or as the checkpoint was trained (Matryoshka). Pure.
+"""Shorter vectors of unit length, by a learned rotation or by a checkpoint trained for it (Matryoshka). Pure.
 
-At full length an embedding is the checkpoint's own, digit for digit, so that an index made with other tools stays
-valid. File layout of a rotation: (d, d) little-endian float32, one direction per row.
+An embedding of full length is not rotated, so that an index made with other tools stays valid. File layout of a
+rotation: (d, d) little-endian float32, one direction per row.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 
 
 class Shortening(Protocol):
-    """One of the manifest's ways to shorten."""
+    """A way to shorten embeddings."""
 
     def shorten(self, embeddings: Floats, dimensions: int) -> Floats:
         """(n, d) unit float32 -> (n, dimensions) unit float32. Raises UnsupportedInput (param `dimensions`)."""
@@ -29,22 +29,22 @@ class Shortening(Protocol):
 
 
 class Rotation:
-    """The first coordinates in a basis whose first directions hold most of the space."""
+    """The first coordinates in a rotated basis, whose first directions keep most of the distances."""
 
     def __init__(self, directions: Floats) -> None:
-        """(d, d), one direction per row."""
+        """`directions`: (d, d) float32, one direction per row."""
         self._directions = directions
 
     @classmethod
     def load(cls, directory: Path, spec: RotationSpec, dimensions: int) -> Rotation:
-        """Map the file. Raises ArtifactCorrupt when it is not (dimensions, dimensions)."""
+        """Map the file. Raises ArtifactCorrupt when its shape is not (dimensions, dimensions)."""
         path = directory / spec.file.path
         if path.stat().st_size != 4 * dimensions**2:
-            raise ArtifactCorrupt(f"{path}: not {dimensions} x {dimensions} float32 values; run the export again")
+            raise ArtifactCorrupt(f"{path}: holds not {dimensions} x {dimensions} float32 values; run the export again")
         return cls(np.memmap(path, "<f4", mode="r", shape=(dimensions, dimensions)))
 
     def shorten(self, embeddings: Floats, dimensions: int) -> Floats:
-        """(n, d) unit float32 -> (n, dimensions) unit float32. Row by row: bits do not depend on the neighbours."""
+        """(n, d) unit float32 -> (n, dimensions) unit float32, row by row: a row's bits do not depend on the others."""
         native = len(self._directions)
         if not 0 < dimensions < native:
             raise _refused(dimensions, f"1 to {native}")
@@ -53,7 +53,7 @@ class Rotation:
 
 
 class Matryoshka:
-    """The first coordinates themselves, at the lengths that the checkpoint was trained for."""
+    """The first coordinates unchanged, at the lengths that the checkpoint was trained for."""
 
     def __init__(self, spec: MatryoshkaSpec, native: int) -> None:
         self._lengths, self._native = spec.lengths, native
@@ -66,7 +66,7 @@ class Matryoshka:
 
 
 class NativeOnly:
-    """A model that was exported without a way to shorten."""
+    """No shortening: the model was exported without it."""
 
     def __init__(self, native: int) -> None:
         self._native = native
@@ -76,7 +76,7 @@ class NativeOnly:
 
 
 def load_shortening(directory: Path, manifest: Manifest, checksums: ChecksumCache) -> Shortening:
-    """What the manifest says. Raises ArtifactCorrupt."""
+    """The shortening that the manifest names. Raises ArtifactCorrupt."""
     spec = manifest.shortening
     if isinstance(spec, RotationSpec):
         checksums.verify(directory, spec.file)

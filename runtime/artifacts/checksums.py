@@ -1,7 +1,7 @@
-"""Files as the manifest records them: size and SHA-256, measured and verified, each file once per change.
+"""Record and verify the size and SHA-256 of a model directory's files.
 
-Reading 400 MB at every start would cost more than loading the model. A file counts as verified while its size and
-modification time stay as they were when its SHA-256 was last computed.
+Reading every file at every start would take longer than loading the model. A file therefore counts as verified as long
+as its size and modification time are the same as when its SHA-256 was last computed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from siglip_edge.runtime.errors import ArtifactCorrupt, ManifestInvalid
 
 
 class UnsafePath(ManifestInvalid):
-    """A recorded path leaves its directory."""
+    """A recorded path points outside its directory."""
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,14 +39,14 @@ def record_file(directory: Path, path: Path) -> FileRecord:
 
 
 def verify_file(directory: Path, record: FileRecord) -> Path:
-    """The file's path when its size and SHA-256 are the recorded ones; else ArtifactCorrupt. Reads the whole file."""
+    """Read the whole file and return its path. Raises ArtifactCorrupt when its size or SHA-256 is not the recorded."""
     path = directory / record.path
     try:
         size = path.stat().st_size
     except OSError:
         raise ArtifactCorrupt(f"{path}: missing, though the manifest lists it; run the export again") from None
     if size != record.size:
-        raise ArtifactCorrupt(f"{path}: {size} bytes, the manifest says {record.size}; run the export again")
+        raise ArtifactCorrupt(f"{path}: has {size} bytes, the manifest says {record.size}; run the export again")
     if sha256_of(path) != record.sha256:
         raise ArtifactCorrupt(f"{path}: sha256 differs from the manifest; run the export again")
     return path
@@ -59,15 +59,16 @@ def sha256_of(path: Path) -> str:
 
 
 class ChecksumCache:
-    """Remembers verified files in `directory`, one empty file each; with None, or a directory that cannot be written,
-    nothing is remembered.
+    """Remembers verified files: one empty file in `directory` per verified file.
+
+    It remembers nothing when `directory` is None or cannot be written.
     """
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
     def verify(self, directory: Path, record: FileRecord) -> Path:
-        """As `verify_file`, unless this very file passed before."""
+        """Like `verify_file`, but does not read a file that was verified before and has not changed since."""
         path = directory / record.path
         mark = self._mark(path, record)
         if mark is not None and mark.exists():
@@ -80,7 +81,7 @@ class ChecksumCache:
         return path
 
     def _mark(self, path: Path, record: FileRecord) -> Path | None:
-        """Its name is a digest of all that was verified, so that any change looks for another mark."""
+        """The empty file for a verified file. Its name is a digest of path, size, modification time and record."""
         if self._directory is None or not path.exists():
             return None
         found = path.stat()

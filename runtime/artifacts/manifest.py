@@ -1,8 +1,8 @@
-"""`manifest.json`, version 2: everything that a model directory holds and promises. The code assumes nothing else.
+"""`manifest.json`, version 2: describes a model directory completely. The code assumes nothing else about it.
 
-A model has one tower or two. Each tower says how inputs become rows, which named inputs its graph takes, and which
-artifacts there are. The manifest lists the rules that a reader must know (`rules`); a version that does not know one
-refuses the directory instead of serving other vectors. Directories of version 1 are read by `artifacts.upgrade`.
+A model has one or two towers. Each tower says how inputs become rows, which named inputs its graph takes, and which
+artifacts it has. The manifest lists the `rules` that a reader must know; a version of siglip-edge that does not know
+one of the rules refuses the directory instead of serving other vectors. `artifacts.upgrade` reads version 1.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class Precision(StrEnum):
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the manifest. A field that this version does not know is an error, never ignored."""
+    """A part of the manifest. A field that this version does not know is an error and never ignored."""
 
 
 class Fidelity(_Part, frozen=True, kw_only=True):
-    """Agreement of an artifact with FP32 over `rows` held-back calibration rows: cosines of the pooled outputs."""
+    """Agreement of an artifact with FP32 on `rows` held-back calibration rows. Cosines are of the pooled outputs."""
 
     rows: int
     mean_cosine: float
     min_cosine: float
     retrieval_agreement: float
-    """Share of rows whose nearest other row is the same as in FP32."""
+    """Share of rows whose nearest other row is the same as in FP32, from 0 to 1."""
 
 
 class VocabularySpec(_Part, frozen=True, kw_only=True):
-    """The token embedding table, outside the graph; `runtime.text.vocabulary` draws the file's layout."""
+    """The token embedding table outside the graph; `runtime.text.vocabulary` documents the file layout."""
 
     file: FileRecord
     dtype: str
@@ -59,17 +59,18 @@ class VocabularySpec(_Part, frozen=True, kw_only=True):
 
 
 class Artifact(_Part, frozen=True, kw_only=True):
-    """One tower in one precision, verified by the exporter. The graph's inputs are the tower's `inputs`, batch first;
-    its only output is `pooled`, float32 (n, d).
+    """One tower in one precision, verified by the exporter.
+
+    The graph takes the tower's `inputs`, batch axis first; its only output is `pooled`, float32 (n, d).
     """
 
     graph: FileRecord
     external_data: tuple[FileRecord, ...] = ()
     vocabulary: VocabularySpec | None = None
-    """For a graph that takes `token_embeddings`."""
+    """Required when the graph takes `token_embeddings`."""
     fidelity: Fidelity
     details: dict[str, Any] = {}
-    """How it was made, for people: quantization settings and the alternatives. No reader depends on it."""
+    """How the artifact was made: quantization settings and alternatives, for people. The runtime ignores them."""
 
     @property
     def files(self) -> tuple[FileRecord, ...]:
@@ -77,7 +78,7 @@ class Artifact(_Part, frozen=True, kw_only=True):
 
 
 class Squash(_Part, frozen=True, kw_only=True, tag="squash", tag_field="kind"):
-    """The whole image, resized to a square; its aspect ratio is not kept. SigLIP."""
+    """Resize the whole image to a square without keeping its aspect ratio. SigLIP."""
 
     size: int
     """Side of the square in pixels."""
@@ -91,7 +92,7 @@ class Squash(_Part, frozen=True, kw_only=True, tag="squash", tag_field="kind"):
 
 
 class ShortestSideCrop(_Part, frozen=True, kw_only=True, tag="shortest_side_crop", tag_field="kind"):
-    """Resized until the shortest side has `shortest_side` pixels, then the square in the centre. CLIP."""
+    """Resize until the shortest side has `shortest_side` pixels, then crop the square in the centre. CLIP."""
 
     shortest_side: int
     size: int
@@ -106,7 +107,7 @@ class ShortestSideCrop(_Part, frozen=True, kw_only=True, tag="shortest_side_crop
 
 
 class Patches(_Part, frozen=True, kw_only=True, tag="patches", tag_field="kind"):
-    """Resized, aspect ratio kept, to at most `most_patches` whole patches. NaFlex."""
+    """Resize to at most `most_patches` whole patches, nearly keeping the aspect ratio. NaFlex."""
 
     patch_size: int
     most_patches: int
@@ -120,11 +121,11 @@ Geometry = Squash | ShortestSideCrop | Patches
 
 
 class VisionTower(_Part, frozen=True, kw_only=True):
-    """How an image becomes a row, and the graphs that take it. Normalisation by `mean` and `std` is in the graph."""
+    """How an image becomes a row, and the artifacts. The graph itself normalises by `mean` and `std`."""
 
     geometry: Geometry
     resample: str
-    """Pillow's name of the checkpoint's own filter: nearest, lanczos, bilinear, bicubic, box, hamming."""
+    """Pillow's name of the checkpoint's resize filter: nearest, lanczos, bilinear, bicubic, box or hamming."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     inputs: tuple[str, ...] = ("pixel_values",)
@@ -132,34 +133,34 @@ class VisionTower(_Part, frozen=True, kw_only=True):
 
 
 class FullLength(_Part, frozen=True, kw_only=True, tag="full", tag_field="kind"):
-    """Every row has the tower's full length and no mask, as SigLIP was trained."""
+    """Every row has the tower's full length and no attention mask, as SigLIP was trained."""
 
 
 class Buckets(_Part, frozen=True, kw_only=True, tag="buckets", tag_field="kind"):
-    """A row has the smallest of these lengths that holds it, and an `attention_mask`."""
+    """A row has the smallest of the `lengths` that holds its tokens, and an `attention_mask`."""
 
     lengths: tuple[int, ...]
     """Ascending; the last one is the tower's full length."""
 
 
 class PackedTokenizerSpec(_Part, frozen=True, kw_only=True):
-    """The tokenizer in a memory-mapped form; `runtime.text.packed_tokenizer` draws the file's layout."""
+    """The tokenizer as a memory-mapped file; `runtime.text.packed_tokenizer` documents its layout."""
 
     file: FileRecord
     probes: int
-    """Texts on which the exporter compared the ids of both forms; all were equal."""
+    """Number of texts for which the exporter compared the ids with `tokenizer.json`; all were equal."""
 
 
 class TextTower(_Part, frozen=True, kw_only=True):
-    """How a text becomes a row, and the graphs that take it."""
+    """How a text becomes a row, and the artifacts."""
 
     length: int
-    """Most tokens of a row, prefix and suffix included."""
+    """Greatest number of tokens per row, prefix and suffix included."""
     padding: FullLength | Buckets = FullLength()
     pad_id: int
     prefix_ids: tuple[int, ...] = ()
     suffix_ids: tuple[int, ...] = ()
-    """Ids that the tokenizer puts before and after every text; they stay when a text is truncated."""
+    """Ids that the tokenizer puts before and after every text; truncation keeps them."""
     lowercase: bool = False
     strip_punctuation: bool = False
     """Remove ASCII punctuation and fold white space, as SigLIP's own tokenizer does."""
@@ -168,13 +169,13 @@ class TextTower(_Part, frozen=True, kw_only=True):
     tokenizer: FileRecord
     """`tokenizer.json` of the `tokenizers` library."""
     packed_tokenizer: PackedTokenizerSpec | None = None
-    """None: this tokenizer has no packed form that gives the same ids."""
+    """None when no packed form gives the same ids."""
     inputs: tuple[str, ...] = ("token_embeddings",)
     artifacts: dict[Precision, Artifact]
 
     @property
     def fewest_tokens(self) -> int:
-        """Cost of the shortest row."""
+        """Cost of the shortest row in tokens."""
         return self.padding.lengths[0] if isinstance(self.padding, Buckets) else self.length
 
 
@@ -184,7 +185,7 @@ class Towers(_Part, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Sigmoid(_Part, frozen=True, kw_only=True, tag="sigmoid", tag_field="kind"):
-    """Every pair has a calibrated probability. SigLIP."""
+    """The score of each pair is a calibrated probability. SigLIP."""
 
     scale: float
     """After `exp`."""
@@ -207,28 +208,28 @@ Scoring = Sigmoid | Softmax | Cosine
 
 
 class RotationSpec(_Part, frozen=True, kw_only=True, tag="rotation", tag_field="kind"):
-    """A learned orthogonal basis for shorter vectors; `runtime.shortening` draws the file's layout."""
+    """A learned orthogonal basis for shorter vectors; `runtime.shortening` documents the file layout."""
 
     file: FileRecord
     kept: dict[int, float]
-    """Length -> share of held-back calibration rows that keep their nearest other row at that length."""
+    """Length -> share of held-back calibration rows (0 to 1) whose nearest other row stays the same at that length."""
 
 
 class MatryoshkaSpec(_Part, frozen=True, kw_only=True, tag="matryoshka", tag_field="kind"):
-    """The first coordinates are a shorter vector already: the checkpoint was trained so."""
+    """The first coordinates alone are a useful vector, because the checkpoint was trained for it."""
 
     lengths: tuple[int, ...]
 
 
 class Manifest(_Part, frozen=True, kw_only=True):
-    """A model directory described."""
+    """The description of a model directory."""
 
     format_version: int = FORMAT_VERSION
     rules: tuple[str, ...] = ()
-    """Names of the rules that a reader must know; `save` fills them in."""
+    """Names of the rules that a reader must know; `save` computes them."""
     name: str
     family: str
-    """The exporter's family of checkpoints, for people."""
+    """The exporter's name of the family of checkpoints, for people."""
     source: str
     dimensions: int
     towers: Towers
@@ -238,12 +239,12 @@ class Manifest(_Part, frozen=True, kw_only=True):
     space_id: str
     """Equal for two model directories exactly when their vectors may be compared."""
     golden: FileRecord | None = None
-    """The self-test's inputs with their FP32 embeddings."""
+    """File of the golden rows: the self-test's inputs with their FP32 embeddings."""
     toolchain: dict[str, str] = {}
 
     @classmethod
     def load(cls, directory: Path) -> Manifest:
-        """Read and validate `directory/manifest.json`; raises ManifestInvalid. File checksums: see `checksums`."""
+        """Read and validate `directory/manifest.json`; `checksums` verifies the files. Raises ManifestInvalid."""
         path = directory / MANIFEST
         try:
             manifest = _decoded(path.read_bytes(), path)
@@ -256,7 +257,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
         return manifest
 
     def save(self, directory: Path) -> None:
-        """Write `manifest.json`, beside and renamed, so that a reader never sees half of it."""
+        """Write `manifest.json` through a temporary file and a rename, so that no reader sees half of it."""
         whole = msgspec.structs.replace(self, format_version=FORMAT_VERSION, rules=rules_of(self))
         beside = directory / f".{MANIFEST}.{os.getpid()}"
         beside.write_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n")
@@ -282,7 +283,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
         return tuple(tower for tower in Tower if getattr(self.towers, tower) is not None)
 
     def artifact(self, tower: Tower, precision: Precision) -> Artifact:
-        """The artifact of one tower in one precision; raises ArtifactMissing naming those there are."""
+        """The artifact of one tower in one precision. Raises ArtifactMissing, which names the existing precisions."""
         artifacts = self.tower(tower).artifacts
         if precision not in artifacts:
             have = ", ".join(self.precisions()) or "none"
@@ -292,7 +293,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
         return artifacts[precision]
 
     def precisions(self) -> tuple[Precision, ...]:
-        """Precisions in which every tower is present, in the order of `Precision`."""
+        """Precisions in which every tower has an artifact, in the order of `Precision`."""
         have = [self.tower(tower).artifacts for tower in self.tower_names]
         return tuple(p for p in Precision if all(p in artifacts for artifacts in have))
 
@@ -320,7 +321,7 @@ class Manifest(_Part, frozen=True, kw_only=True):
 
 
 class _Head(msgspec.Struct):
-    """What is read first of a manifest of any version."""
+    """The fields that are read first, from a manifest of any version."""
 
     format_version: int
     rules: tuple[str, ...] = ()
@@ -334,7 +335,7 @@ KNOWN_RULES = frozenset({
     *("scoring:sigmoid", "scoring:softmax", "scoring:cosine"),
     *("shortening:rotation", "shortening:matryoshka"),
 })  # fmt: skip
-"""The rules of this version: what `rules_of` can name and the runtime follows."""
+"""The rules that this version of the runtime follows."""
 
 
 def rules_of(manifest: Manifest) -> tuple[str, ...]:

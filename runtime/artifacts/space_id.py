@@ -1,7 +1,8 @@
 """`space_id`: equal for two model directories exactly when their vectors may be compared.
 
-Weights and input contract decide; precision and file layout do not. A contract that version 1 of the manifest could
-express is digested as version 1 did: the same checkpoint, exported again, keeps its space and its users' indexes.
+It depends on the weights and the input contract, not on precision or file layout. A contract that version 1 of the
+manifest could express has the same digest as in version 1, so that exporting a checkpoint again keeps users' indexes
+valid.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ _NOT_CONTRACT = ("artifacts", "packed_tokenizer")
 
 
 def space_id(weights_sha256: str, towers: Towers) -> str:
-    """16 hexadecimal digits. `weights_sha256`: digest of every tensor by name, in hexadecimal."""
+    """16 hexadecimal digits. `weights_sha256`: hexadecimal digest over the names and values of all tensors."""
     contract = _version_1(towers) or _version_2(towers)
     return hashlib.sha256(weights_sha256.encode() + msgspec.json.encode(contract)).hexdigest()[:16]
 
 
 def _version_1(towers: Towers) -> list[dict[str, Any]] | None:
-    """The contract as version 1 wrote it; None where it had no words for it."""
+    """The contract as version 1 wrote it; None when version 1 could not express it."""
     vision, text = towers.vision, towers.text
     if vision is None or text is None or not (_is_version_1_vision(vision) and _is_version_1_text(text)):
         return None
@@ -52,7 +53,7 @@ def _is_version_1_text(text: TextTower) -> bool:
 
 
 def _version_2(towers: Towers) -> dict[str, Any]:
-    """Every field that differs from its default: a field that a later version adds changes no space of today."""
+    """Only fields that differ from their defaults, so that a new field of a later version changes no existing space."""
     return {name: _contract(spec) for name in ("vision", "text") if (spec := getattr(towers, name)) is not None}
 
 

@@ -1,6 +1,7 @@
-"""Manifests of version 1, read as version 2. Such a directory keeps its files and its `space_id`.
+"""Read a manifest of version 1 as version 2. The files of the directory and its `space_id` stay the same.
 
-Version 1 knew one kind of model: two towers, images squashed to a square, texts padded to full length, a sigmoid.
+Version 1 described only one kind of model: two towers, images squashed to a square, texts padded to full length, and a
+sigmoid.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class _Text(msgspec.Struct):
 
 
 class ManifestV1(msgspec.Struct):
-    """`manifest.json` of version 1, as far as a reader needs it."""
+    """The fields of a `manifest.json` of version 1 that version 2 needs."""
 
     name: str
     source: str
@@ -48,7 +49,7 @@ class ManifestV1(msgspec.Struct):
 
 
 def to_version_2(data: bytes) -> dict[str, Any]:
-    """JSON of version 1 -> the fields of version 2. Raises msgspec.MsgspecError when it is not of version 1."""
+    """JSON of version 1 -> the fields of version 2. Raises msgspec.MsgspecError when a field is missing or invalid."""
     old = msgspec.json.decode(data, type=ManifestV1)
     return {
         "format_version": 2,

@@ -1,1 +1,1 @@
-"""Is the model right on this machine, and which plan is fastest here."""
+"""Checks on this machine: the self-test of a model, and the plan that `siglip-edge tune` found fastest."""

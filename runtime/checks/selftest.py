@@ -1,6 +1,7 @@
-"""Golden rows: inputs of the kinds that go wrong, with their FP32 embeddings, checked on the session that will serve.
+"""The self-test: embed golden rows with the sessions that will serve, and compare with the exporter's FP32 embeddings.
 
-A provider that answers plausibly and wrongly is the worst failure an embedding server has; this one is seen at start.
+Golden rows are inputs of the kinds that go wrong on some machine. An execution provider that gives plausible but wrong
+embeddings raises no error later, so the server looks for it at start.
 """
 
 from __future__ import annotations
@@ -31,22 +32,23 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 FLOOR = {Precision.FP32: 0.9999, Precision.FP16: 0.999, Precision.INT8: 0.95, Precision.INT4: 0.95}
-"""Least cosine of any golden row. A right session is far above, a collapsed or mis-fused one far below."""
+"""Smallest cosine that a golden row may have. A correct session is far above; a session with a collapsed layer or a
+wrong operator fusion is far below."""
 
 
 _NOISE_SIDE = 256
-"""Pixels."""
+"""Side of a random picture in pixels."""
 
 
 class Prepares(Protocol):
-    """What makes rows."""
+    """A model that turns inputs into rows."""
 
     def prepare_image(self, image: Image.Image) -> Row: ...
     def prepare_text(self, text: str) -> TextRow: ...
 
 
 class Embeds(Prepares, Protocol):
-    """What is tested: a loaded model."""
+    """The model under test."""
 
     manifest: Manifest
     plan: ExecutionPlan
@@ -72,25 +74,26 @@ class GoldenRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def save_golden(path: Path, rows: list[GoldenRow]) -> None:
+    """Write the rows as MessagePack."""
     path.write_bytes(msgspec.msgpack.encode(rows))
 
 
 def load_golden(directory: Path, manifest: Manifest) -> list[GoldenRow]:
-    """The manifest's golden rows; raises ArtifactCorrupt when the file is not the exporter's."""
+    """The manifest's golden rows; empty when it lists none. Raises ArtifactCorrupt when the file's checksum differs."""
     if manifest.golden is None:
         return []
     return msgspec.msgpack.decode(verify_file(directory, manifest.golden).read_bytes(), type=list[GoldenRow])
 
 
 def check(model: Embeds, rows: list[GoldenRow]) -> dict[Tower, float]:
-    """Embed the served towers' golden rows on this machine. -> each one's least cosine.
+    """Embed the golden rows of the served towers. -> smallest cosine to FP32 per tower.
 
-    Raises SelfTestFailed below FLOOR, or when the provider cannot run them.
+    Raises SelfTestFailed when a cosine is below FLOOR, or when the provider cannot run the rows.
     """
     tested = {row.tower for row in rows}
     try:
         cosines = {tower: _least_cosine(model, tower, rows) for tower in model.towers if tower in tested}
-    except Exception as error:  # a provider's own share no base class but this
+    except Exception as error:  # the providers' exceptions share no other base class
         raise SelfTestFailed(f"{model.manifest.name}: {model.plan.place} fails when it is run: {error}") from error
     for tower, cosine in cosines.items():
         if not cosine >= FLOOR[model.plan.precision]:
@@ -102,17 +105,19 @@ def check(model: Embeds, rows: list[GoldenRow]) -> dict[Tower, float]:
 
 
 def mark_of(model: Embeds, passed: Path | None) -> Path | None:
-    """The file in `passed`, the directory that remembers, which says that these files passed `check_all` with this
-    plan, CPU and onnxruntime; None for nowhere.
+    """The file in the directory `passed` that exists after this model passed `check_all`; None without `passed`.
+
+    Its name depends on the manifest, the plan, the served towers, the CPU and the onnxruntime build.
     """
     facts = (msgspec.json.encode(model.manifest), model.plan, model.towers, sorted(machine_facts().items()))
     return passed and passed / hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
 
 
 def check_all(model: Embeds, rows: list[GoldenRow], mark: Path | None) -> None:
-    """`check` every row, and `check_bits`: what a first start does. Leaves `mark`, so that later ones need not.
+    """`check` with every row, then `check_bits`; the first start of a model calls this.
 
-    All rows of a base model take longer than loading it.
+    Then creates the file `mark`, so that later starts skip this test, which takes longer than loading the model.
+    Raises SelfTestFailed.
     """
     check(model, rows)
     check_bits(model)
@@ -123,9 +128,10 @@ def check_all(model: Embeds, rows: list[GoldenRow], mark: Path | None) -> None:
 
 
 def check_bits(model: Embeds) -> None:
-    """Raise BatchChangesBits when the plan runs several rows at once and one has other bits then than alone.
+    """Raise BatchChangesBits when a row's embedding has other bits in a batch that the plan allows than alone.
 
-    On all threads and on a share of them. A GPU promises no such thing.
+    Tries every batch size, on all threads and on the threads of one of several runs. Skips CUDA, which does not
+    promise equal bits.
     """
     if model.plan.provider == CUDA:
         return
@@ -141,7 +147,7 @@ def check_bits(model: Embeds) -> None:
 
 
 def noise(model: Prepares, tower: Tower, count: int) -> list[Row]:
-    """So many different rows; always the same ones."""
+    """`count` different rows; the same rows in every call."""
     if tower is Tower.TEXT:
         return [model.prepare_text(f"text number {number}").row for number in range(count)]
     from PIL import Image  # noqa: PLC0415 - which texts alone do not need

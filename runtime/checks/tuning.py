@@ -1,7 +1,7 @@
-"""What `siglip-edge tune` found fastest on this machine, kept between starts; the server asks for it at each.
+"""The plan that `siglip-edge tune` found fastest on this machine; the server reads it at every start.
 
-A tuning is one file of the cache, `tuned/<model>/<facts>.json`, and holds for exactly those facts: an upgrade of
-onnxruntime, another quota or another number of workers or of runs at once looks for another file.
+A tuning is one file of the cache, `tuned/<model>/<facts>.json`, and is valid for exactly its facts: after an upgrade of
+onnxruntime, or with another quota, number of workers or number of runs at once, the server looks for another file.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ logger = logging.getLogger("siglip_edge")
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
-    """One combination, timed as the server runs it, a tower at a time, both weighing the same."""
+    """One plan, timed as the server runs it, one tower after the other."""
 
     plan: ExecutionPlan
     relative: float | None = None
-    """Time a row by the default's: the geometric mean over the towers, the median of interleaved laps."""
+    """Time per row divided by the default plan's: geometric mean over the towers, median over the laps."""
     row_ms: dict[Tower, float] = {}
-    """Median wall time a row, without decoding and tokenization; half a run's where two runs are under way."""
+    """Median wall milliseconds per row, without decoding and tokenization: run time / (rows * runs side by side)."""
     cosine: dict[Tower, float] = {}
-    """Least cosine of the golden rows to FP32."""
+    """Smallest cosine of the golden rows to FP32, per tower."""
     laps: int = 0
     refused: str = ""
-    """Why it must not be served, or empty."""
+    """Why the plan must not be served; empty when it may."""
 
 
 class Tuning(msgspec.Struct, frozen=True, kw_only=True):
-    """What was measured, under which facts, and what it comes to."""
+    """The result of `siglip-edge tune` for one model, and the facts for which it is valid."""
 
     facts: dict[str, str]
     when: str
     """ISO date."""
     best: ExecutionPlan
-    """Its `reason` says what it gains."""
+    """Its `reason` says how much faster than the default it is."""
     default_ratio: float
-    """Time a row of the default by that of the fastest right one."""
+    """Time per row of the default plan divided by that of the fastest correct plan."""
     measured: tuple[Measured, ...]
     """The default first."""
 
@@ -61,7 +61,7 @@ def tuned_plans(
     *,
     towers: Collection[Tower] = tuple(Tower),
 ) -> tuple[ExecutionPlan, ...]:
-    """`plans`, the tuned one first where `cache` holds one that fits. Raises ProviderUnavailable or ArtifactMissing."""
+    """`plans`, with the tuned plan first when `cache` holds a tuning. Raises ProviderUnavailable or ArtifactMissing."""
     tuning = cache and load_tuning(cache, tuning_facts(manifest, available, cpu, wishes, towers))
     return plans(available, cpu, manifest, wishes, tuning.best if tuning else None)
 
@@ -69,10 +69,10 @@ def tuned_plans(
 def tuning_facts(
     manifest: Manifest, available: Collection[str], cpu: CpuBudget, wishes: Wishes, towers: Collection[Tower]
 ) -> dict[str, str]:
-    """All that a tuning depends on. Of the wishes device and precision may be left open; the others decide what is run
-    side by side, and so on how many threads each is fastest.
+    """Everything that a tuning depends on.
 
-    `available`: onnxruntime's provider names in this environment. `towers`: those that are served.
+    `available`: onnxruntime's provider names in this environment. `wishes`: device and precision do not count, because
+    `plans` checks them; the other wishes decide which runs share the cores. `towers`: the served towers.
     """
     return {
         **machine_facts(),
@@ -86,25 +86,28 @@ def tuning_facts(
 
 
 def load_tuning(cache: Path, facts: dict[str, str]) -> Tuning | None:
-    """The tuning for exactly these facts; None when there is none, or it is damaged or another user's."""
+    """The tuning for exactly these facts; None when it is missing, is damaged or belongs to another user."""
     path = _path(cache, facts)
     try:
         if path.stat().st_uid not in {0, os.geteuid()}:
-            logger.warning("%s is another user's: not used", path)
+            logger.warning("%s belongs to another user's account and is not used; run siglip-edge tune again", path)
             return None
         tuning = msgspec.json.decode(path.read_bytes(), type=Tuning)
     except FileNotFoundError:
         if any(path.parent.glob("*.json")):
-            logger.info("this model was tuned under other conditions than today's; run siglip-edge tune again")
+            logger.info("this model was tuned under other conditions; run siglip-edge tune again")
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        logger.warning("%s cannot be read, and is not used: %s", path, error)
+        logger.warning("%s cannot be read and is not used; run siglip-edge tune again: %s", path, error)
         return None
     return tuning if tuning.facts == facts else None
 
 
 def save_tuning(cache: Path, tuning: Tuning) -> Path:
-    """Write beside and rename: a reader sees the old one or the new one. Raises OSError."""
+    """Write the tuning and return its file. Writes a temporary file and renames it, so no reader sees half a file.
+
+    Raises OSError.
+    """
     path = _path(cache, tuning.facts)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:

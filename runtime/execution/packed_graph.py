@@ -1,13 +1,14 @@
-"""A graph in the form that onnxruntime maps from disk: optimized, its weights packed for this CPU's kernels.
+"""Packed graphs: optimized graphs whose weights are packed for this CPU's kernels and mapped from disk.
 
-Unprepared, every worker holds a copy of the weights; mapped, they are the page cache's, shared, and loading does not
-read them. Packing takes twice a tower's memory for a moment, so a child process does it (this module as a
-program), once: workers wait for each other. A prepared graph is a directory of the cache:
+Without packing, every worker holds its own copy of the weights. Mapped weights belong to the page cache: all workers
+share them, and loading does not read them. Packing needs twice a tower's memory for a moment, so a child process does
+it (this module run as a program). A file lock makes the other workers wait. A packed graph is a directory of the cache:
 
-    <key>/graph.onnx, graph.onnx.bin    what onnxruntime wrote
-    <key>/record.json                   what it is valid for, and the files' sizes and checksums; written last
+    <key>/graph.onnx, graph.onnx.bin    the packed graph and its weights
+    <key>/record.json                   the facts it depends on, and the files' sizes and checksums; written last
 
-Where packing changes the vectors, the directory holds a record that says so, and nothing else.
+When packing changes the vectors, the directory holds only a record with the reason. docs/decisions/packed-graphs.md
+has the measurements.
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ _GRAPH = "graph.onnx"
 _RECORD = "record.json"
 _PACKAGES = Path(siglip_edge.__file__).parents[1]
 _UNUSED_S = 30 * 24 * 3600
-"""Prepared graphs that nothing has loaded for so long are removed when another one is made."""
+"""Seconds (30 days). Packing a graph removes the packed graphs that no process has loaded for this time."""
 
 _CHANGED_VECTORS = 3
-"""The child's exit status for what will be so every time; any other failure is worth another attempt."""
+"""Exit status of the child process when packing changes the vectors. This result is recorded, because another attempt
+would end the same way; after any other failure the next start tries again."""
 
 
-class PreparationFailed(SiglipEdgeError):
-    """No prepared graph can be had; the unprepared one serves as well, with more memory."""
+class PackingFailed(SiglipEdgeError):
+    """The graph cannot be packed. The original graph gives the same vectors and takes more memory."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -58,21 +60,23 @@ class Record(msgspec.Struct, frozen=True):
     facts: dict[str, str]
     files: tuple[FileRecord, ...]
     refused: str = ""
-    """Why there is none."""
+    """Why packing was refused; empty when the packed graph may be used."""
 
 
 class Order(msgspec.Struct, frozen=True):
-    """What the child process reads from its standard input."""
+    """The job of the child process, which reads it from its standard input."""
 
     graph: str
     target: str
     plan: ExecutionPlan
 
 
-def prepare(directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path, checksums: ChecksumCache) -> Path:
-    """The prepared graph of `artifact`, made now if `cache` holds neither one to be trusted nor that it was refused.
+def packed_graph(
+    directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path, checksums: ChecksumCache
+) -> Path:
+    """Path of the packed graph of `artifact` in `cache`; packs it now when the cache has no trusted entry for it.
 
-    Raises PreparationFailed, or ArtifactCorrupt when the model directory's own files are not the recorded ones.
+    Raises PackingFailed, or ArtifactCorrupt when a file of the model directory differs from the manifest.
     """
     facts = _facts(artifact, plan)
     entry = cache / hashlib.sha256(msgspec.json.encode(facts, order="sorted")).hexdigest()[:32]
@@ -80,28 +84,28 @@ def prepare(directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Pat
     if record is None:
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            with FileLock(cache / "lock"):  # one at a time: each takes twice a tower's memory
-                record = _trusted(entry, facts, checksums)  # where another worker has made it meanwhile
+            with FileLock(cache / "lock"):  # one at a time, because each takes twice a tower's memory
+                record = _trusted(entry, facts, checksums)  # another worker may have packed it meanwhile
                 if record is None:
                     for file in (artifact.graph, *artifact.external_data):
                         checksums.verify(directory, file)
-                    logger.info("preparing %s for this machine, once", artifact.graph.path)
+                    logger.info("packing %s for this machine, once", artifact.graph.path)
                     record = _make(entry, facts, (directory / artifact.graph.path).resolve(), plan)
                     _remove_unused(cache)
         except OSError as error:
-            raise PreparationFailed(f"{cache}: {error.strerror or error}") from error
+            raise PackingFailed(f"{cache}: {error.strerror or error}") from error
     if record.refused:
-        raise PreparationFailed(record.refused)
+        raise PackingFailed(record.refused)
     return entry / _GRAPH
 
 
 def machine_facts() -> dict[str, str]:
-    """What decides which kernels run."""
+    """The onnxruntime build and the instruction sets, which decide the kernels that run."""
     return {"onnxruntime": build(), "machine": f"{platform.machine()} {' '.join(read_cpu_budget().isa)}"}
 
 
 def _facts(artifact: Artifact, plan: ExecutionPlan) -> dict[str, str]:
-    """All that a prepared graph depends on. Not the number of threads: it changes neither graph nor packing."""
+    """Everything that a packed graph depends on. The number of threads changes neither graph nor packing."""
     return {
         **machine_facts(),
         "graph": " ".join(record.sha256 for record in (artifact.graph, *artifact.external_data)),
@@ -111,7 +115,10 @@ def _facts(artifact: Artifact, plan: ExecutionPlan) -> dict[str, str]:
 
 
 def _trusted(entry: Path, facts: dict[str, str], checksums: ChecksumCache) -> Record | None:
-    """Whole, undamaged, made for exactly this, and by this user or root: nobody else may choose what runs here."""
+    """The record of `entry` when its files are whole, its facts match, and this user or root owns it; else None.
+
+    A graph that another user wrote must not run in this process.
+    """
     try:
         record = msgspec.json.decode((entry / _RECORD).read_bytes(), type=Record)
         if record.facts != facts or entry.stat().st_uid not in {0, os.geteuid()}:
@@ -126,7 +133,7 @@ def _trusted(entry: Path, facts: dict[str, str], checksums: ChecksumCache) -> Re
 
 
 def _make(entry: Path, facts: dict[str, str], graph: Path, plan: ExecutionPlan) -> Record:
-    """Everything in a directory beside `entry` that takes its place when it is whole."""
+    """Pack into a temporary directory beside `entry`, then rename it to `entry`, so that no reader sees half of it."""
     beside = Path(tempfile.mkdtemp(prefix=".", dir=entry.parent.resolve()))
     try:
         if refused := _run_child(Order(str(graph), str(beside / _GRAPH), plan)):
@@ -143,7 +150,7 @@ def _make(entry: Path, facts: dict[str, str], graph: Path, plan: ExecutionPlan) 
 
 
 def _run_child(order: Order) -> str:
-    """-> why its result is refused, if it is. Raises PreparationFailed when there is none."""
+    """Pack in a child process. -> why its result is refused, or "". Raises PackingFailed after any other failure."""
     command = [sys.executable, "-m", "siglip_edge.runtime.execution.packed_graph"]
     done = subprocess.run(  # noqa: S603 - this program again, no shell
         command, input=msgspec.json.encode(order), cwd=_PACKAGES, capture_output=True, check=False
@@ -153,7 +160,7 @@ def _run_child(order: Order) -> str:
     *_, last = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
     if done.returncode == _CHANGED_VECTORS:
         return last
-    raise PreparationFailed(last)
+    raise PackingFailed(last)
 
 
 def _remove_unused(cache: Path) -> None:
@@ -163,7 +170,7 @@ def _remove_unused(cache: Path) -> None:
 
 
 def main() -> None:
-    """Write the packed graph and compare it with the original: not one bit of a pooled output may differ."""
+    """Write the packed graph and compare it with the original: every bit of the pooled output must be equal."""
     order = msgspec.json.decode(sys.stdin.buffer.read(), type=Order)
     graph, target = Path(order.graph), Path(order.target)
     try:
@@ -173,9 +180,9 @@ def main() -> None:
         sys.exit(" ".join(str(error).split()))
     row = original.noise()
     if not np.array_equal(original.run(row), packed.run(row)):
-        sys.stderr.write(f"{graph.name}: packed, it gives other vectors\n")
+        sys.stderr.write(f"{graph.name}: the packed graph gives other vectors\n")
         sys.exit(_CHANGED_VECTORS)
-    for path in target.parent.iterdir():  # on disk before a record says so
+    for path in target.parent.iterdir():  # the files must be on disk before the record names them
         with path.open("rb") as file:
             os.fsync(file.fileno())
 

@@ -1,4 +1,4 @@
-"""Facts to decision: which execution provider, which precision, how many threads, and why. Pure."""
+"""Decides the execution provider, the precision, the threads and the rows per run, and says why. Pure."""
 
 from __future__ import annotations
 
@@ -18,67 +18,47 @@ OPENVINO = "OpenVINOExecutionProvider"
 _PROVIDER_OF_DEVICE = {"cpu": CPU, "cuda": CUDA, "openvino": OPENVINO}
 
 _PREFERENCE: Mapping[str, tuple[Precision, ...]] = {
-    # INT8 is what fits an edge CPU; FP16 graphs are computed in float32 there, twice the memory for no speed.
-    # INT4 is for whoever asks: the least memory, but its weights are widened to float32 and take FP32's time.
+    # INT8 suits the CPU of an edge machine. FP16 graphs are computed in float32 there: more memory and no speed.
+    # INT4 is last: it takes the least memory, but its weights are widened to float32 and take the time of FP32.
     CPU: (Precision.INT8, Precision.FP32, Precision.FP16, Precision.INT4),
     OPENVINO: (Precision.INT8, Precision.FP16, Precision.FP32, Precision.INT4),
-    # QDQ nodes run one by one on CUDA, slower than FP16 on tensor cores.
+    # CUDA runs each QDQ node on its own, which is slower than FP16 on tensor cores.
     CUDA: (Precision.FP16, Precision.FP32, Precision.INT8, Precision.INT4),
 }
 
 _MOST_ROWS = 8
-"""Of a run. More save next to nothing; memory and the first row's patience they cost."""
+"""Rows per run. More rows save little time, but take memory and make the first row wait longer."""
 
 _FULL_RUN = 2e9
-"""Multiplications that keep a run busy. Wall ms a row, INT8, two AVX512-VNNI cores with a run of one thread on each:
+"""Multiplications that keep a run busy; rows share a run up to this cost.
 
-    multiplications a row                              1 row     2     4     8 rows a run
-    0.02e9   text, the demo model's                     0.72  0.44  0.37  0.33
-    0.2e9    vision, the demo model's                   2.69  2.33  1.86  1.71
-    0.4e9    text, width 192, 64 tokens                 4.74  3.56  3.32  3.38
-    1.3e9    vision, width 192, 224 pixels              14.4  15.3  15.2  15.9
-    1.4e9    text, width 384, 64 tokens                 10.8  10.4  10.5   9.7
-    6e9      text, a base model's, 64 tokens            26.0  23.1  24.7
-    6e9      vision, width 384, 256 pixels              36.8  38.4  39.5  42.5
-    24e9     vision, a base model's, 256 pixels          124   133   155
-
-A small row's run is mostly the start of its operators, which rows can share; two large rows do not fit the caches.
+A small row spends most of its run on starting operators, which several rows can share. Two large rows do not fit the
+caches. docs/decisions/batch-limits-by-cost.md has the measurements.
 """
 
 _FULL_TOKENS = 128
-"""Tokens or patches for which a run reads its weights. With 64 of them, as many as a base model's text has, it waits
-for memory: in the table above a second text helps where a second image of as many multiplications does not.
+"""Tokens or patches that may always share a run. A run of 64 tokens, one text of a base model, waits for its weights to
+come from memory; a second text uses the same weights (docs/decisions/batch-limits-by-cost.md).
 """
 
 _WORTH_A_THREAD = 0.5e9
-"""Multiplications of a lone row for each of its threads: of less work, they wait for each other longer than they work.
-ms of the same rows, runs of two threads and of one in turns:
-
-    multiplications a row                           2 threads  1 thread
-    0.02e9   text, the demo model's                      1.21      0.93
-    0.2e9    vision, the demo model's                    4.14      3.69
-    0.4e9    text, width 192, 64 tokens                  6.13      6.33
-    1.3e9    vision, width 192, 224 pixels               18.2      19.8
-    1.4e9    text, width 384, 64 tokens                  11.8      15.2
-    6e9      text, a base model's, 64 tokens             39.8      48.0
-    6e9      vision, width 384, 256 pixels               52.3      65.7
-    24e9     vision, a base model's, 256 pixels           117       199
-"""
+"""Multiplications per thread of a lone row. Threads with less work wait for each other longer than they work
+(docs/decisions/batch-limits-by-cost.md)."""
 
 _MOST_RUNS_AT_ONCE = 4
-"""Each holds buffers of its own: 12 MB for an image of a base model."""
+"""Each run has its own buffers: 12 MB for an image of a base model (docs/decisions/runs-side-by-side.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchLimit:
-    """How much may share one run of a tower. None: no limit."""
+    """The most rows, and the greatest total cost, of one run of a tower. None: no limit."""
 
     rows: int | None = None
     cost: int | None = None
-    """Tokens or patches; a single row may have more."""
+    """In tokens or patches; a row that is alone may cost more."""
 
     def allows(self, rows: int, cost: int) -> bool:
-        """Whether `rows` rows of `cost` tokens or patches together may share a run."""
+        """Whether `rows` rows that have `cost` tokens or patches together may share a run."""
         within_rows = self.rows is None or rows <= self.rows
         return rows <= 1 or (within_rows and (self.cost is None or cost <= self.cost))
 
@@ -88,22 +68,22 @@ ONE_ROW = BatchLimit(rows=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What the operator asked for."""
+    """The operator's settings for execution."""
 
     device: str = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1`, `openvino`, `openvino:GPU`: asked for by name, had or an error."""
+    """`auto`, `cpu`, `cuda`, `cuda:1`, `openvino` or `openvino:GPU`. A named device that is missing is an error."""
     precision: Precision | None = None
-    """None: the fastest that is right on the provider."""
+    """None: the provider's preferred precision that passes the self-test."""
     workers: int = 1
     """Processes that share this machine."""
     intra_op_threads: int | None = None
     max_concurrent_batches: int | None = None
-    """Runs of all towers that may be under way at once; None: as many as the cores are good for."""
+    """Greatest number of runs under way at once, over all towers; None: decided from the number of threads."""
     batch_size: int = 32
-    """Most rows that may share a run; the plan allows fewer where more gain nothing."""
+    """Most rows per run; the plan allows fewer when more rows save no time."""
 
     def share(self, cpu: CpuBudget) -> int:
-        """Intra-op threads that a worker may start."""
+        """Number of intra-op threads that a worker may start."""
         return self.intra_op_threads or max(1, cpu.cores // self.workers)
 
 
@@ -115,42 +95,43 @@ class ExecutionPlan:
     provider_options: Mapping[str, str] = field(default_factory=dict)
     precision: Precision
     intra_op_threads: int
-    """Of a lone run; of `runs_at_once`, each has its share."""
+    """Threads of a lone run; runs side by side share them."""
     runs_at_once: int = 1
-    """Of one tower, side by side."""
+    """Planned number of runs of one tower side by side."""
     batch_limits: Mapping[Tower, BatchLimit] = field(default_factory=dict)
-    """What may share a run of a tower; a tower that is not named runs one row at a time. One row makes a float graph's
-    bits independent of the batch; where more are allowed, the self-test has found them so."""
+    """Batch limit per tower; a tower without an entry runs one row at a time, so that a row's bits do not depend on the
+    batch. Where the limit allows more rows, the self-test checks that."""
     allow_spinning: bool = False
-    """Idle threads burn a core each when they spin; an edge box has better use for it."""
+    """Whether idle threads spin, which makes each of them use a whole core; a server on two cores needs that core."""
     reason: str
     refused: tuple[str, ...] = ()
-    """What was tried before it, and why that is not used here."""
+    """The plans that were tried earlier, each with the reason why it is not used."""
 
     def batch_limit(self, tower: Tower) -> BatchLimit:
-        """What may share a run of this tower."""
+        """The batch limit of this tower."""
         return self.batch_limits.get(tower, ONE_ROW)
 
     def rows(self, tower: Tower) -> int | None:
-        """Most rows in a run of this tower; None: any number."""
+        """Most rows per run of this tower; None: no limit."""
         return self.batch_limit(tower).rows
 
     def with_rows(self, rows: int | None) -> ExecutionPlan:
-        """With at most so many rows in a run of any tower, whatever they cost."""
+        """The same plan with at most `rows` rows per run of each tower, whatever their cost."""
         return replace(self, batch_limits={tower: BatchLimit(rows=rows) for tower in Tower})
 
     @property
     def shared_threads(self) -> int:
-        """Of each run where as many as planned are under way."""
+        """Threads per run when the planned number of runs is under way."""
         return -(-self.intra_op_threads // self.runs_at_once)
 
     @property
     def place(self) -> str:
+        """As in "int8 on CPUExecutionProvider"."""
         return f"{self.precision} on {self.provider}"
 
 
 def plan(available: Collection[str], cpu: CpuBudget, manifest: Manifest, wishes: Wishes) -> ExecutionPlan:
-    """The best of `plans`, with nothing measured."""
+    """The first of `plans`, without a tuning."""
     return plans(available, cpu, manifest, wishes)[0]
 
 
@@ -161,13 +142,13 @@ def plans(
     wishes: Wishes,
     measured: ExecutionPlan | None = None,
 ) -> tuple[ExecutionPlan, ...]:
-    """Decide: best first, then what to try when that one cannot be loaded or fails its self-test. Never empty.
+    """The plans to try, best first; when a plan cannot be loaded or fails its self-test, the next follows. Never empty.
 
-    What was asked for by name is in every plan; what was left to `auto` may differ between them. `available`:
-    onnxruntime's provider names in this environment. `measured`: the fastest right plan on this machine; where it fits
-    the wishes it goes first, on no more threads than there are for it.
+    A device or precision that the wishes name is the same in every plan; with `auto`, plans differ in it. `available`:
+    onnxruntime's provider names in this environment. `measured`: the plan that `siglip-edge tune` found fastest; when
+    it fits the wishes it comes first, with at most the threads that the wishes allow.
 
-    Raises ProviderUnavailable or ArtifactMissing when what was asked for by name cannot be had.
+    Raises ProviderUnavailable or ArtifactMissing when the named device or precision is not available.
     """
     targets, precision = _targets(available, wishes.device, cpu), wishes.precision
     _check_precision(manifest, precision)
@@ -203,7 +184,7 @@ def _in_words(runs: Mapping[str, Any], threads: int) -> str:
 
 
 def _runs_at_once(threads: int, most: int) -> int:
-    """So many that each has a thread or more, and all of them together every core."""
+    """The number of runs, at most `most`, that share the threads so that each run has a thread and no core is idle."""
     share = -(-threads // min(most, _MOST_RUNS_AT_ONCE))
     return -(-threads // share)
 
@@ -216,7 +197,7 @@ class _Target:
 
 
 def _target(one: ExecutionPlan) -> tuple[str, Mapping[str, str], Precision]:
-    """What the operator can ask for by name."""
+    """The parts of a plan that the operator can name."""
     return one.provider, one.provider_options, one.precision
 
 
@@ -240,9 +221,9 @@ def _targets(available: Collection[str], device: str, cpu: CpuBudget) -> list[_T
 
 
 def _targets_there(available: Collection[str], cpu: CpuBudget) -> list[_Target]:
-    """CUDA goes first, and the CPU, which is always there, before OpenVINO or after it.
+    """The available targets, best first: CUDA, then OpenVINO before the CPU with VNNI and after the CPU without VNNI.
 
-    Of the same INT8 towers OpenVINO takes a fifth less CPU time with VNNI, and twice as much without (README).
+    Without VNNI, OpenVINO takes more time than the CPU provider for the same INT8 towers (docs/providers.md).
     """
     cuda = _Target(CUDA, {"device_id": "0"}, "CUDA is here")
     openvino = _Target(OPENVINO, {"device_type": "CPU"}, "OpenVINO is here")
@@ -255,10 +236,10 @@ def _targets_there(available: Collection[str], cpu: CpuBudget) -> list[_Target]:
 
 
 def _runs(provider: str, precision: Precision, threads: int, manifest: Manifest, wishes: Wishes) -> dict[str, Any]:
-    """How many runs share the threads, how many threads a lone one has, and how many rows share a run.
+    """The plan's fields for threads, runs side by side and rows per run.
 
-    More than one row only where its bits do not depend on the others, which the self-test asks again: INT8 on the CPU,
-    and OpenVINO, where eight save two fifths of a small model's CPU time, a twentieth of a base model's.
+    Several rows share a run only where a row's bits do not depend on the other rows: INT8 on the CPU, and OpenVINO. The
+    self-test checks that. CUDA promises no equal bits and always batches.
     """
     towers = manifest.tower_names
     if provider == CUDA:
@@ -272,7 +253,7 @@ def _runs(provider: str, precision: Precision, threads: int, manifest: Manifest,
         return {"intra_op_threads": threads, "runs_at_once": runs, "batch_limits": dict.fromkeys(towers, ONE_ROW)}
     row = max(_weights(manifest, tower) * _longest(manifest, tower) for tower in towers)
     return {
-        # Where one run is all there is, its rows are what fills the cores.
+        # When only one run is possible, its rows alone must fill the cores.
         "intra_op_threads": min(threads, math.ceil(row / _WORTH_A_THREAD)) if runs > 1 else threads,
         "runs_at_once": runs,
         "batch_limits": {tower: _batch_limit(manifest, tower, wishes) for tower in towers},
@@ -280,30 +261,30 @@ def _runs(provider: str, precision: Precision, threads: int, manifest: Manifest,
 
 
 def _batch_limit(manifest: Manifest, tower: Tower, wishes: Wishes) -> BatchLimit:
-    """Tokens or patches that keep a run busy, and as many of the tower's shortest rows as have them."""
+    """The cost that keeps a run busy, and the number of the tower's shortest rows that have this cost."""
     cost = max(int(_FULL_RUN // _weights(manifest, tower)), _FULL_TOKENS)
     rows = min(wishes.batch_size, _MOST_ROWS, cost // _shortest(manifest, tower))
     return BatchLimit(rows=max(1, rows), cost=cost)
 
 
 def _weights(manifest: Manifest, tower: Tower) -> int:
-    """Multiplications per token or patch, nearly: an INT8 weight is a byte of the graph, and is used once for each."""
+    """Approximate multiplications per token or patch: an INT8 weight takes a byte and is used once per token."""
     artifact = manifest.artifact(tower, Precision.INT8)
     return sum(record.size for record in (artifact.graph, *artifact.external_data))
 
 
 def _longest(manifest: Manifest, tower: Tower) -> int:
-    """Tokens or patches of the longest row."""
+    """Cost of the longest row, in tokens or patches."""
     return manifest.vision.geometry.most_patches if tower is Tower.VISION else manifest.text.length
 
 
 def _shortest(manifest: Manifest, tower: Tower) -> int:
-    """Tokens or patches of the shortest row."""
+    """Cost of the shortest row, in tokens or patches."""
     return manifest.vision.geometry.fewest_patches if tower is Tower.VISION else manifest.text.fewest_tokens
 
 
 def _ranked(provider: str, manifest: Manifest) -> list[tuple[Precision, str]]:
-    """The manifest's precisions in this provider's order, each with its rank in words."""
+    """The manifest's precisions in the provider's order of preference, each with its rank in words."""
     have = manifest.precisions()
     first, *others = [precision for precision in _PREFERENCE[provider] if precision in have]
     return [(first, "preferred there"), *((precision, "second choice there") for precision in others)]

@@ -1,4 +1,4 @@
-"""One graph on one execution provider: a batch to pooled outputs. The only importer of onnxruntime, exporter aside."""
+"""A graph on an execution provider: batch -> pooled outputs. Outside exporter/, no other module imports onnxruntime."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ from siglip_edge.runtime.rows import Arrays
 
 Floats = NDArray[np.float32]
 _DYNAMIC_AXIS = 4
+"""Length of a dynamic axis in a random row; any small number does."""
 
 PACKING = {
     "session.save_external_prepacked_constant_initializers": "1",
     "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
 }
+"""Session entries that make onnxruntime write packed weights into a file beside the graph."""
 _WEIGHTS_FILE = "session.optimized_model_external_initializers_file_name"
 
-# A thread that OpenVINO pins to a core waits there for whoever else is pinned to it: the other tower, another worker.
-# And on a CPU with bfloat16 it would compute float parts in 8 bits of mantissa, which no artifact was verified with.
+# Without pinning, because the threads of two towers or workers that are pinned to the same core would wait for each
+# other. In float32, because OpenVINO would use bfloat16 where the CPU has it, and no artifact was verified with that.
 _OPENVINO_ON_CPU = json.dumps({"CPU": {"ENABLE_CPU_PINNING": False, "INFERENCE_PRECISION_HINT": "f32"}})
 
-onnxruntime.set_default_logger_severity(3)  # its warnings are about graph internals; failures raise
+onnxruntime.set_default_logger_severity(3)  # errors only: warnings concern graph internals, and failures raise
 
 
 def available_providers() -> tuple[str, ...]:
-    """onnxruntime's execution providers in this environment, by its own names."""
+    """onnxruntime's names of the execution providers in this environment."""
     return tuple(onnxruntime.get_available_providers())
 
 
 def build() -> str:
-    """Which onnxruntime this is: the version, and what it was built from and with."""
+    """onnxruntime's version and build information."""
     return f"{onnxruntime.__version__} {onnxruntime.get_build_info()}"
 
 
 def session_options(plan: ExecutionPlan) -> onnxruntime.SessionOptions:
-    """The options that serve, and therefore the options that verify: fidelity measured under others proves nothing."""
+    """The options of every session. Serving and the exporter's fidelity checks must use the same options."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = plan.intra_op_threads
     options.inter_op_num_threads = 1
@@ -50,9 +52,9 @@ def session_options(plan: ExecutionPlan) -> onnxruntime.SessionOptions:
     spinning = "1" if plan.allow_spinning else "0"
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     options.add_session_config_entry("session.inter_op.allow_spinning", spinning)
-    # Base towers, one row a run, in one process: buffers planned ahead (pattern, reuse) cost 100 ms of planning a tower
-    # at load and are kept in one piece; a plain arena finds the same buffers as it goes. Against no arena at all, 25 MB
-    # instead of 48 stay allocated and the first run is a third shorter; later runs take the same time.
+    # Buffers that are planned ahead (pattern, reuse) make loading slower and stay allocated in one piece. A plain arena
+    # finds the same buffers during a run. Without an arena, more memory stays allocated and the first run is slower
+    # (docs/memory.md).
     options.enable_cpu_mem_arena = True
     options.enable_mem_pattern = False
     options.enable_mem_reuse = False
@@ -60,7 +62,7 @@ def session_options(plan: ExecutionPlan) -> onnxruntime.SessionOptions:
 
 
 def provider_options(plan: ExecutionPlan) -> dict[str, str]:
-    """The plan's own, and what OpenVINO has to be told apart from `session_options`: it starts its own threads."""
+    """The plan's provider options, and OpenVINO's threads, because OpenVINO ignores those in `session_options`."""
     options = dict(plan.provider_options)
     if plan.provider == OPENVINO and options.get("device_type") == "CPU":
         options |= {"num_of_threads": str(plan.intra_op_threads), "load_config": _OPENVINO_ON_CPU}
@@ -68,16 +70,16 @@ def provider_options(plan: ExecutionPlan) -> dict[str, str]:
 
 
 def packed_options(plan: ExecutionPlan) -> onnxruntime.SessionOptions:
-    """The options for a graph written by `write_packed`: every optimization is in the file already."""
+    """The options for a packed graph: without optimizations, because `write_packed` has applied them."""
     options = session_options(plan)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return options
 
 
 def write_packed(graph: Path, plan: ExecutionPlan, target: Path) -> None:
-    """Save `graph` as this machine runs it: optimized, its weights, packed for the kernels, in `<target>.bin`.
+    """Save the optimized `graph` as `target`, and its weights, packed for this CPU's kernels, as `<target>.bin`.
 
-    Right on this kind of CPU and this onnxruntime only. Raises like GraphSession.
+    The files are valid only on this kind of CPU and with this build of onnxruntime. Raises like GraphSession.
     """
     options = session_options(plan)
     options.optimized_model_filepath = str(target)
@@ -88,40 +90,43 @@ def write_packed(graph: Path, plan: ExecutionPlan, target: Path) -> None:
 
 
 class GraphSession:
-    """A loaded graph: named inputs, batch axis first, to one output `pooled`."""
+    """A loaded graph. It takes named inputs, batch axis first, and has one output, `pooled`."""
 
     def __init__(self, graph: Path, plan: ExecutionPlan, options: onnxruntime.SessionOptions | None = None) -> None:
-        """Load; raises ProviderUnavailable when onnxruntime silently fell back, ArtifactCorrupt when it cannot read.
+        """Load `graph`. `options`: `session_options(plan)` when None.
 
-        `options`: those of `session_options` unless given.
+        Raises ProviderUnavailable when onnxruntime does not use the planned provider, ArtifactCorrupt when onnxruntime
+        cannot load the graph.
         """
         if plan.provider not in available_providers():
             have = ", ".join(available_providers())
-            raise ProviderUnavailable(f"{plan.provider} was planned but onnxruntime here offers {have} only")
+            message = f"{plan.provider} was planned but onnxruntime here offers {have} only; set DEVICE=cpu"
+            raise ProviderUnavailable(message)
         wanted = [(plan.provider, provider_options(plan))]
         try:
             self._session = onnxruntime.InferenceSession(graph, options or session_options(plan), providers=wanted)
-        except Exception as error:  # onnxruntime's exceptions share no base class but this
+        except Exception as error:  # onnxruntime's exceptions share no other base class
             raise ArtifactCorrupt(f"{graph}: onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
         if self._session.get_providers()[0] != plan.provider:
-            message = f"{plan.provider} was planned but onnxruntime gave {self._session.get_providers()[0]}"
+            used = self._session.get_providers()[0]
+            message = f"onnxruntime uses {used} in place of {plan.provider}; install its libraries or set DEVICE=cpu"
             raise ProviderUnavailable(message)
 
     def run(self, batch: Arrays) -> Floats:
-        """One batch, every input (n, ...) -> (n, d) float32, n >= 1."""
+        """One batch, each input (n, ...) with n >= 1 -> pooled outputs, (n, d) float32."""
         (pooled,) = self._session.run(None, dict(batch))
         return np.asarray(pooled, np.float32)
 
     def shrink(self) -> None:
-        """Free the buffers that runs have kept for the next ones. Safe beside runs."""
+        """Free the buffers that the session keeps between runs. Safe while other runs are under way."""
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        options.terminate = True  # an arena shrinks where a run ends, and this one ends before its first step
-        with suppress(Fail):  # says that it was terminated
+        options.terminate = True  # the arena shrinks at the end of a run, and this run ends at once
+        with suppress(Fail):  # reports the termination
             self._session.run(None, self.noise(), options)
 
     def noise(self) -> dict[str, NDArray[np.generic]]:
-        """One random row that the graph takes, batch axis first; always the same. A dynamic axis has length 4."""
+        """A batch of one random row that the graph accepts; the same row in every call."""
         rng = np.random.default_rng(0)
         return {taken.name: _noise(taken, rng) for taken in self._session.get_inputs()}
 

@@ -1,7 +1,7 @@
-"""One tower's runs on the cores of one machine: all of them for a lone run, a share for each of several.
+"""Two sessions per tower: a lone run uses all threads, and each of several runs uses its share of the threads.
 
-Threads that split a matrix wait for each other; runs side by side on cores of their own do not. On two cores a base
-model embeds 19 % more texts and 8 % more images a second that way, but a lone run would take almost twice its time.
+Threads that split a matrix wait for each other; runs side by side on different cores do not. A lone run on its share of
+the threads would take longer. docs/decisions/runs-side-by-side.md has the measurements.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ logger = logging.getLogger("siglip_edge")
 
 
 class SessionPair:
-    """Runs batches in one of two sessions of a graph: on every thread, or, one of `runs_at_once`, on a share of them.
+    """Runs batches in one of two sessions of a graph: one on all threads, the other on one share of `runs_at_once`.
 
-    `open_session(threads)` opens one. The second one is opened when it is first needed, and compared bit by bit with
-    the first; its weights are the same mapped file.
+    The second session opens when it is first needed and is compared bit by bit with the first. Both map the same file
+    of weights.
     """
 
     def __init__(self, open_session: Callable[[int], GraphSession], *, threads: int, runs_at_once: int) -> None:
-        """Raises like `open_session`."""
+        """`open_session(threads)` opens a session. Raises like `open_session`."""
         self._open_session = open_session
         self._alone = open_session(threads)
         self._share = -(-threads // runs_at_once)
@@ -38,12 +38,12 @@ class SessionPair:
         self._opening = threading.Lock()
 
     def run(self, batch: Arrays, *, crowded: bool = False) -> Floats:
-        """One batch -> (n, d) float32, n >= 1. `crowded`: as many runs as planned are under way."""
+        """One batch -> (n, d) float32, n >= 1. `crowded`: the planned number of runs is under way."""
         session = self._opened(batch) if crowded else self._alone
         return session.run(batch)
 
     def shrink(self) -> None:
-        """Free the buffers that runs have kept for the next ones. Safe beside runs."""
+        """Free the buffers that both sessions keep between runs. Safe while other runs are under way."""
         self._alone.shrink()
         if self._shared is not None and self._shared is not self._alone:
             self._shared.shrink()
@@ -55,13 +55,13 @@ class SessionPair:
             return self._shared
 
     def _compared(self, batch: Arrays) -> GraphSession:
-        """The session of few threads, or that of many where the other cannot be had or answers otherwise."""
+        """Open the session on a share of the threads; when it fails or gives other bits, use the session on all."""
         try:
             session = self._open_session(self._share)
         except ModelError as error:
-            logger.warning("runs side by side share one session's threads: %s", error)
+            logger.warning("runs side by side share the threads of one session: %s", error)
             return self._alone
         if np.array_equal(session.run(batch), self._alone.run(batch)):
             return session
-        logger.error("refused: on %d threads a tower answers otherwise than on all of them", self._share)
+        logger.error("refused: on %d threads a tower answers otherwise than on all threads", self._share)
         return self._alone

@@ -1,4 +1,4 @@
-"""A tower on demand: loaded when it is needed, from packed and mapped weights where those can be had."""
+"""A tower that is loaded when a run needs it, from a packed graph when possible."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from siglip_edge.runtime.artifacts.checksums import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import Artifact
 from siglip_edge.runtime.errors import ArtifactCorrupt
-from siglip_edge.runtime.execution.packed_graph import PreparationFailed, prepare
+from siglip_edge.runtime.execution.packed_graph import PackingFailed, packed_graph
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
 from siglip_edge.runtime.execution.session import GraphSession, packed_options
 from siglip_edge.runtime.execution.session_pair import SessionPair
@@ -29,14 +29,15 @@ logger = logging.getLogger("siglip_edge")
 def open_session(
     directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, checksums: ChecksumCache
 ) -> GraphSession:
-    """The artifact's graph: packed when there is a `cache` and the CPU runs it; else, or if that fails, as it is.
+    """A session of the artifact's packed graph, or of its original graph.
 
-    Raises ArtifactCorrupt or ProviderUnavailable.
+    The packed graph needs a `cache` and the CPU provider; when packing fails, the original graph is loaded and the log
+    says why. Raises ArtifactCorrupt or ProviderUnavailable.
     """
     if cache is not None and plan.provider == CPU:
         try:
-            return GraphSession(prepare(directory, artifact, plan, cache, checksums), plan, packed_options(plan))
-        except (PreparationFailed, ArtifactCorrupt) as reason:
+            return GraphSession(packed_graph(directory, artifact, plan, cache, checksums), plan, packed_options(plan))
+        except (PackingFailed, ArtifactCorrupt) as reason:
             logger.warning("%s is loaded unpacked, in more memory: %s", artifact.graph.path, reason)
     for record in (artifact.graph, *artifact.external_data):
         checksums.verify(directory, record)
@@ -46,7 +47,7 @@ def open_session(
 def open_sessions(
     directory: Path, artifact: Artifact, plan: ExecutionPlan, cache: Path | None, checksums: ChecksumCache
 ) -> SessionPair:
-    """As `open_session`, for as many runs at once as planned."""
+    """The sessions for `plan.runs_at_once` runs side by side. Raises like `open_session`."""
 
     def open_with(threads: int) -> GraphSession:
         return open_session(directory, artifact, replace(plan, intra_op_threads=threads), cache, checksums)
@@ -55,23 +56,24 @@ def open_sessions(
 
 
 class TowerOnDemand:
-    """Runs batches through sessions that are loaded by the first run and, after `unload`, by the next one again."""
+    """Runs batches. The first run loads the sessions; after `unload`, the next run loads them again."""
 
     def __init__(self, load: Callable[[], SessionPair]) -> None:
+        """`load` opens the sessions; it may raise like `open_session`."""
         self.test: Callable[[], object] = lambda: None
-        """Called after each load, before any other run; what it raises the load raises, and nothing stays loaded."""
+        """Called after each load, before any other run. When it raises, the load raises the same and keeps nothing."""
         self._load = load
         self._sessions: SessionPair | None = None
         self._has_rested = False
-        """Since it was loaded."""
-        self._loading = threading.RLock()  # the test runs rows through this tower
+        """Whether `rest` was called since the last load."""
+        self._loading = threading.RLock()  # reentrant, because the test runs rows through this tower
 
     @property
     def is_loaded(self) -> bool:
         return self._sessions is not None
 
     def load(self) -> SessionPair:
-        """Load unless loaded; threads that come meanwhile wait. Raises like `open_session`."""
+        """Load the sessions unless they are loaded; other threads wait meanwhile. Raises like `open_session`."""
         with self._loading:
             if self._sessions is None:
                 self._load_and_test()
@@ -79,9 +81,10 @@ class TowerOnDemand:
             return self._sessions
 
     def rest(self) -> None:
-        """Give back what runs keep for the next one, and the first time what only loading needed.
+        """Return the buffers that are kept between runs to the system.
 
-        Runs that are under way keep theirs. It takes 1 ms, the first time 30.
+        The first call after a load also unmaps code that only loading needed, and takes about 30 ms instead of 1.
+        A run under way keeps its buffers.
         """
         sessions = self._sessions
         if sessions is None:
@@ -93,7 +96,7 @@ class TowerOnDemand:
             forget_code()
 
     def unload(self) -> bool:
-        """Give the memory back to the system. -> whether there was any. A run under way keeps it until it ends."""
+        """Return the memory to the system. -> whether the tower was loaded. A run under way keeps it until it ends."""
         with self._loading:
             was_loaded, self._sessions = self.is_loaded, None
         if was_loaded:
@@ -101,7 +104,7 @@ class TowerOnDemand:
         return was_loaded
 
     def run(self, batch: Arrays, *, crowded: bool = False) -> Floats:
-        """One batch -> pooled outputs, (n, d) float32. `crowded`: as many runs as planned are under way."""
+        """One batch -> pooled outputs, (n, d) float32. `crowded`: the planned number of runs is under way."""
         return self.load().run(batch, crowded=crowded)
 
     def _load_and_test(self) -> None:

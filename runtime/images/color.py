@@ -11,9 +11,9 @@ _WHITE = (255, 255, 255, 255)
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """Alpha over white, 16-bit samples scaled to 8 bits, all other modes converted by Pillow.
+    """Any mode -> 8-bit RGB: alpha is blended over white, 16-bit samples are scaled, Pillow converts other modes.
 
-    Raises UnsupportedInput for floating-point samples. ICC profiles are ignored, as the reference processor does.
+    ICC profiles are ignored, as in the reference processor. Raises UnsupportedInput for floating-point samples.
     """
     if image.mode == "F":
         raise UnsupportedInput("floating-point samples have no defined brightness; send 8- or 16-bit pixels")
@@ -26,6 +26,6 @@ def rgb(image: Image.Image) -> Image.Image:
 
 
 def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:
-    # Pillow's own conversion clips at 255 and turns almost everything white.
+    # Pillow's own conversion clips at 255, so that most of an image would become white.
     samples = np.clip(np.asarray(image).astype(np.int64), 0, 0xFFFF)
     return Image.fromarray(((samples + 128) // 257).astype(np.uint8))

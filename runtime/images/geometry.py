@@ -1,4 +1,4 @@
-"""The shapes that towers take: an RGB image resized, cropped or cut to what a vision tower expects. Pure."""
+"""An RGB image, resized, cropped or cut into patches as a vision tower expects it. Pure."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Box = tuple[float, float, float, float]
 
 
 def decoded_side(geometry: Geometry) -> int:
-    """The shortest side in pixels that an image needs to lose nothing at this geometry's size."""
+    """Pixels that the shortest side of a decoded image needs, so that the row loses no detail."""
     if isinstance(geometry, Squash):
         return geometry.size
     if isinstance(geometry, ShortestSideCrop):
         return geometry.shortest_side
-    return geometry.most_patches * geometry.patch_size  # a strip of one patch's width
+    return geometry.most_patches * geometry.patch_size  # for the extreme image, a strip as wide as one patch
 
 
 def resized(image: Image.Image, size: tuple[int, int], resample: str, box: Box | None = None) -> Image.Image:
-    """The picture in `box`, or all of it, at `size` (width, height), by Pillow's filter of that name."""
+    """The part of `image` in `box`, or all of it, resized to (width, height) by the Pillow filter `resample`."""
     return image.resize(size, Image.Resampling[resample.upper()], box)
 
 
@@ -38,20 +38,20 @@ def size_for(image_size: tuple[float, float], geometry: Geometry) -> tuple[int, 
 
 
 def centre_crop(image: Image.Image, geometry: ShortestSideCrop) -> Image.Image:
-    """The square in the centre; rounding as transformers' CLIPImageProcessor does (towards the upper left)."""
+    """The square in the centre, rounded towards the upper left as transformers' CLIPImageProcessor does."""
     left, upper = (image.width - geometry.size) // 2, (image.height - geometry.size) // 2
     return image.crop((left, upper, left + geometry.size, upper + geometry.size))
 
 
 def cut(pixels: NDArray[np.uint8], patch_size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """(h, w, 3) of whole patches -> patches (rows * columns, 3 * p * p), channels last inside, and the grid (2,)."""
+    """(h, w, 3) of whole patches -> patches (rows * columns, 3 * p * p), channels last, and grid (rows, columns)."""
     rows, columns = pixels.shape[0] // patch_size, pixels.shape[1] // patch_size
     parts = pixels.reshape(rows, patch_size, columns, patch_size, 3).transpose(0, 2, 1, 3, 4)
     return np.ascontiguousarray(parts.reshape(rows * columns, -1)), np.array([rows, columns], np.int64)
 
 
 def _shortest_side(size: tuple[float, float], shortest: int) -> tuple[int, int]:
-    """As transformers' get_resize_output_image_size: the longer side is rounded down."""
+    """(width, height) as transformers' get_resize_output_image_size gives it: the longer side is rounded down."""
     width, height = size
     if width <= height:
         return shortest, max(shortest, int(shortest * height / width))
@@ -59,9 +59,9 @@ def _shortest_side(size: tuple[float, float], shortest: int) -> tuple[int, int]:
 
 
 def _within_patches(size: tuple[float, float], geometry: Patches) -> tuple[int, int]:
-    """The largest size of whole patches, aspect ratio nearly kept, that has at most `most_patches`.
+    """(width, height) -> the largest size of at most `most_patches` whole patches that nearly keeps the aspect ratio.
 
-    As transformers' Siglip2ImageProcessor finds it: a binary search for the scale, each side rounded up to patches.
+    The search is the same as in transformers' Siglip2ImageProcessor: binary, with each side rounded up to patches.
     """
     width, height = size
 

@@ -1,7 +1,7 @@
-"""Image -> row of pixels: the serving contract, and the calibration rows' too. Pure.
+"""Image -> row of pixels, for serving and for calibration alike. Pure.
 
-The reference is transformers' image processor of the checkpoint: resized by the checkpoint's own filter, in 8 bits.
-A server of texts alone never imports this module, nor Pillow.
+The reference is the checkpoint's image processor in transformers, which resizes in 8 bits with the checkpoint's filter.
+A server without a vision tower imports neither this module nor Pillow.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ _TURNED_SIDEWAYS = frozenset({5, 6, 7, 8})
 
 
 def image_row(image: Image.Image, spec: VisionTower, box: Box | None = None) -> Row:
-    """Any mode and size -> a row of bytes: `pixel_values` uint8 (3, size, size), or `patches` and their `grid`.
+    """An image of any mode and size -> a row of bytes.
 
-    `box`: the part of `image`, as stored, that is picture. A JPEG decoded at a fraction of its size ends somewhere
-    within its last column and row; resized with all of them, the picture would be shifted.
+    The row holds `pixel_values` uint8 (3, size, size), or `patches` uint8 (patches, 3 * p * p) and `grid` int64 (2,).
+    Bytes, not floats: the graph itself computes `(x / 255 - mean) / std`, so a row takes a quarter of the memory.
 
-    Bytes, not floats: `(x / 255 - mean) / std` is part of the graph, so a row is a quarter of the size.
+    `box`: the part of the stored `image` that holds the picture. A JPEG that was decoded at a fraction of its size ends
+    inside its last column and row; resizing whole columns and rows would shift the picture.
+    Raises UnsupportedInput for floating-point samples.
     """
     fitted = np.asarray(_fitted(image, spec, box))
     if isinstance(spec.geometry, Patches):
@@ -37,22 +39,22 @@ def image_row(image: Image.Image, spec: VisionTower, box: Box | None = None) -> 
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Upright 8-bit RGB: EXIF orientation applied, alpha over white, 16-bit scaled, all other modes converted."""
+    """Any image -> upright 8-bit RGB; `color.rgb` says how each mode is converted."""
     return rgb(upright(image))
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF orientation says."""
-    # Pillow copies what it need not change: 2000 x 1500 pixels twice took 22 ms of CPU time.
+    """Turn the image as its EXIF orientation says."""
+    # exif_transpose copies even an upright image, so an upright image does not pass through it.
     return ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
 
 
 def _fitted(image: Image.Image, spec: VisionTower, box: Box | None) -> Image.Image:
-    """Upright RGB at the size that the tower takes."""
+    """Upright RGB in the size that the tower takes."""
     width, height = size_for(_upright_size(image, box), spec.geometry)
     if box is None:
         shown = resized(to_rgb(image), (width, height), spec.resample)
-    else:  # a box lies in the file's own directions: the picture in it is resized before it is turned
+    else:  # `box` has the directions of the stored image, so the image is resized before it is turned
         stored = (height, width) if _orientation(image) in _TURNED_SIDEWAYS else (width, height)
         shown = upright(resized(rgb(image), stored, spec.resample, box))
     return centre_crop(shown, spec.geometry) if isinstance(spec.geometry, ShortestSideCrop) else shown

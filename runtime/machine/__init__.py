@@ -1,1 +1,1 @@
-"""What this process may use of the machine, and what it does use."""
+"""CPUs and memory: how much this process may use, and how much it uses."""

@@ -1,6 +1,6 @@
-"""What this process may use of the machine. The only importer of psutil.
+"""CPUs and memory that this process may use. No other module imports psutil.
 
-onnxruntime and `os.cpu_count()` see the whole host; a container's quota, a cpuset and an affinity mask are seen here.
+onnxruntime and `os.cpu_count()` see the whole host. This module also reads quotas, cpusets and affinity masks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 _V1_UNLIMITED = 1 << 60
-"""cgroup v1 writes a page-rounded 2^63 for "no memory limit"; nobody has an exabyte."""
+"""Bytes. cgroup v1 writes 2^63, rounded to a page, for "no memory limit"; no machine has an exabyte."""
 
 _ISA_FLAGS = (
     "avx2",
@@ -29,21 +29,21 @@ _ISA_FLAGS = (
 )
 
 INT8_DOT_PRODUCTS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"})
-"""Those of them that multiply bytes and add the products in 32 bits, in one instruction; x86 calls it VNNI."""
+"""Instruction sets that multiply bytes and add the products in 32 bits in one instruction; VNNI on x86."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CpuBudget:
-    """The CPU and memory this process may use, and where each limit comes from."""
+    """The CPUs and memory that this process may use, and the source of each limit."""
 
     logical: int
     """Logical CPUs of the host."""
     physical: int
     """Physical cores of the host."""
     usable: int
-    """Logical CPUs in the affinity mask, which a cpuset narrows too."""
+    """Logical CPUs in the affinity mask, which a cpuset narrows."""
     quota: float | None
-    """CPUs granted by the cgroup's bandwidth quota; None: unlimited."""
+    """CPUs that the cgroup's bandwidth quota grants; None: unlimited."""
     memory: int
     """Bytes: the smaller of the host's memory and every cgroup limit above this process."""
     isa: tuple[str, ...]
@@ -51,9 +51,10 @@ class CpuBudget:
 
     @property
     def cores(self) -> int:
-        """Threads worth starting: hyper-threads share the vector units, and a quota is rounded to the nearest CPU.
+        """Number of threads worth starting, at least 1.
 
-        A quota of 1.5 gives 2: the second thread finds half a core idle. 1.4 gives 1.
+        Hyper-threads share a core's vector units, so each core counts once. A quota is rounded to the nearest CPU:
+        1.5 gives 2, because the second thread finds half a core idle; 1.4 gives 1.
         """
         share = math.ceil(self.usable * self.physical / self.logical)
         if self.quota is not None:
@@ -61,12 +62,13 @@ class CpuBudget:
         return max(1, share)
 
     def describe(self) -> str:
+        """As in "2 of 2 cores (4 of 4 logical CPUs usable, quota 1.5)"."""
         quota = f", quota {self.quota:g}" if self.quota is not None else ""
         return f"{self.cores} of {self.physical} cores ({self.usable} of {self.logical} logical CPUs usable{quota})"
 
 
 def read_cpu_budget(root: Path = Path("/")) -> CpuBudget:
-    """Measure the machine. `root` holds `proc/` and `sys/`: another one in tests."""
+    """Measure the machine. `root` holds `proc/` and `sys/`; tests pass a directory of their own."""
     logical = psutil.cpu_count(logical=True) or 1
     groups = _own_groups(root)
     quotas = [quota for group in groups if (quota := _quota(group)) is not None]
@@ -82,34 +84,35 @@ def read_cpu_budget(root: Path = Path("/")) -> CpuBudget:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process."""
+    """Resident memory of this process in bytes."""
     return int(psutil.Process().memory_info().rss)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CpuUse:
-    """Seconds so far, on clocks that only differences are taken of."""
+    """Readings of three clocks in seconds. Only differences between two readings mean something."""
 
     wall: float
     machine: float
-    """CPU time of everything on the machine; what a hypervisor gave to its other guests counts."""
+    """CPU time of all processes on the machine, and the time that a hypervisor gave to its other guests."""
     own: float
-    """CPU time of this process and the children it has waited for."""
+    """CPU time of this process and of the child processes that it has waited for."""
 
     def others_since(self, before: CpuUse, logical: int) -> float:
-        """Share of the machine's CPUs that went to others meanwhile, from 0 to 1."""
+        """Share of the `logical` CPUs that other processes used since `before`, from 0 to 1."""
         others = (self.machine - before.machine) - (self.own - before.own)
         return min(1.0, max(0.0, others / (logical * max(self.wall - before.wall, 1e-9))))
 
 
 def read_cpu_use() -> CpuUse:
+    """Read the three clocks now."""
     machine, own = psutil.cpu_times()._asdict(), os.times()
     at_work = sum(machine.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
     return CpuUse(wall=time.monotonic(), machine=at_work, own=sum(own[:4]))
 
 
 def _own_groups(root: Path) -> list[Path]:
-    """The cgroup directories that bind this process, v2 or v1, with all their ancestors: a limit holds below it."""
+    """The cgroup directories (v2 or v1) of this process with all ancestors, because limits are inherited."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:

@@ -14,14 +14,17 @@ _MAPS = Path("/proc/self/smaps")
 _UNWRITTEN_CODE = re.compile(
     r"^(\w+)-(\w+) r-[x-]p .* /.*(?:\.so|/python)[^/\n]*\n(?:\w+: .*\n)*?Anonymous: +0 kB", re.MULTILINE
 )
-"""A mapping in /proc/self/smaps with code or constants of a library. A page that was relocated is anonymous."""
+"""Matches a mapping in /proc/self/smaps of a library's code or constants, none of whose pages was written.
+
+A page that the dynamic linker relocated counts as anonymous and must stay.
+"""
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 """From glibc's malloc.h."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes. Mapped files count in `resident` and, divided by their users, in `proportional`; not in `anonymous`."""
+    """Memory in bytes. Mapped files count in `resident` and, shared between processes, in `proportional`."""
 
     resident: int
     proportional: int
@@ -33,7 +36,7 @@ class Memory:
 
 
 def read_memory(rollup: Path = _ROLLUP) -> Memory:
-    """The kernel's account. Linux only; raises OSError elsewhere."""
+    """Read the kernel's figures for this process. Linux only; raises OSError on other systems."""
     kib = {line.split(":")[0]: int(line.split()[1]) for line in rollup.read_text().splitlines() if line.endswith("kB")}
     return Memory(
         resident=kib["Rss"] << 10,

@@ -1,14 +1,14 @@
-"""Byte-pair encoding from a memory-mapped file: the ids of a Gemma-format `tokenizer.json` for next to no memory.
+"""Byte-pair encoding from a memory-mapped file: the same ids as a Gemma-format `tokenizer.json`, in less memory.
 
-File layout, little-endian, every part a multiple of eight bytes:
+File layout, little-endian; the length of every part is a multiple of eight bytes:
 
     uint64            bytes of the header
     JSON              the header, padded with spaces
     uint64[merges]    pairs, ascending: left id << 32 | right id
-    uint64[merges]    what each pair becomes: rank << 32 | merged id
-    uint32[alphabet]  id of every code point, UNKNOWN where it is not in the vocabulary (its UTF-8 bytes are, then)
+    uint64[merges]    result of each pair: rank << 32 | merged id
+    uint32[alphabet]  id per code point; UNKNOWN when the vocabulary holds only its UTF-8 bytes
 
-`exporter.tokenizers.packing` writes it and proves it equal to the `tokenizers` library.
+`exporter.tokenizers.packing` writes the file and compares its ids with those of the `tokenizers` library.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ from siglip_edge.runtime.errors import ArtifactCorrupt
 
 UNKNOWN = 0xFFFF_FFFF
 _KNOWN_WORDS, _KNOWN_CHARS = 1024, 24
-"""Words whose ids are remembered, and how long they may be: most of a text is words that others had before. With words
-of random letters, the worst there are, 0.7 MB."""
+"""Number of words whose ids are remembered, and their greatest length in characters. Most words of a text occurred in
+earlier texts. The memory is at most 0.7 MB, with words of random letters."""
 _GONE = -1
+"""Marks a symbol that has been merged into its left neighbour."""
 _LOW = 0xFFFF_FFFF
+"""Mask of the merged id in a result."""
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything small. `added` tokens are cut out of the text before anything else, the longest first."""
+    """The small parts. `added` tokens are cut out of the text first, longer tokens before shorter tokens."""
 
     merges: int
     alphabet: int
     added: dict[str, int]
     space: str
-    """What a space is replaced by, U+2581 as a rule."""
+    """The character that replaces a space; U+2581 in Gemma's tokenizer."""
     splits_words: bool
-    """Whether no merge joins a letter with a `space` after it, so that words can be encoded one by one."""
+    """True when no merge joins a letter with a `space` after it, so that each word can be encoded separately."""
     byte_ids: tuple[int, ...]
     suffix: tuple[int, ...]
     """Ids that end every text: EOS."""
@@ -61,11 +63,11 @@ class PackedVocabulary:
     results: NDArray[np.uint64]
     alphabet: NDArray[np.uint32]
     file: mmap.mmap | None = None
-    """What they are mapped from, if they are."""
+    """The mapped file; None when the arrays are in memory."""
 
     @classmethod
     def load(cls, path: Path) -> PackedVocabulary:
-        """Map the file; nothing but its header is read yet. Raises ArtifactCorrupt when it is not of this layout."""
+        """Map the file and read its header only. Raises ArtifactCorrupt when the file does not have this layout."""
         try:
             with path.open("rb") as opened:
                 file = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
@@ -78,6 +80,7 @@ class PackedVocabulary:
             raise ArtifactCorrupt(f"{path}: not a packed tokenizer ({error}); run the export again") from error
 
     def write(self, file: BinaryIO) -> None:
+        """Write the layout above."""
         header = msgspec.json.encode(self.header)
         header += b" " * (-len(header) % 8)
         file.write(len(header).to_bytes(8, "little") + header)
@@ -86,14 +89,14 @@ class PackedVocabulary:
 
 
 class PackedTokenizer:
-    """text -> token ids. Thread-safe: pure over read-only arrays, but for a memory of words."""
+    """Text -> token ids. Thread-safe: the arrays are read-only, and `lru_cache` is thread-safe."""
 
     def __init__(self, vocabulary: PackedVocabulary, *, enough: int | None = None) -> None:
-        """`enough`: ids after which the rest of a text may be left out, because it would be truncated anyway."""
+        """`enough`: number of ids after which the rest of a text is skipped, because the row would be truncated."""
         header = vocabulary.header
         self._header = header
         self._enough = enough
-        # Indexing a memoryview gives a Python int, in a third of the time that a numpy scalar takes.
+        # Indexing a memoryview gives a Python int in a third of the time that indexing a numpy array takes.
         self._pairs, self._results = vocabulary.pairs.data, vocabulary.results.data
         self._alphabet = vocabulary.alphabet.data
         longest_first = sorted(header.added, key=len, reverse=True)
@@ -104,6 +107,7 @@ class PackedTokenizer:
         self._word = re.compile(f"{mark}*[^{mark}]+|{mark}+" if header.splits_words else "(?s:.+)")
 
     def __call__(self, text: str) -> list[int]:
+        """Text -> ids, suffix included. Stops after the word whose ids exceed `enough`."""
         ids: list[int] = []
         for part in self._parts(text):
             ids += part
@@ -112,12 +116,12 @@ class PackedTokenizer:
         return [*ids, *self._header.suffix]
 
     def rest(self) -> None:
-        """Unmap what was read of the file: the next texts map it again, a few pages a word."""
+        """Unmap the pages of the file that texts have read; the next texts map the pages that they need."""
         if self._file is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._file.madvise(mmap.MADV_DONTNEED)
 
     def _parts(self, text: str) -> Iterator[Sequence[int]]:
-        """The ids of a word or an added token at a time."""
+        """Ids per word or added token, in order."""
         for index, part in enumerate(self._added.split(text)):
             if index % 2:
                 yield (self._header.added[part],)
@@ -129,14 +133,14 @@ class PackedTokenizer:
         return self._merged([symbol for character in word for symbol in self._spelt(character)])
 
     def _spelt(self, character: str) -> tuple[int, ...]:
-        """A character's own id, or its UTF-8 bytes' ids."""
+        """The id of a character, or the ids of its UTF-8 bytes."""
         code = ord(character)
         if code < len(self._alphabet) and (symbol := self._alphabet[code]) != UNKNOWN:
             return (symbol,)
         return tuple(self._header.byte_ids[byte] for byte in character.encode())
 
     def _merged(self, ids: list[int]) -> list[int]:
-        """Join neighbours, the pair of lowest rank first and the leftmost among equals, until no pair is known."""
+        """Merge neighbours until no known pair is left: the lowest rank first, among equal ranks the leftmost pair."""
         before, after = list(range(-1, len(ids) - 1)), list(range(1, len(ids) + 1))
         queue: list[tuple[int, int, int, int]] = []
 
@@ -151,7 +155,7 @@ class PackedTokenizer:
         while queue:
             result, left, right, pair = heapq.heappop(queue)
             if ids[left] << 32 | ids[right] != pair:
-                continue  # one of the two has been joined with another neighbour since
+                continue  # stale: a symbol of this pair has been merged with another neighbour
             ids[left], ids[right] = result & _LOW, _GONE
             after[left] = after[right]
             if after[left] < len(ids):
@@ -161,7 +165,7 @@ class PackedTokenizer:
         return [symbol for symbol in ids if symbol != _GONE]
 
     def _result(self, pair: int) -> int | None:
-        """rank << 32 | merged id of a pair of ids; None: they do not merge."""
+        """Pair of ids -> rank << 32 | merged id; None when the pair does not merge."""
         place = bisect_left(self._pairs, pair)
         if place < len(self._pairs) and self._pairs[place] == pair:
             return self._results[place]

@@ -1,4 +1,4 @@
-"""Text -> row of token ids: the serving contract, and the calibration rows' too. Pure.
+"""Text -> row of token ids, for serving and for calibration alike. Pure.
 
 The reference for SigLIP2 is big_vision's pipeline `lower | tok(length=64, model='gemma', bos='no', eos='sticky')`.
 """
@@ -15,13 +15,13 @@ from siglip_edge.runtime.rows import Row, TextRow
 
 TOKEN_IDS, ATTENTION_MASK = "token_ids", "attention_mask"
 TOKEN_EMBEDDINGS = "token_embeddings"  # noqa: S105 - no password
-"""The graph's input where the vocabulary is outside the graph; a row has `token_ids` in its place."""
+"""Input of a graph whose vocabulary is outside the graph. A row holds `token_ids`; `graph_inputs` looks them up."""
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def canonicalize(text: str, spec: TextTower) -> str:
-    """The tower's rules before the tokenizer. A new rule is a field of TextTower and a line here."""
+    """Apply the tower's text rules, which come before the tokenizer. Each rule is a field of TextTower."""
     if spec.lowercase:
         text = text.lower()
     if spec.strip_punctuation:
@@ -35,15 +35,16 @@ def text_row(text: str, tokenize: Callable[[str], list[int]], spec: TextTower) -
 
 
 def padded(ids: Sequence[int], spec: TextTower) -> TextRow:
-    """Token ids, prefix and suffix included -> a row of the tower's full length, or of the bucket that holds them.
+    """Token ids, prefix and suffix included -> a row: int64 (length,) arrays, cost in tokens.
 
-    SigLIP pools the last position and was trained on full-length rows: padding to anything shorter is a wrong vector.
-    A text that is too long keeps its suffix.
+    The row has the tower's full length, or the length of the smallest bucket that holds the ids. SigLIP pools the last
+    position and was trained on full-length rows, so a shorter row would give a wrong vector. A text that is too long
+    is truncated before its suffix.
     """
     truncated = len(ids) > spec.length
     if truncated:
         ids = [*ids[: spec.length - len(spec.suffix_ids)], *spec.suffix_ids]
-    length = next(one for one in _lengths(spec) if one >= len(ids))
+    length = next(length for length in _lengths(spec) if length >= len(ids))
     row = np.full(length, spec.pad_id, np.int64)
     row[: len(ids)] = ids
     arrays = {TOKEN_IDS: row}
@@ -53,5 +54,5 @@ def padded(ids: Sequence[int], spec: TextTower) -> TextRow:
 
 
 def _lengths(spec: TextTower) -> tuple[int, ...]:
-    """Lengths of rows, ascending."""
+    """Possible lengths of a row, ascending."""
     return spec.padding.lengths if isinstance(spec.padding, Buckets) else (spec.length,)

@@ -1,4 +1,4 @@
-"""A model directory's tokenizer: text -> token ids, prefix and suffix included, padding not."""
+"""A model directory's tokenizer: text -> token ids with prefix and suffix, without padding."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from siglip_edge.runtime.text.packed_tokenizer import PackedTokenizer, PackedVoc
 
 
 class Tokenizer(Protocol):
-    """What the rest of the runtime needs of a tokenizer; safe to call from several threads at once."""
+    """Text -> token ids. An implementation must be safe to call from several threads at once."""
 
     def __call__(self, text: str) -> list[int]: ...
 
     def rest(self) -> None:
-        """Give back to the system what the next text can have again at once."""
+        """Return memory to the system that the next text can restore at once."""
 
 
 def load_tokenizer(directory: Path, spec: TextTower, checksums: ChecksumCache | None = None) -> Tokenizer:
-    """The packed form where there is one, else the reference. Raises ArtifactCorrupt."""
+    """The packed tokenizer when the manifest lists it, else the reference. Raises ArtifactCorrupt."""
     checksums = checksums or ChecksumCache(None)
     if spec.packed_tokenizer is None:
         return HuggingFaceTokenizer(checksums.verify(directory, spec.tokenizer))
@@ -29,16 +29,16 @@ def load_tokenizer(directory: Path, spec: TextTower, checksums: ChecksumCache | 
 
 
 class HuggingFaceTokenizer:
-    """`tokenizer.json` through the `tokenizers` library: the reference, right for every checkpoint.
+    """`tokenizer.json` read by the `tokenizers` library: the reference for every checkpoint.
 
-    A vocabulary of 256 000 pieces costs it 180 MB and 0.7 s, so the library is imported only where it is needed.
+    The library takes more memory than an INT8 tower, so it is imported only here (docs/decisions/packed-tokenizer.md).
     """
 
     def __init__(self, path: Path) -> None:
         import tokenizers  # noqa: PLC0415
 
         self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        self._tokenizer.no_truncation()  # `token_ids.padded` keeps the suffix and tells the caller
+        self._tokenizer.no_truncation()  # `token_ids.padded` truncates before the suffix and reports it
         self._tokenizer.no_padding()
 
     def __call__(self, text: str) -> list[int]:
@@ -46,4 +46,4 @@ class HuggingFaceTokenizer:
         return ids
 
     def rest(self) -> None:
-        """All that it holds is its own."""
+        """Do nothing: the library has no memory to return."""

@@ -1,4 +1,4 @@
-"""The token embedding table, outside the graph and left on disk: a text's rows are read when it is embedded.
+"""The token embedding table, outside the graph and on disk: each text reads only the rows of its tokens.
 
 File layout, little-endian: `rows * width` values in row order, then, for int8, `rows` float32 scales.
 """
@@ -21,14 +21,14 @@ from siglip_edge.runtime.text.token_ids import TOKEN_EMBEDDINGS, TOKEN_IDS
 Floats = NDArray[np.float32]
 
 _BLOCK = 4096
-"""Rows quantized at a time, so that writing a 256 000-row table needs megabytes, not another copy of it."""
+"""Rows quantized at once, so that writing a table of 256 000 rows takes megabytes instead of a second copy."""
 
 
 class RowFile:
-    """Rows of a table on disk, read by position; the page cache keeps what is used.
+    """Rows of a table on disk, read by position; the page cache keeps the rows in use.
 
-    Not mapped: the kernel maps sixteen pages around each row that is touched, and after some hundred texts half of a
-    256 000-row table would be resident in every worker.
+    The file is read, not mapped: the kernel maps sixteen pages around each touched row, so that after some hundred
+    texts half of a table of 256 000 rows would be resident in every worker.
     """
 
     def __init__(self, path: Path, dtype: np.dtype[np.generic], shape: tuple[int, int]) -> None:
@@ -44,7 +44,7 @@ class RowFile:
         return self._rows
 
     def __getitem__(self, ids: NDArray[np.integer]) -> NDArray[np.generic]:
-        """(...) -> (..., width). Raises IndexError for an id that is no row."""
+        """Ids (...) -> rows (..., width) in the table's dtype. Raises IndexError for an id outside the table."""
         unique, places = np.unique(ids, return_inverse=True)
         rows = np.empty((len(unique), self._width), self._dtype)
         for row, index in zip(rows, unique.tolist(), strict=True):
@@ -56,7 +56,7 @@ class RowFile:
 
 
 class Vocabulary:
-    """`lookup(ids)` -> token embeddings in float32. Thread-safe."""
+    """Token ids -> token embeddings. Thread-safe."""
 
     def __init__(self, table: RowFile | NDArray[np.generic], scales: Floats | None) -> None:
         self._table = table
@@ -64,13 +64,13 @@ class Vocabulary:
 
     @classmethod
     def load(cls, directory: Path, spec: VocabularySpec) -> Vocabulary:
-        """Open the file; no row is read yet. Raises ArtifactCorrupt if its size is not that of its shape."""
+        """Open the file without reading a row. Raises ArtifactCorrupt when its size does not fit `spec`."""
         path = directory / spec.file.path
         dtype = np.dtype(spec.dtype).newbyteorder("<")
         table_size = spec.rows * spec.width * dtype.itemsize
         expected = table_size + (4 * spec.rows if spec.dtype == "int8" else 0)
         if path.stat().st_size != expected:
-            message = f"{path}: {path.stat().st_size} bytes, its shape needs {expected}; run the export again"
+            message = f"{path}: has {path.stat().st_size} bytes, its shape needs {expected}; run the export again"
             raise ArtifactCorrupt(message)
         table = RowFile(path, dtype, (spec.rows, spec.width))
         scales = None
@@ -80,7 +80,7 @@ class Vocabulary:
 
     @property
     def rows(self) -> int:
-        """Token ids are 0 to `rows` - 1."""
+        """Number of rows; token ids are 0 to `rows` - 1."""
         return len(self._table)
 
     def lookup(self, ids: NDArray[np.integer]) -> Floats:
@@ -92,7 +92,7 @@ class Vocabulary:
 
 
 def graph_inputs(batch: Arrays, vocabulary: Vocabulary | None) -> dict[str, NDArray[np.generic]]:
-    """A batch of rows as the graph takes it: token ids are looked up where the vocabulary is outside the graph."""
+    """A batch of rows -> the inputs of the graph: token ids become embeddings when the vocabulary is outside it."""
     if vocabulary is None or TOKEN_IDS not in batch:
         return dict(batch)
     others = {name: array for name, array in batch.items() if name != TOKEN_IDS}
@@ -100,9 +100,9 @@ def graph_inputs(batch: Arrays, vocabulary: Vocabulary | None) -> dict[str, NDAr
 
 
 def write_vocabulary(file: BinaryIO, table: Floats, dtype: str) -> None:
-    """Write (rows, width) float32 in the layout above.
+    """Write `table`, (rows, width) float32, in the layout above.
 
-    int8 is symmetric, one scale a row: scale = max|row| / 127, so the error of a value is at most scale / 2.
+    int8 is symmetric with one scale per row, scale = max|row| / 127, so the error of a value is at most scale / 2.
     """
     if dtype != "int8":
         file.writelines(block.astype(np.dtype(dtype).newbyteorder("<")).tobytes() for block in _blocks(table))

@@ -178,7 +178,7 @@ def test_prepared_graphs_give_the_same_bits(exported, precision, tmp_path, caplo
     """Packed weights, mapped from disk, are the model's own."""
     model = served(exported, precision)
     prepared = ServedModel.load(exported, model.plan, cache=tmp_path)
-    assert not caplog.records  # nothing is "loaded unprepared"
+    assert not caplog.records  # nothing is "loaded unpacked"
     assert len(list(tmp_path.glob("prepared/*/graph.onnx.bin"))) == len(Tower)
     assert np.array_equal(prepared.embed_texts(TEXTS), model.embed_texts(TEXTS))
     assert np.array_equal(prepared.embed_images(hard_images()), model.embed_images(hard_images()))

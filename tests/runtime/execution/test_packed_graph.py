@@ -20,7 +20,7 @@ from siglip_edge.runtime.artifacts.checksums import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.errors import ArtifactCorrupt
 from siglip_edge.runtime.execution import packed_graph as module
-from siglip_edge.runtime.execution.packed_graph import Order, PreparationFailed, prepare
+from siglip_edge.runtime.execution.packed_graph import Order, PackingFailed, packed_graph
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan, Wishes, plan
 from siglip_edge.runtime.execution.session import GraphSession, packed_options
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
@@ -42,16 +42,16 @@ def planned(directory) -> ExecutionPlan:
 
 @dataclass(frozen=True)
 class Place:
-    """A model directory, and a cache for its prepared graphs."""
+    """A model directory, and a cache for its packed graphs."""
 
     directory: Path
     plan: ExecutionPlan
     cache: Path
 
-    def prepared(self) -> Path:
-        """The vision tower's prepared graph."""
+    def packed(self) -> Path:
+        """The vision tower's packed graph."""
         artifact = Manifest.load(self.directory).artifact(Tower.VISION, Precision.INT8)
-        return prepare(self.directory, artifact, self.plan, self.cache, ChecksumCache(self.cache / "verified"))
+        return packed_graph(self.directory, artifact, self.plan, self.cache, ChecksumCache(self.cache / "verified"))
 
     def original(self) -> GraphSession:
         return GraphSession(self.directory / "vision_int8.onnx", self.plan)
@@ -64,7 +64,7 @@ class Place:
 @pytest.fixture(scope="module")
 def made(directory, planned, tmp_path_factory) -> Place:
     place = Place(directory, planned, tmp_path_factory.mktemp("cache"))
-    place.prepared()
+    place.packed()
     return place
 
 
@@ -88,19 +88,19 @@ def children(monkeypatch) -> list[Order]:
     return started
 
 
-def test_a_prepared_graph_gives_the_same_bits(made):
-    assert made.gives_the_same_bits(made.prepared())
+def test_a_packed_graph_gives_the_same_bits(made):
+    assert made.gives_the_same_bits(made.packed())
 
 
 def test_its_weights_are_in_a_file_to_be_mapped(made):
     """In the graph itself they would be copied."""
-    graph = made.prepared()
+    graph = made.packed()
     weights = (made.directory / "vision_int8.onnx").stat().st_size
     assert graph.stat().st_size < weights / 4 < graph.with_name("graph.onnx.bin").stat().st_size
 
 
 def test_it_is_made_once(place, children):
-    assert place.prepared() == place.prepared()
+    assert place.packed() == place.packed()
     assert not children
 
 
@@ -108,15 +108,15 @@ def test_it_is_made_once(place, children):
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:40] + b"?" + data[41:], lambda _: b""])
 def test_a_damaged_one_is_made_again(place, children, name, damage):
     """One byte less, one byte other, nothing at all: in any of its files."""
-    path = place.prepared().with_name(name)
+    path = place.packed().with_name(name)
     path.write_bytes(damage(path.read_bytes()))
-    assert place.gives_the_same_bits(place.prepared())
+    assert place.gives_the_same_bits(place.packed())
     assert len(children) == 1
 
 
 def test_a_missing_file_is_noticed(place, children):
-    place.prepared().with_name("graph.onnx.bin").unlink()
-    assert place.prepared().with_name("graph.onnx.bin").exists()
+    place.packed().with_name("graph.onnx.bin").unlink()
+    assert place.packed().with_name("graph.onnx.bin").exists()
     assert len(children) == 1
 
 
@@ -129,35 +129,35 @@ def test_a_missing_file_is_noticed(place, children):
     ],
 )
 def test_another_machine_or_onnxruntime_makes_its_own(place, children, monkeypatch, name, value):
-    first = place.prepared()
+    first = place.packed()
     with monkeypatch.context() as patch:
         patch.setattr(module, name, value)
-        assert place.prepared() != first
-    assert place.prepared() == first
+        assert place.packed() != first
+    assert place.packed() == first
     assert len(children) == 1
 
 
 def test_one_that_was_made_for_something_else_is_not_trusted(place, children, monkeypatch):
     """A directory copied or renamed to the right place holds the wrong facts."""
-    first = place.prepared()
+    first = place.packed()
     with monkeypatch.context() as patch:
         patch.setattr(module, "build", lambda: "another onnxruntime")
-        other = place.prepared()
+        other = place.packed()
     shutil.rmtree(first.parent)
     other.parent.rename(first.parent)
-    place.prepared()
+    place.packed()
     assert len(children) == 2
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
 def test_another_users_is_not_trusted(place, children):
-    os.chown(place.prepared().parent, 12345, 12345)
-    assert place.prepared().parent.stat().st_uid == 0
+    os.chown(place.packed().parent, 12345, 12345)
+    assert place.packed().parent.stat().st_uid == 0
     assert len(children) == 1
 
 
 def test_several_workers_make_it_once(directory, tmp_path):
-    """Three processes at the same time: one prepares, two wait, all answer."""
+    """Three processes at the same time: one packs, two wait, all answer."""
     program = """
 import logging, sys
 from pathlib import Path
@@ -177,11 +177,11 @@ print(EmbeddingModel.load(directory, planned, cache=cache).embed_texts(["a text"
     outputs = [worker.communicate() for worker in workers]
     assert len({answer for answer, _ in outputs}) == 1
     log = "".join(errors for _, errors in outputs)
-    assert log.count("preparing text_int8.onnx") == log.count("preparing vision_int8.onnx") == 1, log
+    assert log.count("packing text_int8.onnx") == log.count("packing vision_int8.onnx") == 1, log
 
 
-def test_a_model_serves_from_prepared_graphs(directory, planned, tmp_path, children):
-    """Both towers, the same vectors; the second start prepares nothing."""
+def test_a_model_serves_from_packed_graphs(directory, planned, tmp_path, children):
+    """Both towers, the same vectors; the second start packs nothing."""
     plain = EmbeddingModel.load(directory, planned)
     for _ in range(2):
         model = EmbeddingModel.load(directory, planned, cache=tmp_path)
@@ -216,13 +216,13 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(directory, planned, tmp_p
     assert not [path for path in (tmp_path / "cache" / "prepared").iterdir() if path.is_dir()]
 
 
-def test_a_damaged_model_directory_is_not_prepared(directory, planned, tmp_path):
+def test_a_damaged_model_directory_is_not_packed(directory, planned, tmp_path):
     """Its error is the model's, not a warning about the cache."""
     damaged = shutil.copytree(directory, tmp_path / "tiny")
     graph = damaged / "vision_int8.onnx"
     graph.write_bytes(graph.read_bytes()[:-3] + b"abc")
     with pytest.raises(ArtifactCorrupt, match="vision_int8"):
-        Place(damaged, planned, tmp_path / "cache").prepared()
+        Place(damaged, planned, tmp_path / "cache").packed()
     with pytest.raises(ArtifactCorrupt, match="vision_int8"):
         EmbeddingModel.load(damaged, planned, cache=tmp_path / "cache")
 
@@ -235,7 +235,7 @@ def test_one_that_gives_other_vectors_is_refused(directory, planned, tmp_path, m
     monkeypatch.setattr(module, "write_packed", lambda graph, plan, target: shutil.copy(other, target))
     with pytest.raises(SystemExit, match=str(module._CHANGED_VECTORS)):
         module.main()
-    assert "vision_int8.onnx: packed, it gives other vectors" in capsys.readouterr().err
+    assert "vision_int8.onnx: the packed graph gives other vectors" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -261,8 +261,8 @@ def test_a_refusal_is_remembered(directory, planned, tmp_path, failing_child):
     """It would be refused at every start, by a child that takes seconds. Nothing that was refused is kept."""
     started, place = failing_child(module._CHANGED_VECTORS), Place(directory, planned, tmp_path)
     for _ in range(2):
-        with pytest.raises(PreparationFailed, match="other vectors"):
-            place.prepared()
+        with pytest.raises(PackingFailed, match="other vectors"):
+            place.packed()
     assert len(started) == 1
     assert [path.name for path in tmp_path.glob("*/*") if path.parent.name != "verified"] == ["record.json"]
 
@@ -271,20 +271,20 @@ def test_any_other_failure_is_tried_again(directory, planned, tmp_path, failing_
     """A child that ran out of memory, or was killed."""
     started, place = failing_child(-9), Place(directory, planned, tmp_path)
     for _ in range(2):
-        with pytest.raises(PreparationFailed):
-            place.prepared()
+        with pytest.raises(PackingFailed):
+            place.packed()
     assert len(started) == 2
     assert not list(tmp_path.glob("*/record.json"))
 
 
 def test_a_child_that_dies_is_reported(directory, planned, tmp_path):
-    with pytest.raises(PreparationFailed, match="cannot load it"):
+    with pytest.raises(PackingFailed, match="cannot load it"):
         module._run_child(Order(str(tmp_path / "none.onnx"), str(tmp_path / "graph.onnx"), planned))
 
 
 def test_what_nobody_has_loaded_for_a_month_is_removed(place, monkeypatch):
-    first = place.prepared()
+    first = place.packed()
     os.utime(first.parent, (0, 0))
     monkeypatch.setattr(module, "build", lambda: "another onnxruntime")
-    assert place.prepared().exists()
+    assert place.packed().exists()
     assert not first.exists()

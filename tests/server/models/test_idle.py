@@ -189,20 +189,20 @@ def answer_of_a_ready(server: Server) -> object:
 
 
 def test_a_server_prepares_its_model_at_the_first_start_and_only_then(start, tiny_dir, tmp_path):
-    """Two workers, two starts: one preparation a tower, the same vectors as unprepared."""
+    """Two workers, two starts: one packed graph per tower, the same vectors as without packing."""
     answers, logs = [], []
     for prepare in ("false", "true", "true"):
         server = start(MODEL=str(tiny_dir), DEVICE="cpu", WORKERS="2", CACHE_DIR=str(tmp_path), PREPARE=prepare)
         answers.append(answer_of_a_ready(server))
         server.stop()
-        logs.append(server.log.read_text().count("preparing"))
+        logs.append(server.log.read_text().count("packing "))
     assert logs == [0, 2, 0]
     assert answers[0] == answers[1] == answers[2]
 
 
 @pytest.mark.slow
 def test_a_vision_tower_that_turns_wrong_after_the_first_start_has_a_successor(start, model_dir, tmp_path):
-    """Its prepared weights rot on the disk, unseen by size and time. Texts are answered at first; then the worker
+    """Its packed weights rot on the disk, unseen by size and time. Texts are answered at first; then the worker
     leaves, and the next one tests everything, refuses INT8 and serves FP16.
     """
     environ = {"MODEL": str(model_dir), "DEVICE": "cpu", "PREPARE": "true", "CACHE_DIR": str(tmp_path)}
