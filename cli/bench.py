@@ -1,4 +1,4 @@
-"""`siglip-edge bench`: measures a model's server on this machine against targets and against other servers."""
+"""`siglip-edge bench`: measures a model's server on this machine beside other servers, and compares it with targets."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _OUTPUT = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--photos",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Folder of JPEG photographs (*.jpg) to send.  [default: made-up pictures]",
+    help="Folder of JPEG photographs (*.jpg) to send.  [default: generated pictures]",
 )
 @click.option(
     "--against",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Checkpoint that MODEL was exported from: PyTorch behind FastAPI serves it beside ours, on the same load.",
+    help="Checkpoint that MODEL was exported from. PyTorch behind FastAPI serves it under the same load.",
 )
 @click.option(
     "--pytorch",
     type=_INTERPRETER,
     default=sys.executable,
-    help="Python that has torch, transformers, fastapi and uvicorn.  [default: this one]",
+    help="Python that has torch, transformers, fastapi and uvicorn.  [default: this Python]",
 )
-@click.option("--infinity", type=_INTERPRETER, help="Python that has infinity-emb: it serves --against too.")
+@click.option("--infinity", type=_INTERPRETER, help="Python that has infinity-emb, which also serves --against.")
 @click.option("--json", "json_file", type=_OUTPUT, help="Write every figure to FILE.")
-@click.option("--plot", type=_OUTPUT, help="Draw it: FILE.svg or FILE.png.")
+@click.option("--plot", type=_OUTPUT, help="Draw the result: FILE.svg or FILE.png.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
-@click.option("--quick", is_flag=True, help="Everything once, to see that it runs; the figures mean nothing.")
+@click.option("--quick", is_flag=True, help="Run every step once as a check; the figures mean nothing.")
 def command(  # noqa: PLR0917 - click passes by name
     model: Path,
     photos: Path | None,
@@ -50,18 +50,19 @@ def command(  # noqa: PLR0917 - click passes by name
     markdown: bool,
     quick: bool,
 ) -> None:
-    """Load MODEL's server and measure it, everything in one run: rates, latencies, CPU, memory, start.
+    """Measure MODEL's server under load: rates, latencies, CPU time, memory and start.
 
-    Almost an hour for a model of base size with both other servers, on an otherwise idle machine. The settings of this
-    environment count; no answer comes from the server's cache, because no input is sent twice. Linux only.
+    A model of base size with both other servers takes almost an hour. No other program should run meanwhile. The
+    environment variables of `serve` apply. No answer comes from the embedding cache, because no input is sent twice.
+    Linux only.
     """
     from siglip_edge.bench import report, run
     from siglip_edge.bench.servers import ServerFailed
 
     if infinity and not against:
-        raise click.UsageError("--infinity serves the checkpoint of --against; give that too")
+        raise click.UsageError("--infinity serves the checkpoint of --against; give --against too")
     if photos and not any(photos.glob("*.jpg")):
-        raise click.BadParameter(f"{photos}: no *.jpg here", param_hint="--photos")
+        raise click.BadParameter(f"{photos}: no *.jpg here; give a folder with JPEG files", param_hint="--photos")
     order = Order(
         model=model.resolve(),
         photos=photos,
@@ -72,7 +73,7 @@ def command(  # noqa: PLR0917 - click passes by name
     )
     if against and pytorch == Path(sys.executable) and not find_spec("fastapi"):
         raise click.ClickException("fastapi is not installed; pip install 'siglip-edge[bench,export]'")
-    if plot and not find_spec("matplotlib"):  # found out now, not after all that
+    if plot and not find_spec("matplotlib"):  # checked now instead of after an hour
         raise click.ClickException("matplotlib is not installed; pip install 'siglip-edge[export]'")
     try:
         results = run.measure(order, _saying())
@@ -88,6 +89,6 @@ def command(  # noqa: PLR0917 - click passes by name
 
 
 def _saying() -> Callable[[str], None]:
-    """Progress goes to stderr, with the seconds since the start."""
+    """A function that prints a message and the seconds since the start to standard error."""
     started = time.monotonic()
     return lambda text: click.echo(f"{time.monotonic() - started:4.0f} s  {text}", err=True)

@@ -1,4 +1,4 @@
-"""`siglip-edge doctor`: is a model right on this machine, how fast is it, and what to change?"""
+"""`siglip-edge doctor`: checks a model on this machine, times it and advises changes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.config.settings import Settings
 
 _RUNS = 9
+"""Timed runs per tower; an odd number has a median."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What was found on this machine. Times in milliseconds, memory in megabytes."""
+    """The findings on this machine. Times are in milliseconds, memory in megabytes."""
 
     right: bool
     verdict: str
@@ -34,7 +35,7 @@ class Findings:
     model: str
     plan: str | None = None
     refused: list[str] = dataclasses.field(default_factory=list)
-    """What was to be preferred to the plan, and what is wrong with it here."""
+    """The plans that come before `plan` but failed, each with its reason."""
     load_ms: float | None = None
     resident_mb: float | None = None
     row_ms: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -44,13 +45,13 @@ class Findings:
 
 @click.command("doctor")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--device", help="auto, cpu, cuda, cuda:N, openvino, openvino:GPU [DEVICE].")
-@click.option("--precision", help="auto, int8, int4, fp16 or fp32 [PRECISION].")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--device", help="Device to check: auto, cpu, cuda, cuda:N, openvino, openvino:GPU [DEVICE].")
+@click.option("--precision", help="Precision to check: auto, int8, int4, fp16 or fp32 [PRECISION].")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def command(model: Path, device: str | None, precision: str | None, as_json: bool) -> None:
-    """Check MODEL, a model directory, on this machine; the exit status is 1 when it must not be served here.
+    """Check MODEL, a model directory, on this machine. The exit status is 1 when MODEL must not be served here.
 
-    The environment variables of `serve` count: the server does what this command says.
+    The environment variables of `serve` apply, so that the server will behave as this command reports.
     """
     findings = examine(model, settings_with(DEVICE=device, PRECISION=precision))
     click.echo(json.dumps(dataclasses.asdict(findings), indent=2) if as_json else render(findings))
@@ -58,7 +59,7 @@ def command(model: Path, device: str | None, precision: str | None, as_json: boo
 
 
 def examine(directory: Path, settings: Settings) -> Findings:
-    """Open the model as the server does, self-test included, and time it."""
+    """Open the model as the server does, with its self-test, and time each tower."""
     cpu = read_cpu_budget()
     machine = f"{cpu.describe()}, {cpu.memory / 2**30:.1f} GiB, {' '.join(cpu.isa)}; {', '.join(available_providers())}"
     before, started = resident_bytes(), time.perf_counter()
@@ -83,7 +84,7 @@ def examine(directory: Path, settings: Settings) -> Findings:
 
 
 def verdict_on(directory: Path, model: EmbeddingModel) -> str:
-    """How right a model is that may be served."""
+    """One sentence about the agreement of an opened model with FP32."""
     rows = selftest.load_golden(directory, model.manifest)
     if not rows:
         return "untested: this model directory holds no golden rows"
@@ -93,23 +94,23 @@ def verdict_on(directory: Path, model: EmbeddingModel) -> str:
 
 
 def advise(cpu: CpuBudget, manifest: Manifest, plan: ExecutionPlan) -> list[str]:
-    """What would make this model faster, smaller or safer here; one sentence each."""
+    """Changes that would make this model faster, smaller or safer here, one sentence each."""
     have = manifest.precisions()
     artifacts = [manifest.artifact(tower, plan.precision) for tower in manifest.tower_names]
     size = sum(record.size for artifact in artifacts for record in artifact.files)
     on_cpu = plan.provider == CPU
     cases = {
-        "export again: without golden rows nobody notices a provider that answers wrongly": manifest.golden is None,
+        "export again: without golden rows no test notices wrong embeddings": manifest.golden is None,
         "export int8 too: on a CPU it takes a quarter of the memory and less than half the time": on_cpu
         and Precision.INT8 not in have,
-        "set PRECISION=int8: it is here, and it is what fits a CPU": on_cpu
+        "set PRECISION=int8: this model has it, and it is the fastest on a CPU": on_cpu
         and plan.precision not in {Precision.INT8, Precision.INT4}
         and Precision.INT8 in have
         and not any(refused.startswith(Precision.INT8) for refused in plan.refused),
-        "export fp16 too: tensor cores compute it, QDQ nodes run one by one": plan.provider.startswith("CUDA")
+        "export fp16 too: on CUDA it is faster than int8": plan.provider.startswith("CUDA")
         and Precision.FP16 not in have,
         f"a quota of {cpu.quota or 0:g} CPUs throttles in bursts; grant whole CPUs": bool(cpu.quota and cpu.quota % 1),
-        f"the artifacts take {size / 1e6:.0f} MB of {cpu.memory / 1e6:.0f}; grant more memory": size > cpu.memory / 2,
+        f"the artifacts take {size / 1e6:.0f} of {cpu.memory / 1e6:.0f} MB; grant more memory": size > cpu.memory / 2,
         "this CPU has no 8-bit dot product (VNNI, AMX, i8mm): expect INT8 to gain 1.7x rather than 2.5x": on_cpu
         and plan.precision is Precision.INT8
         and not INT8_DOT_PRODUCTS.intersection(cpu.isa),

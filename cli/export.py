@@ -1,4 +1,4 @@
-"""`siglip-edge export`: a checkpoint becomes a model directory."""
+"""`siglip-edge export`: turns a checkpoint into a model directory."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ from siglip_edge.runtime.errors import SiglipEdgeError
     type=click.Choice(["searched", "min-max"]),
     default="searched",
     show_default=True,
-    help="How INT8 takes its ranges. min-max: without the search, for comparison.",
+    help="How INT8 ranges are chosen. min-max: without the search, for comparison.",
 )
 @click.option(
     "--zero-shot-template",
     default="This is a photo of {}.",
     show_default=True,
-    help="Sentence around a label in /v1/classify.",
+    help="Sentence around a label in /v1/classify; {} stands for the label.",
 )
-@click.option("--report/--no-report", default=True, help="Measure the result into report.html and report.json.")
+@click.option("--report/--no-report", default=True, help="Measure the result and write report.html and report.json.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model directory, once the new one is whole.")
 def command(  # noqa: PLR0917 - click passes by name
     source: str,
@@ -79,7 +79,7 @@ def command(  # noqa: PLR0917 - click passes by name
         directory = export(order, _progress)
     except SiglipEdgeError as error:
         raise click.ClickException(str(error)) from error
-    except OSError as error:  # a full disk, above all
+    except OSError as error:  # for example a full disk
         raise click.ClickException(f"{output}: {error.strerror or error}; nothing was written") from error
     except KeyboardInterrupt:
         click.echo("Interrupted; nothing was written.", err=True)
@@ -92,11 +92,12 @@ def _precisions(text: str) -> list[Precision]:
     try:
         return [Precision(word.strip()) for word in text.split(",")]
     except ValueError as error:
-        raise click.BadParameter(f"{text!r}; a comma-separated list of {known}", param_hint="--precision") from error
+        message = f"{text!r} is not known; give a comma-separated list of {known}"
+        raise click.BadParameter(message, param_hint="--precision") from error
 
 
 def _progress(items: Iterable[Any], what: str) -> Iterable[Any]:
-    """A progress bar; a line per step where nobody watches it, such as a log file."""
+    """A progress bar on a terminal; elsewhere, as in a log file, one line per step."""
     from tqdm import tqdm
 
     if sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""`siglip-edge healthcheck`: is this machine's server ready? For containers and service managers."""
+"""`siglip-edge healthcheck`: tells a container or a service manager whether the server on this machine is ready."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import click
 from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
 
 _TIMEOUT_S = 2.0
+"""Shorter than the three seconds that HEALTHCHECK in the Dockerfiles allows."""
 _EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - addresses to connect to instead
-"""Where a server that listens on every interface is asked."""
+"""HOST of a server that listens on every interface -> the address to connect to."""
 
 
 @click.command("healthcheck")
 def command() -> None:
-    """Ask the server that HOST and PORT name whether it is ready; the exit status is 0 when it is, else 1."""
+    """Ask the server at HOST and PORT whether it is ready. The exit status is 0 when it is ready, else 1."""
     try:
         settings = Settings.from_env(read_environment())
     except SettingsInvalid as error:

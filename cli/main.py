@@ -1,4 +1,4 @@
-"""`siglip-edge`: each subcommand's module is imported when it is asked for, so that `serve` never loads torch."""
+"""`siglip-edge`: imports a subcommand's module only when the subcommand runs, so that `serve` never loads torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import click
 
 
 class Entry(NamedTuple):
+    """A subcommand."""
+
     module: str
-    """Has a click command called `command`."""
+    """Name of the module that defines the click command `command`."""
     summary: str
-    """Its line in `siglip-edge --help`, which imports no command."""
+    """The subcommand's line in `siglip-edge --help`, which imports no subcommand."""
 
 
 COMMANDS = {
@@ -21,7 +23,7 @@ COMMANDS = {
     "serve": Entry("siglip_edge.cli.serve", "Serve a model directory over HTTP."),
     "evaluate": Entry("siglip_edge.cli.evaluation.evaluate", "Compare the accuracy, latency and memory of models."),
     "tune": Entry("siglip_edge.cli.tuning.tune", "Find the fastest settings for a model on this machine."),
-    "doctor": Entry("siglip_edge.cli.doctor", "Check that a model gives right answers on this machine."),
+    "doctor": Entry("siglip_edge.cli.doctor", "Check that a model gives correct embeddings on this machine."),
     "upgrade": Entry("siglip_edge.cli.upgrade", "Rewrite an older model directory's manifest in the newest format."),
     "prepare": Entry("siglip_edge.cli.prepare", "Pack a model for this machine, so that servers start faster."),
     "bench": Entry("siglip_edge.cli.bench", "Measure a model's server beside other servers."),
@@ -31,10 +33,12 @@ COMMANDS = {
 EXTRAS = {"onnxruntime": "cpu", "fastapi": "bench", "httptools": "bench", "uvicorn": "bench"} | dict.fromkeys(
     ("matplotlib", "onnx", "optimum", "safetensors", "sentencepiece", "torch", "tqdm", "transformers"), "export"
 )
-"""Module that a command may miss -> the extra of pyproject.toml that installs it."""
+"""Library that a command may need -> the extra in pyproject.toml that installs it."""
 
 
 class LazyGroup(click.Group):
+    """A group of commands that are imported when they run."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return [name for name in COMMANDS if name != "bench" or _is_checkout()]
 
@@ -42,7 +46,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         if cmd_name == "bench" and not _is_checkout():
-            raise click.ClickException("bench is in a checkout of the project only: run `make bench` there")
+            raise click.ClickException("bench needs a checkout of the project: run `make bench` there")
         command: click.Command = importlib.import_module(COMMANDS[cmd_name].module).command
         return command
 
@@ -51,7 +55,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. A library that is not installed is reported with the extra that holds it."""
+        """Run the command. When a library is missing, the error names the extra that installs it."""
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:

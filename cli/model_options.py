@@ -1,4 +1,4 @@
-"""A model directory opened for a command exactly as the server would open it."""
+"""Opens a model directory for a command exactly as the server opens it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from siglip_edge.server.models.loading import plan_as_served
 
 
 def settings_with(**given: str | None) -> Settings:
-    """The environment's settings, with a command's options on top: `settings_with(DEVICE="cpu")`.
+    """The settings of the environment, overridden by a command's options, as in `settings_with(DEVICE="cpu")`.
 
-    Raises click.ClickException with the sentence that names the variable.
+    Raises click.ClickException with a sentence that names the variable.
     """
     try:
         return Settings.from_env(read_environment() | {name: value for name, value in given.items() if value})
@@ -28,7 +28,7 @@ def settings_with(**given: str | None) -> Settings:
 
 
 def plan_with(settings: Settings, directory: Path, *, precision: str | None = None) -> PlannedModel:
-    """The directory, planned as the server plans it. `precision`: another one than the settings'; `auto` may be it.
+    """Plan the directory as the server plans it. `precision`: replaces the precision of the settings; may be `auto`.
 
     Raises ModelError, ProviderUnavailable or click.BadParameter.
     """
@@ -45,4 +45,5 @@ def in_precision(wished: Wishes, precision: str) -> Wishes:
         return replace(wished, precision=None if precision == "auto" else Precision(precision))
     except ValueError:
         known = ", ".join(Precision)
-        raise click.BadParameter(f"{precision!r}; auto or one of {known}", param_hint="--precision") from None
+        message = f"{precision!r} is not known; give auto or one of {known}"
+        raise click.BadParameter(message, param_hint="--precision") from None

@@ -1,4 +1,4 @@
-"""`siglip-edge prepare`: the work of a model's first start, done before it."""
+"""`siglip-edge prepare`: does the work of a model's first start in advance."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from siglip_edge.server.observability import logs
 @click.command("prepare")
 @click.argument("model", required=False)
 def command(model: str | None) -> None:
-    """Make MODEL ready for this machine in CACHE_DIR, so that the next start of the server only maps it [MODEL].
+    """Pack MODEL [MODEL] for this machine and test it, so that the next start of the server only maps the files.
 
-    The environment variables of `serve` count, because they decide which files a start needs.
+    The packed graphs are kept in CACHE_DIR. The environment variables of `serve` apply, because they decide which files
+    a start needs.
     """
     settings = settings_with(MODEL=model)
     if settings.model_cache is None:
-        raise click.ClickException("PREPARE=false: nothing is kept")
+        raise click.ClickException("PREPARE=false keeps no files in CACHE_DIR; set PREPARE=true")
     logs.configure(settings.log_format, settings.log_level)
     try:
         for name, directory in settings.named_models.items():
             seconds = _prepare(settings, directory)
-            click.echo(f"{name}: ready in {settings.model_cache}; loads and tests itself in {seconds:.2f} s")
+            click.echo(f"{name}: ready in {settings.model_cache}; loads and passes its test in {seconds:.2f} s")
     except SiglipEdgeError as error:
         raise click.ClickException(str(error)) from error
 
 
 def _prepare(settings: Settings, directory: Path) -> float:
-    """Open as the server does, twice. -> seconds of the second time."""
+    """Open the model twice as the server does. -> seconds that the second opening took."""
     planned = plan_with(settings, directory)
     planned.open()
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How far long work is, on standard error."""
+"""A progress bar on standard error."""
 
 from __future__ import annotations
 
@@ -10,5 +10,6 @@ import click
 
 
 def progress(items: Iterable[Any], what: str) -> Iterable[Any]:
+    """Yield `items` and show the progress with the label `what`."""
     with click.progressbar(items, label=what, file=sys.stderr) as bar:
         yield from bar

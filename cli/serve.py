@@ -1,4 +1,4 @@
-"""`siglip-edge serve`: gunicorn with settings derived from the machine."""
+"""`siglip-edge serve`: runs gunicorn with settings derived from the machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SettingsHelp(click.Command):
 @click.option("--host", help="Address to listen on [HOST].")
 @click.option("--port", help="Port to listen on [PORT]; 0 takes a free one.")
 def command(model: str | None, host: str | None, port: str | None) -> None:
-    """Serve MODEL, a model directory or the name of one [MODEL], over HTTP."""
+    """Serve MODEL [MODEL], a model directory or its name in MODELS_DIR, over HTTP."""
     from siglip_edge.server.gunicorn.application import Application
     from siglip_edge.server.gunicorn.preflight import CannotStart, checked_settings
 

@@ -1,4 +1,4 @@
-"""`siglip-edge upgrade`: an older model directory's manifest rewritten in this version's format."""
+"""`siglip-edge upgrade`: rewrites the manifest of an older model directory in this version's format."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from siglip_edge.runtime.errors import SiglipEdgeError
 @click.command("upgrade")
 @click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
 def command(model: Path) -> None:
-    """Rewrite the manifest of MODEL, a model directory, in the newest format. Its files and its space stay as they are.
+    """Rewrite the manifest of MODEL, a model directory, in the newest format. Its files and its space do not change.
 
-    Directories of older formats are served without this; older versions of siglip-edge cannot read the new format.
+    The server also reads older formats. Older versions of siglip-edge cannot read the new format.
     """
     try:
         manifest = Manifest.load(model)

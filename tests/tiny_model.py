@@ -1,4 +1,4 @@
-"""A whole model directory in milliseconds: real ONNX graphs of one linear layer, a byte-level tokenizer, a manifest."""
+"""Writes a complete model directory in milliseconds: ONNX graphs of one linear layer, a tokenizer, a manifest."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def write_model(directory: Path, *, name: str = "tiny", space_id: str = "tiny-sp
 
 
 def add_precision(directory: Path, precision: Precision) -> Path:
-    """The INT8 graphs, which compute in float anyway, once more under another name."""
+    """Add a precision: copies of the INT8 graphs, which compute in float32 in this model. -> `directory`."""
     manifest = Manifest.load(directory)
 
     def added(tower: Tower, artifacts: dict[Precision, Artifact]) -> dict[Precision, Artifact]:
@@ -66,7 +66,7 @@ def add_precision(directory: Path, precision: Precision) -> Path:
 def change_artifacts(
     manifest: Manifest, change: Callable[[Tower, dict[Precision, Artifact]], dict[Precision, Artifact]]
 ) -> Manifest:
-    """The manifest with every tower's artifacts changed: `change(tower, artifacts)` -> the new ones."""
+    """The manifest with other artifacts per tower: `change(tower, artifacts)` returns the new artifacts."""
     towers = {
         tower: msgspec.structs.replace(spec, artifacts=change(tower, spec.artifacts))
         for tower in manifest.tower_names
@@ -76,12 +76,12 @@ def change_artifacts(
 
 
 def collapse(directory: Path, precision: Precision) -> None:
-    """Zero the text tower's weights, and record it so: a whole model directory that answers wrongly."""
+    """Set the text tower's weights to zero and update the manifest: a valid directory that gives wrong embeddings."""
     rewrite(directory, f"text_{precision}.onnx", np.zeros_like)
 
 
 def rewrite(directory: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Change a graph's weights and the manifest's record of it. Its shapes are then only checked when it is run."""
+    """Change a graph's weights and its record in the manifest. Its input axes become dynamic, so any shape loads."""
     graph = onnx.load(directory / name)
     for number, dim in enumerate(graph.graph.input[0].type.tensor_type.shape.dim):
         dim.dim_param = f"d{number}"
@@ -100,7 +100,7 @@ def rewrite(directory: Path, name: str, change: Callable[[np.ndarray], np.ndarra
 
 
 def _add_golden(directory: Path) -> None:
-    """One golden text, embedded by the model itself: what the self-test at load compares with."""
+    """Add one golden text, embedded by the model itself, for the self-test to compare with."""
     manifest = Manifest.load(directory)
     plan = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=1, reason="golden")
     embedding = EmbeddingModel.load(directory, plan).embed_texts(["a golden text"])[0]

@@ -1,1 +1,1 @@
-"""`siglip-edge evaluate`: model directories compared on labelled pictures."""
+"""`siglip-edge evaluate`: compares model directories on labelled or captioned pictures."""

@@ -1,4 +1,4 @@
-"""Labelled pictures and captioned pictures, as a user keeps them on disk."""
+"""Reads labelled or captioned pictures from a folder or a table."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Pictures and texts, and which belong together."""
+    """Pictures, texts, and the pairs of them that belong together."""
 
     images: list[Path]
     texts: list[str]
     relevant: NDArray[np.bool_]
-    """(images, texts)."""
+    """(images, texts): true where the text belongs to the picture."""
     labelled: bool
-    """Texts are class names, to be put into the model's template; else captions, taken as they are."""
+    """True when texts are class names, which the model's template completes; captions stay unchanged."""
 
 
 def load_dataset(path: Path) -> Dataset:
-    """A folder with a sub-folder per class or with labels.csv (file, label); or a CSV or TSV with `file` and `caption`.
+    """Read `path`: a folder with a sub-folder per class or with labels.csv, or a CSV or TSV with `file` and `caption`.
 
-    Raises click.ClickException, one sentence, when it is neither or a picture is missing.
+    labels.csv has the columns file and label. Raises click.ClickException when `path` has another form.
     """
     if (path / "labels.csv").is_file():
         return _dataset(_labels(path / "labels.csv"), labelled=True)
@@ -39,13 +39,13 @@ def load_dataset(path: Path) -> Dataset:
             (file, _spelt(file.parent.name)) for file in sorted(path.glob("*/*")) if file.suffix.lower() in SUFFIXES
         ]
         if not found:
-            raise click.ClickException(f"{path}: neither labels.csv nor a sub-folder of pictures for every class")
+            raise click.ClickException(f"{path}: has neither labels.csv nor a sub-folder of pictures per class")
         return _dataset(found, labelled=True)
     return _dataset(_captions(path), labelled=False)
 
 
 def open_image(path: Path) -> Image.Image:
-    """Raises click.ClickException when it cannot be read."""
+    """Read and decode a picture. Raises click.ClickException when that fails."""
     try:
         image = Image.open(path)
         image.load()
@@ -65,7 +65,7 @@ def _dataset(pairs: Iterable[tuple[Path, str]], *, labelled: bool) -> Dataset:
 
 
 def _labels(path: Path) -> list[tuple[Path, str]]:
-    """The first column names the file, the second its label, whatever the header calls them."""
+    """The first column is the file and the second its label, whatever their names in the header."""
     _, *rows = _rows(path)
     return [(path.parent / row[0], _spelt(row[1])) for row in rows]
 
@@ -73,7 +73,7 @@ def _labels(path: Path) -> list[tuple[Path, str]]:
 def _captions(path: Path) -> list[tuple[Path, str]]:
     header, *rows = _rows(path)
     if not {"file", "caption"} <= set(header):
-        raise click.ClickException(f"{path}: has no columns `file` and `caption`, but {', '.join(header)}")
+        raise click.ClickException(f"{path}: needs the columns `file` and `caption`; it has {', '.join(header)}")
     file, caption = header.index("file"), header.index("caption")
     return [(path.parent / row[file], row[caption]) for row in rows]
 
@@ -86,7 +86,7 @@ def _rows(path: Path) -> list[list[str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise click.ClickException(f"{path}: cannot be read as a table ({error})") from error
     if len(rows) < 2 or any(len(row) < 2 for row in rows):
-        raise click.ClickException(f"{path}: a header and rows of two or more columns are needed")
+        raise click.ClickException(f"{path}: needs a header and at least one row, each with two or more columns")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""`siglip-edge evaluate`: model directories compared on your own pictures."""
+"""`siglip-edge evaluate`: compares model directories on a user's own pictures."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ from siglip_edge.server.config.settings import Settings
     type=click.Path(path_type=Path, exists=True),
     help="Folder with a sub-folder per class or with labels.csv (file, label); or a CSV or TSV with file and caption.",
 )
-@click.option("--precision", default="all", show_default=True, help="all, auto, or a comma-separated list.")
-@click.option("--device", help="auto, cpu, cuda, openvino [DEVICE].")
+@click.option(
+    "--precision", default="all", show_default=True, help="all, auto, or a comma-separated list of precisions."
+)
+@click.option("--device", help="Device to run on: auto, cpu, cuda, openvino [DEVICE].")
 @click.option("--template", help="Sentence around a class name, as in 'a photo of a {}'.  [default: the model's own]")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Also draw it: FILE.svg or FILE.png.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Also draw the result: FILE.svg or FILE.png.")
 def command(  # noqa: PLR0917 - click passes by name
     models: Sequence[Path],
     data: Path,
@@ -42,7 +44,7 @@ def command(  # noqa: PLR0917 - click passes by name
     as_json: bool,
     plot: Path | None,
 ) -> None:
-    """Compare MODELS, model directories, on labelled or captioned pictures: accuracy, latency, memory."""
+    """Compare the accuracy, latency and memory of MODELS, model directories, on labelled or captioned pictures."""
     dataset, settings = load_dataset(data), settings_with(DEVICE=device)
     try:
         measured = [
@@ -71,7 +73,7 @@ def _precisions(directory: Path, wanted: str) -> list[str]:
 
 
 def draw(measured: Sequence[Measured], path: Path) -> None:
-    """Bars: every score, and the time of a row, a model beside a model."""
+    """Write a bar chart of every score and of the time per row, models side by side, to `path`."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -89,5 +91,5 @@ def draw(measured: Sequence[Measured], path: Path) -> None:
     right.set_ylabel("% of rows")
     right.legend()
     fast.set_xticks([0, 1], ["image", "text"])
-    fast.set_ylabel("milliseconds a row")
+    fast.set_ylabel("milliseconds per row")
     figure.savefig(path)

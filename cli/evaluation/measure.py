@@ -1,4 +1,4 @@
-"""One model directory on one data set: how right, how fast, how large."""
+"""Measures the accuracy, speed and size of one model directory on one data set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Shares are from 0 to 1, times medians of one row in milliseconds without decoding, memory in megabytes."""
+    """Scores are shares from 0 to 1. `image_ms` and `text_ms`: median milliseconds per row, without decoding and
+    tokenization. Memory and file sizes in megabytes.
+    """
 
     model: str
     precision: str
@@ -41,11 +43,10 @@ class Measured:
 def measure(  # noqa: PLR0917 - a process pool passes by place
     directory: Path, settings: Settings, precision: str, data: Dataset, template: str | None, progress: Progress
 ) -> Measured:
-    """Embed everything with one model, row by row; in a fresh process, or the memory is not the model's alone.
+    """Embed the data set with one model, row by row. Use a fresh process, so that only the model's memory counts.
 
+    `template`: text with `{}` in place of the class name; None: the model's own. Captions stay unchanged.
     Raises ModelError or ProviderUnavailable.
-
-    `template`: with `{}` where a class name goes; None: the model's own. Captions are taken as they are.
     """
     before, started = resident_bytes(), time.perf_counter()
     model = plan_with(settings, directory, precision=precision).open()
@@ -72,7 +73,7 @@ def measure(  # noqa: PLR0917 - a process pool passes by place
 
 
 def score(similarity: Floats, data: Dataset) -> dict[str, float]:
-    """(images, texts) cosines -> top-1 and top-5 of labels, or recall at 1, 5 and 10 (R@k) of captions, both ways."""
+    """Cosines (images, texts) -> top-1 and top-5 for labels; for captions recall at 1, 5 and 10 in both directions."""
     by_image = ranks(similarity, data.relevant)
     if data.labelled:
         return {f"top-{k}": _within(by_image, k) for k in (1, 5)}
@@ -82,7 +83,7 @@ def score(similarity: Floats, data: Dataset) -> dict[str, float]:
 
 
 def ranks(similarity: Floats, relevant: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Each row's place, from 1, of the best relevant column among those that are not. A tie counts against."""
+    """Per row: the rank, from 1, of the best relevant column among the irrelevant columns. Ties count as worse."""
     best = np.where(relevant, similarity, -np.inf).max(axis=1, keepdims=True)
     return np.asarray(1 + (~relevant & (similarity >= best)).sum(axis=1))
 
@@ -92,7 +93,7 @@ def _within(rank: NDArray[np.int64], k: int) -> float:
 
 
 def _embedded(model: EmbeddingModel, tower: Tower, rows: Iterable[Row]) -> tuple[Floats, float]:
-    """Embeddings (n, d), and the median milliseconds a row."""
+    """Rows -> embeddings (n, d) and the median milliseconds per row."""
     embeddings: list[Floats] = []
     taken: list[float] = []
     for row in rows:
@@ -103,7 +104,7 @@ def _embedded(model: EmbeddingModel, tower: Tower, rows: Iterable[Row]) -> tuple
 
 
 def table(measured: Sequence[Measured]) -> str:
-    """Models down, figures across."""
+    """A text table with a line per model."""
     names = list(measured[0].scores)
     header = ["model", "precision", *names, "image ms", "text ms", "load ms", "resident MB", "files MB"]
     rows = [
@@ -123,7 +124,7 @@ def table(measured: Sequence[Measured]) -> str:
 
 
 def columns(header: list[str], rows: Sequence[list[str]]) -> list[str]:
-    """Lines of left-aligned cells."""
+    """The lines of a table with left-aligned cells."""
     widths = [max(len(row[at]) for row in [header, *rows]) for at in range(len(header))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,1 +1,1 @@
-"""`siglip-edge tune`: plans raced on this machine."""
+"""`siglip-edge tune`: times execution plans on this machine."""

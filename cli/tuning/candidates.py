@@ -1,4 +1,4 @@
-"""The execution plans that are worth timing on a machine: the preferred ones, each with one thing changed."""
+"""The execution plans to time: the preferred plans, and variations of each with other threads or rows per run."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from siglip_edge.runtime.artifacts.manifest import Precision
 from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan
 
 ROWS = (1, 4, 8)
-"""Rows per run that are tried where the bits of a row do not depend on its batch."""
+"""Rows per run to try where a row's bits do not depend on its batch."""
 
 
 def candidates(
     preferred: Sequence[ExecutionPlan], *, most_threads: int, most_rows: int = max(ROWS)
 ) -> list[ExecutionPlan]:
-    """`preferred` (of `runtime.execution.plan.plans`) and variations of each; the default stays first.
+    """`preferred` (from `runtime.execution.plan.plans`) and variations of each; the default plan stays first.
 
-    `most_threads`: threads that a worker may start. `most_rows`: rows that the server puts into a run at most.
+    `most_threads`: threads that a worker may start. `most_rows`: most rows that the server puts into a run.
     """
     return _distinct([
         *preferred,
@@ -39,12 +39,12 @@ def _other_threads(plan: ExecutionPlan, most: int) -> Iterator[ExecutionPlan]:
 
 def _other_rows(plan: ExecutionPlan, most: int) -> Iterator[ExecutionPlan]:
     has_equal_bits = plan.provider == OPENVINO or (plan.provider == CPU and plan.precision is Precision.INT8)
-    if has_equal_bits:  # tested again if it wins
+    if has_equal_bits:  # the bits are tested if this plan wins
         yield from (plan.with_rows(rows) for rows in ROWS if rows <= most)
 
 
 def _distinct(plans: Iterable[ExecutionPlan]) -> list[ExecutionPlan]:
-    """The first of plans that run side by side alike, which is how they are timed."""
+    """Without plans that differ only in the threads of a lone run, because runs are timed side by side."""
     first: dict[str, ExecutionPlan] = {}
     for plan in plans:
         first.setdefault(str(replace(plan, intra_op_threads=plan.shared_threads)), plan)

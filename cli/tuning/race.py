@@ -1,4 +1,4 @@
-"""Times execution plans in interleaved laps and keeps the fastest right one."""
+"""Times execution plans in interleaved laps and chooses the fastest correct plan."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from siglip_edge.runtime.execution.plan import ExecutionPlan
 RowMs = dict[Tower, float]
 
 LAPS = 5
+"""Laps per plan, so that a median exists when one or two laps are disturbed."""
 
 NOISE = 1.03
-"""A winner has to be this much faster than the default: another race might turn closer plans round."""
+"""Factor by which a winner must be faster than the default; closer plans could change places in another race."""
 
 SPINNING_GAIN = 1.10
-"""And this much more where idle threads spin: in a server they take cores from decoding, from tokenization and from the
-other tower, which are not timed here."""
+"""Further factor for a plan whose idle threads spin. In a server they take cores from decoding, from tokenization and
+from the other tower, which are not timed here."""
 
 BATCHING_GAIN = 1.10
-"""And this much more where more rows share a run: the first row waits for the last, and they take memory."""
+"""Further factor for a plan with more rows per run than the default: the first row waits for the last row, and larger
+batches take more memory."""
 
 
 @dataclass
@@ -36,17 +38,17 @@ class Entrant:
     cosines: dict[Tower, float] = field(default_factory=dict)
     laps: list[RowMs] = field(default_factory=list)
     refused: str = ""
-    """Why it must not be served, or empty."""
+    """Why the plan must not be served; empty when it may."""
 
     @property
     def row_ms(self) -> RowMs:
-        """Medians over the laps."""
+        """Milliseconds per row and tower: medians over the laps."""
         towers = self.laps[0] if self.laps else ()
         return {tower: statistics.median(lap[tower] for lap in self.laps) for tower in towers}
 
     def ratios(self, default: Entrant) -> list[float]:
-        """Time per row divided by the default's, for each lap: the machine's speed changes between rounds."""
-        pairs = zip(self.laps, default.laps, strict=False)  # time may be over within a round
+        """Time per row divided by the default's in the same round, because the machine's speed changes."""
+        pairs = zip(self.laps, default.laps, strict=False)  # the budget may end within a round
         return [_mean_ms(mine) / _mean_ms(its) for mine, its in pairs]
 
     def relative(self, default: Entrant) -> float:
@@ -54,24 +56,24 @@ class Entrant:
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """A failure refuses this plan and no other."""
+        """An exception in this context refuses this plan only."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - providers raise what they like
+        except Exception as error:  # noqa: BLE001 - providers raise exceptions of any class
             self.refused = " ".join(str(error).split()) or type(error).__name__
 
 
 def race(
     trial: ModelTrial, plans: Sequence[ExecutionPlan], budget_s: float, clock: Callable[[], float] = time.monotonic
 ) -> list[Entrant]:
-    """Self-test the plans, then time the right ones in turn, `LAPS` times. -> all of them, in the order of `plans`.
+    """Self-test all plans, then time the plans that passed in turn, `LAPS` times. -> entrants in the order of `plans`.
 
-    The default, which comes first, is timed however small the budget is.
+    `budget_s`: seconds of timing. The default plan comes first and is timed however small the budget is.
     """
     entrants = [Entrant(plan) for plan in plans]
     _test(trial, entrants)
     ends, running = clock() + budget_s, right(entrants)
-    # Every second round runs backwards: no plan always runs after the same neighbour.
+    # Every second round runs backwards, so that no plan always runs after the same plan.
     laps = [one for number in range(LAPS) for one in running[:: -1 if number % 2 else 1]]
     for done, entrant in enumerate(progress(laps, "timing")):
         left_s = ends - clock()
@@ -84,7 +86,7 @@ def race(
 
 
 def choose(trial: ModelTrial, entrants: Sequence[Entrant]) -> Entrant | None:
-    """The fastest right one, if it beats the default by more than noise; else the default. None when none is right."""
+    """The fastest plan when it beats the default by more than `NOISE`; else the default; None when all are refused."""
     while running := timed(entrants):
         default = running[0]
         fastest = min(running, key=lambda one: one.relative(default) * _untimed(one, default))
@@ -98,16 +100,17 @@ def choose(trial: ModelTrial, entrants: Sequence[Entrant]) -> Entrant | None:
 
 
 def right(entrants: Iterable[Entrant]) -> list[Entrant]:
+    """The entrants that are not refused."""
     return [one for one in entrants if not one.refused]
 
 
 def timed(entrants: Iterable[Entrant]) -> list[Entrant]:
-    """The right ones that have laps; the first one is the default that the others are compared with."""
+    """The entrants that are not refused and have laps; the first is the default, to which the others are compared."""
     return [one for one in right(entrants) if one.laps]
 
 
 def _test(trial: ModelTrial, entrants: Sequence[Entrant]) -> None:
-    """One self-test per provider and precision: threads, spinning and batches compute the same."""
+    """Run one self-test per provider and precision, because threads, spinning and batches change no result."""
     kinds: dict[str, list[Entrant]] = {}
     for entrant in entrants:
         kinds.setdefault(f"{entrant.plan.place} {dict(entrant.plan.provider_options)}", []).append(entrant)
@@ -119,13 +122,13 @@ def _test(trial: ModelTrial, entrants: Sequence[Entrant]) -> None:
 
 
 def _beats(one: Entrant, default: Entrant) -> bool:
-    """Whether it is faster in every lap, and by more than `NOISE` in half of them."""
+    """Whether the plan is faster in every lap, and by more than `NOISE` in the median."""
     costs = [ratio * _untimed(one, default) for ratio in one.ratios(default)]
     return max(costs) < 1 and statistics.median(costs) * NOISE < 1
 
 
 def _untimed(one: Entrant, default: Entrant) -> float:
-    """The factor for costs that no lap shows."""
+    """The factor for costs that the laps do not measure."""
     spinning = SPINNING_GAIN if one.plan.allow_spinning else 1.0
     batching = BATCHING_GAIN if _rows(one.plan) > _rows(default.plan) else 1.0
     return spinning * batching
@@ -136,5 +139,5 @@ def _rows(plan: ExecutionPlan) -> int:
 
 
 def _mean_ms(lap: RowMs) -> float:
-    """Geometric mean over the towers: both weigh the same, however slow each is."""
+    """Geometric mean over the towers, so that both weigh the same when one is slower."""
     return statistics.geometric_mean(lap.values())

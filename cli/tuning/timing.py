@@ -1,4 +1,4 @@
-"""Tries one execution plan of a model directory: loads it, tests it or times it, and gives its memory back."""
+"""Loads a model directory with one execution plan, tests or times it, and returns its memory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from siglip_edge.runtime.machine.memory import give_back
 from siglip_edge.runtime.model import EmbeddingModel
 
 RUNS = 50
-"""At most per thread, tower and lap: a small model needs no more."""
+"""Most timed runs per thread, tower and lap; more runs do not change a small model's median."""
 
 ROWS_QUEUED = 8
-"""Rows per run where the plan sets no number: eight clients have as many waiting."""
+"""Rows per run when the plan sets no limit: as many as eight clients with one row each have in the queue."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ModelTrial:
     towers: Collection[Tower]
     golden: list[GoldenRow]
     cache: Path
-    """For prepared graphs."""
+    """Directory for packed graphs."""
 
     def cosines(self, plan: ExecutionPlan) -> dict[Tower, float]:
         with self._loaded(plan) as model:
@@ -49,7 +49,7 @@ class ModelTrial:
 
     @contextmanager
     def _loaded(self, plan: ExecutionPlan) -> Iterator[EmbeddingModel]:
-        give_back()  # the plan before
+        give_back()  # the memory of the plan before
         yield EmbeddingModel.load(self.directory, plan, towers=self.towers, cache=self.cache)
 
 
@@ -57,7 +57,7 @@ def _row_ms(model: EmbeddingModel, tower: Tower, plan: ExecutionPlan, seconds: f
     """Median wall time per row, in milliseconds, with as many runs side by side as the server has."""
     rows = noise(model, tower, plan.rows(tower) or ROWS_QUEUED)
     run = partial(model.run, tower, rows, crowded=True)
-    model.run(tower, [rows[0]], crowded=True)  # first touches of memory
+    model.run(tower, [rows[0]], crowded=True)  # not timed: the first run allocates memory
     end = time.perf_counter() + seconds
     with ThreadPoolExecutor(plan.runs_at_once) as threads:
         timings = [threads.submit(_time, run, end) for _ in range(plan.runs_at_once)]
@@ -66,7 +66,7 @@ def _row_ms(model: EmbeddingModel, tower: Tower, plan: ExecutionPlan, seconds: f
 
 
 def _time(run: Callable[[], object], end: float) -> Sequence[float]:
-    """Seconds of each run until `end`; of one at least."""
+    """Run until `end`, at least once and at most RUNS times. -> seconds of each run."""
     taken: list[float] = []
     while not taken or (len(taken) < RUNS and time.perf_counter() < end):
         started = time.perf_counter()

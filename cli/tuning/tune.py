@@ -1,4 +1,4 @@
-"""`siglip-edge tune`: measures the execution plans of a model on this machine and keeps the fastest right one."""
+"""`siglip-edge tune`: times the execution plans of a model on this machine and keeps the fastest correct plan."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from siglip_edge.server.models.loading import plan_as_served
 from siglip_edge.server.observability import logs
 
 QUIET = 0.1
-"""Share of the CPUs. When other processes use more, plans with few threads look best, and the reason says so."""
+"""Share of the CPUs. When other processes use more, plans with few threads look best; the plan's reason says so."""
 
 
 @click.command("tune")
@@ -41,18 +41,18 @@ QUIET = 0.1
 @click.option("--device", help="Try only this device [DEVICE].")
 @click.option("--precision", help="Try only this precision [PRECISION].")
 @click.option("--towers", help="Towers that will be served [TOWERS].")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def command(  # noqa: PLR0917 - click passes by name
     model: str | None, budget: float, device: str | None, precision: str | None, towers: str | None, as_json: bool
 ) -> None:
-    """Measure MODEL [MODEL] on this machine; servers with the same WORKERS, TOWERS and CPUs then use the fastest plan.
+    """Time the plans of MODEL [MODEL] on this machine; servers with the same WORKERS, TOWERS and CPUs use the fastest.
 
-    The environment variables of `serve` count. Nothing else should run meanwhile, not even the server.
+    The environment variables of `serve` apply. Stop the server and other programs meanwhile.
     """
     given = {"MODEL": model, "DEVICE": device, "PRECISION": precision, "TOWERS": towers}
     try:
         settings = Settings.from_env(read_environment() | {name: value for name, value in given.items() if value})
-        logs.configure(settings.log_format, "error")  # the table tells more than a warning per lap
+        logs.configure(settings.log_format, "error")  # the table tells more than a warning per lap would
         tunings = [tune(settings, directory, budget) for directory in settings.named_models.values()]
     except (SettingsInvalid, SiglipEdgeError) as error:
         raise click.ClickException(str(error)) from error
@@ -76,10 +76,10 @@ def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
         others = read_cpu_use().others_since(before, cpu.logical)
         winner = choose(trial, entrants)
         if winner is None:
-            raise SelfTestFailed(f"{manifest.name}: nothing passes the self-test here: {entrants[0].refused}")
+            raise SelfTestFailed(f"{manifest.name}: no plan passes the self-test here: {entrants[0].refused}")
         facts = tuning_facts(manifest, available, cpu, wished, towers)
         tuning = conclude(entrants, winner, facts, datetime.now(UTC).date(), others)
-        # Loaded as the server will load it: packed, and tested by every golden row.
+        # The server will load it like this: packed, and tested with every golden row.
         replace(plan_as_served(settings, directory, cpu), plans=(tuning.best,)).open()
         save_tuning(cache, tuning)
     return tuning
@@ -88,7 +88,7 @@ def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
 def conclude(
     entrants: Sequence[Entrant], winner: Entrant, facts: dict[str, str], today: date, others: float = 0.0
 ) -> Tuning:
-    """The record that is kept. `others`: share of the CPUs that other processes used meanwhile."""
+    """The tuning to save. `others`: share of the CPUs that other processes used meanwhile, from 0 to 1."""
     default = timed(entrants)[0]
     gain = "as by default" if winner is default else f"{1 / winner.relative(default):.2f}x the default"
     busy = f", while others used {others:.0%} of the CPUs" if others > QUIET else ""
@@ -103,10 +103,10 @@ def conclude(
 
 
 def render(tuning: Tuning) -> str:
-    """The table, fastest first, and the decision."""
+    """A table of the plans, fastest first, and the decision."""
     rows = sorted(tuning.measured, key=lambda one: (bool(one.refused), one.relative or math.inf))
     default = tuning.measured[0]
-    compared = "is refused" if default.refused else f"takes {tuning.default_ratio:.2f}x the fastest one's time."
+    compared = "is refused" if default.refused else f"takes {tuning.default_ratio:.2f}x the time of the fastest plan."
     return "\n".join([
         *columns(_HEADER, [_cells(one, is_best=_same(one.plan, tuning.best)) for one in rows]),
         *(f"refused: {place}: {reason}" for place, reason in _refusals(tuning.measured).items()),
@@ -119,7 +119,7 @@ _KINDS = {Tower.VISION: "images", Tower.TEXT: "texts"}
 
 
 def described(plan: ExecutionPlan) -> str:
-    """`int8 on CPU, 2 threads`, and what differs from a plain plan."""
+    """As in `int8 on CPU, 2 threads, 2 runs at once`."""
     parts = [
         f"{plan.precision} on {plan.provider.removesuffix('ExecutionProvider')}",
         f"{plan.intra_op_threads} thread{'s' if plan.intra_op_threads > 1 else ''}",
@@ -145,7 +145,7 @@ def _cells(one: Measured, *, is_best: bool) -> list[str]:
 
 
 def _refusals(measured: Sequence[Measured]) -> dict[str, str]:
-    """Plan -> cause, each cause once: plans of one precision share it."""
+    """Plan -> cause of its refusal. Each cause appears once, because all plans of a precision share it."""
     causes = {one.refused: described(one.plan) for one in reversed(measured) if one.refused}
     return {place: cause for cause, place in causes.items()}
 
@@ -169,15 +169,15 @@ def _golden(directory: Path, manifest: Manifest, towers: Sequence[Tower]) -> lis
     rows = selftest.load_golden(directory, manifest)
     if untested := set(towers) - {row.tower for row in rows}:
         message = f"{manifest.name} holds no golden rows of its {' and '.join(sorted(untested))} tower"
-        raise SelfTestFailed(f"{message}: what is fastest could be wrong; run the export again")
+        raise SelfTestFailed(f"{message}, so a fast plan could give wrong embeddings; run the export again")
     return rows
 
 
 @contextmanager
 def _scratch(cache: Path | None) -> Iterator[tuple[Path, Path]]:
-    """-> the cache, and a directory in it for the graphs that are only timed. Two races would measure each other."""
+    """-> the cache, and a temporary directory in it for packed graphs. Locked: two races would disturb each other."""
     if cache is None:
-        raise click.ClickException("PREPARE=false: nothing is kept")
+        raise click.ClickException("PREPARE=false keeps no files in CACHE_DIR; set PREPARE=true to save a tuning")
     scratch = cache / "tuning"
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ def _scratch(cache: Path | None) -> Iterator[tuple[Path, Path]]:
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
     except Timeout:
-        raise click.ClickException(f"{cache}: another tune is running") from None
+        raise click.ClickException(f"{cache}: another tune is running; wait until it ends") from None
     except OSError as error:
-        message = f"{cache}: {error.strerror or error}; what is found is kept there: set CACHE_DIR to another directory"
+        message = f"{cache}: {error.strerror or error}; the tuning is saved there: set CACHE_DIR to another directory"
         raise click.ClickException(message) from error

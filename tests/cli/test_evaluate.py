@@ -92,8 +92,8 @@ def test_programs_get_json(models, pictures):
 @pytest.mark.parametrize(
     ("table", "sentence"),
     [
-        ("a,b\n1,2\n", "no columns `file` and `caption`"),
-        ("file,caption\n", "a header and rows"),
+        ("a,b\n1,2\n", "needs the columns `file` and `caption`"),
+        ("file,caption\n", "needs a header and at least one row"),
         ("file,caption\nnowhere.png,red\n", "nowhere.png: cannot be read as a picture"),
     ],
 )

@@ -92,7 +92,7 @@ def test_bench_is_of_a_checkout_only(monkeypatch):
     assert "bench" not in CliRunner().invoke(main, ["--help"]).output
     result = CliRunner().invoke(main, ["bench", "anywhere"])
     assert (result.exit_code, result.output) == (
-        1, "Error: bench is in a checkout of the project only: run `make bench` there\n",
+        1, "Error: bench needs a checkout of the project: run `make bench` there\n",
     )  # fmt: skip
 
 

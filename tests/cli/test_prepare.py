@@ -36,7 +36,7 @@ def test_a_model_is_named_on_the_command_line_too(environ, tmp_path):
     ("variables", "sentence"),
     [
         ({"MODEL": "nowhere"}, "no manifest.json; `siglip-edge export"),
-        ({"PREPARE": "false"}, "nothing is kept"),
+        ({"PREPARE": "false"}, "PREPARE=false keeps no files"),
         ({"TOWERS": "audio"}, "allowed: text, vision, both"),
     ],
 )

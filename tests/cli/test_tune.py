@@ -91,7 +91,7 @@ def test_every_combination_is_in_the_table_and_one_is_kept(tuned):
     table = result.stdout
     assert all(name in table for name in ("int8 on CPU, ", "fp32 on CPU, ", "8 images per run, 8 texts per run"))
     assert table.count("\n* ") == 1
-    assert "the fastest one's time" in table
+    assert "the time of the fastest plan" in table
     assert "Kept: tuned here on " in table
 
 
@@ -153,7 +153,7 @@ def test_nothing_that_is_right_is_an_error_and_keeps_nothing(environ, directory,
         collapse(directory, precision)
     result = tune(environ)
     assert result.exit_code == 1
-    assert "nothing passes the self-test here: tiny: the text tower" in result.output
+    assert "no plan passes the self-test here: tiny: the text tower" in result.output
     assert not list((tmp_path / "cache").glob("tuned/*"))
 
 
@@ -168,10 +168,10 @@ def test_what_is_named_is_all_that_is_tried(environ):
     ("variables", "sentence"),
     [
         ({"MODEL": "nowhere"}, "no manifest.json; `siglip-edge export"),
-        ({"PREPARE": "false"}, "nothing is kept"),
+        ({"PREPARE": "false"}, "PREPARE=false keeps no files"),
         ({"TOWERS": "audio"}, "allowed: text, vision, both"),
         ({"DEVICE": "cuda"}, "device 'cuda'"),
-        ({"CACHE_DIR": "file/cache"}, "Not a directory; what is found is kept there"),
+        ({"CACHE_DIR": "file/cache"}, "Not a directory; the tuning is saved there"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(environ, variables, sentence, tmp_path):
@@ -278,7 +278,7 @@ def test_the_table_says_how_far_the_default_is_from_the_fastest():
     assert lines[1].split("  ")[0] == "*"
     assert "int8 on CPU, 1 thread" in lines[1]
     assert "8 images per run, 8 texts per run" in lines[3]
-    assert "The default (int8 on CPU, 2 threads) takes 1.10x the fastest one's time." in lines
+    assert "The default (int8 on CPU, 2 threads) takes 1.10x the time of the fastest plan." in lines
 
 
 def test_a_refused_default_is_said_so():
