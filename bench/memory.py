@@ -1,4 +1,4 @@
-"""Memory and start-up of a model directory: each tower, prepared and unprepared, in one process and in several.
+"""Memory and start-up of a model directory: each tower, packed and not, in one process and in several.
 
     python -m siglip_edge.bench.memory MODEL_DIRECTORY [--precision int4] [--processes 2] [--rows 40]
         [--cache DIRECTORY]

@@ -1,4 +1,4 @@
-"""The hand-made fusions, on the demo model: that they compute the same is what makes their times comparable."""
+"""The hand-made fusions compute the same vectors as the exported graph, so that their times can be compared."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Where a graph's time goes, from onnxruntime's own profile."""
+"""The time of each kernel, from onnxruntime's profiler."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""The load generator: what it sends, what it counts, and what it does when it is refused."""
+"""The load generator: its requests, its figures, and its behaviour after a refusal."""
 
 import base64
 import http.server
@@ -17,7 +17,7 @@ from siglip_edge.bench.servers import ServerFailed
 
 
 class FakeServer:
-    """Answers with the statuses it is given, one after the other and round again, and keeps every body."""
+    """A server that answers with the given statuses in turn, again and again, and keeps every body."""
 
     def __init__(self, *statuses: int) -> None:
         bodies: list[bytes] = []
@@ -35,7 +35,7 @@ class FakeServer:
                 self.wfile.write(b"{}")
 
             def log_message(self, *args: object) -> None:
-                """Nothing on the test's terminal."""
+                """Write nothing to the terminal."""
 
         self.bodies = bodies
         self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -66,7 +66,7 @@ def answering() -> Iterator:
 
 
 def test_no_input_is_sent_twice(answering):
-    """Texts and images alike: nothing can be answered from a cache, or computed once for two."""
+    """No two requests have the same input, so a cache can answer none of them."""
     server = answering(200)
     load = run_until(server.work("mixed"), clients=4, requests=40, seconds=60)
     inputs = {json.loads(body)["input"] for body in server.bodies}
@@ -74,7 +74,7 @@ def test_no_input_is_sent_twice(answering):
 
 
 def test_a_closed_loop_s_rate_is_its_clients_by_the_time_of_an_answer():
-    """Two clients, answered together every 1.5 s: 1.33 a second, though a window of two seconds holds two or four."""
+    """Two clients with answers every 1.5 s have a rate of 1.33 per second, although a window of two seconds holds two or four answers."""
     pairs = [(start, start + 1.5) for start in (8.5, 10.0, 11.5)]
     load = Load(2, answered=sorted(pairs * 2), began=9.0, ended=11.0)
     assert load.latencies == pytest.approx([1.5, 1.5])
@@ -82,7 +82,7 @@ def test_a_closed_loop_s_rate_is_its_clients_by_the_time_of_an_answer():
 
 
 def test_among_the_refused_a_rate_is_of_the_answers_since_the_last_one_before_the_window():
-    """One before it, three in it, one after: three in the two seconds and a half from the first to the fourth."""
+    """Of five answers, three are in the window: the rate is three per 2.5 s, from the first answer to the fourth."""
     ends = (9.5, 10.5, 11.0, 12.0, 13.0)
     load = Load(9, answered=[(1.0, end) for end in ends], refused=[0.1], began=10.0, ended=12.5)
     assert load.rate == pytest.approx(3 / 2.5)
@@ -91,7 +91,7 @@ def test_among_the_refused_a_rate_is_of_the_answers_since_the_last_one_before_th
 
 
 def test_a_window_too_short_for_an_answer_has_a_rate_all_the_same():
-    """A slow server's: two clients, two answers, before the window or after it. Without any, it is nothing."""
+    """Without an answer in the window, all answers count; without any answer, the rate is 0."""
     answered = [(9.0, 12.0), (10.0, 13.0)]
     assert Load(2, answered, began=10.0, ended=10.5).rate == pytest.approx(2 / 3)
     for began in (10.0, 20.0):
@@ -100,7 +100,7 @@ def test_a_window_too_short_for_an_answer_has_a_rate_all_the_same():
 
 
 def test_the_load_lasts_until_everything_counted_is_answered(answering):
-    """A client that has nothing more to count keeps the others company."""
+    """A client that has passed the window sends requests until the last client has passed it."""
     load = run_for(answering(200).work(), clients=3, seconds=0.2, warm_up_s=0.05)
     assert max(end for _, end in load.answered) >= load.ended
     assert min(start for start, _ in load.answered) < load.began
@@ -109,7 +109,7 @@ def test_the_load_lasts_until_everything_counted_is_answered(answering):
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_refusal_is_no_answer(answering, status):
-    """It is counted apart, and the client asks again."""
+    """A refusal is counted apart, and the client repeats its request."""
     load = run_for(answering(200, status).work(), clients=1, seconds=0.1, warm_up_s=0)
     assert len(load.refused) > 0 < len(load.answered)
     assert abs(len(load.refused) - len(load.answered)) <= 1
@@ -122,7 +122,7 @@ def test_a_timeout_of_the_server_is_neither_answer_nor_refusal(answering):
 
 
 def test_any_other_answer_ends_the_run(answering):
-    """A figure made of errors would be a fast one."""
+    """An unexpected status stops the load, because errors are answered faster than embeddings."""
     with pytest.raises(ServerFailed, match="500"):
         run_for(answering(200, 500).work(), clients=2, seconds=60, warm_up_s=0)
 

@@ -10,7 +10,7 @@ MODEL = Path(__file__).parents[2] / "quantized_models/emoji-siglip"
 
 
 def test_precisions_take_turns_and_int8_runs_on_integer_kernels(monkeypatch, capsys):
-    """One line a precision; the linear layers of INT8 are fused to integer products, which the table shows."""
+    """The table has one line per precision, and shows that INT8 fuses its linear layers to integer products."""
     monkeypatch.setattr(sys, "argv", ["operators", str(MODEL), "--tower", "text", "--forwards", "2"])
     operators.main()
     times, fp16, int8, int4 = re.split(r"^\w+: ", capsys.readouterr().out, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The kernel's account of processes."""
+"""CPU time and memory of processes, as the kernel reports them."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from siglip_edge.bench.processes import cpu_seconds, family, memory
 
 
 def test_a_server_is_all_its_processes():
-    """Children and their children, as long as they live."""
+    """A family holds all living descendants."""
     program = "import subprocess, sys; subprocess.Popen(['sleep', '60']); print('up', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as child:
         assert child.stdout is not None

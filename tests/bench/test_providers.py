@@ -1,4 +1,4 @@
-"""Providers and precisions side by side: what is right is timed, what is wrong is named."""
+"""Providers and precisions side by side: correct plans are timed, wrong plans are named."""
 
 import sys
 

@@ -7,7 +7,7 @@ from siglip_edge.bench.checkpoint import OUTLIER_CHANNELS, SIZES, plant_outliers
 
 
 def reach(outliers: float) -> dict[str, torch.Tensor]:
-    """Largest magnitude a channel, of what the first layer's linear layers read, on noise."""
+    """-> largest magnitude per channel of the inputs of the first layer's linear layers, on noise."""
     model = random_model(SIZES["tiny"], 1_000, seed=0).eval()
     if outliers > 1:
         plant_outliers(model, outliers)

@@ -1,4 +1,4 @@
-"""The table: every target of the project, judged."""
+"""The table of figures and targets."""
 
 import math
 from dataclasses import replace
@@ -34,7 +34,7 @@ def served(rate: float, **figures) -> Throughput:
 
 
 def left(*processes: ProcessMemory) -> Footprint:
-    """At rest; what they held before has no target."""
+    """Memory at rest; the memory before has no target."""
     return Footprint(0.9, 500, [PARENT], [*processes])
 
 
@@ -73,7 +73,7 @@ def verdicts(results: Results) -> dict[str, bool | None]:
 
 
 def test_a_perfect_run_meets_every_target():
-    """Twelve targets: those of a kind of input count twice."""
+    """There are twelve targets; a target per kind of input counts twice."""
     found = verdicts(perfect())
     assert set(found.values()) == {True}
     assert len(found) == 2 * 5 + 9
@@ -100,7 +100,7 @@ def test_a_perfect_run_meets_every_target():
     ],
 )
 def test_what_is_worse_is_missed_by_name(figure, worse):
-    """Only that row changes its verdict."""
+    """A figure that misses its target changes the verdict of its own row only."""
     run = perfect()
     worse(run)
     assert [name for name, met in verdicts(run).items() if met is False] == [figure]

@@ -1,4 +1,4 @@
-"""What is compared takes turns with what it is compared with."""
+"""Compared servers take turns, so that the speed of the machine cancels out."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_each_turn_is_compared_with_its_neighbours():
 
 
 def test_without_turns_nothing_is_measured_for_nothing():
-    """No other server: ours does not take a turn that is compared with none."""
+    """Without another server, our server takes no turn for a comparison."""
     assert of_those_around([], lambda: pytest.fail("a turn beside nothing")) == []
 
 

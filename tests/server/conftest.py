@@ -61,9 +61,9 @@ def client(client_of: Callable[..., falcon.testing.TestClient]) -> falcon.testin
 
 
 def loading_app(told: list[str], **environ: str) -> App:
-    """The app as a worker makes it. `told` hears the sentence of a failed load, and `late` of a tower that fails later.
+    """The app as a worker makes it; returns when the model answers or has failed.
 
-    Returns when the model answers or has failed.
+    `told` gets the sentence of a failed load, or the word `late` for a tower that fails later.
     """
     settings = Settings.from_env({"PREPARE": "false", **environ})
     default, *others = plan_served(settings, read_cpu_budget())
@@ -88,7 +88,7 @@ def data_uri(data: bytes, kind: str = "png") -> str:
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
-    """Poll; fails the test when the condition does not come true."""
+    """Poll until the condition is true; fails the test after `timeout` seconds."""
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, "the condition did not come true"
@@ -162,7 +162,7 @@ def _free_port() -> int:
 
 
 Field = tuple[str, str | tuple[str, bytes]]
-"""Of a multipart form: its name, and a text or a file as (filename, bytes)."""
+"""A field of a multipart form: its name, and a text, or a file as (filename, bytes)."""
 
 
 def form(fields: Sequence[Field]) -> dict[str, object]:

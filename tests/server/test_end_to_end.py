@@ -38,7 +38,7 @@ def post(server, body):
 
 
 def test_the_official_client_gets_the_same_bits_as_plain_json(server):
-    """openai's client asks for base64 unasked; its vectors equal those of a plain request."""
+    """OpenAI's client requests base64 by default; its vectors equal those of a plain request."""
     inputs = ["a cat", data_uri(png())]
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
     theirs = client.embeddings.create(model="tiny", input=inputs)
@@ -52,7 +52,7 @@ def test_the_official_client_gets_the_same_bits_as_plain_json(server):
 
 
 def test_sixty_four_clients_get_their_own_answers(server):
-    """Concurrent clients with texts and images mixed: every answer equals the one asked for alone."""
+    """With concurrent clients, every answer equals the answer to the same request alone."""
     inputs = [f"text {n}" if n % 2 else data_uri(png((n * 3, 255 - n, n))) for n in range(64)]
     answers: dict[int, list[float]] = {}
 
@@ -85,7 +85,7 @@ def test_sigterm_drains(start, tiny_dir):
 
 
 def test_a_draining_worker_is_not_ready(start, tiny_dir):
-    """After SIGTERM a kept-alive connection hears 503 from the readiness probe, while work in flight is still answered."""
+    """After SIGTERM the readiness probe answers 503 on a kept connection, and admitted work is still answered."""
     server = start(MODEL=str(tiny_dir))
     body = json.dumps({"input": "a cat"}).encode()
     probe = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
@@ -108,7 +108,7 @@ def test_a_draining_worker_is_not_ready(start, tiny_dir):
 
 
 def test_a_broken_model_ends_the_start_with_one_sentence(tmp_path, tiny_dir):
-    """A corrupt artifact ends the server, and the sentence says what to do."""
+    """A corrupt artifact ends the server, and the log names the remedy."""
     broken = shutil.copytree(tiny_dir, tmp_path / "broken")
     (broken / "text_int8.onnx").write_bytes(b"\0" * (tiny_dir / "text_int8.onnx").stat().st_size)
     run = subprocess.run(
@@ -158,7 +158,7 @@ def counted(server, sample):
 
 
 def test_metrics_add_up_across_workers_and_restarts(start, tiny_dir):
-    """Whichever worker is asked tells the sum of all; a killed worker's counts stay and its gauges go."""
+    """Each worker reports the sum over all workers; a killed worker's counters stay and its gauges go."""
     server = start(MODEL=str(tiny_dir), WORKERS="2")
     sample = 'http_requests_total{face="openai",method="POST",route="/v1/embeddings",status="200"}'
     wait_until(lambda: counted(server, "workers ") == 2)
@@ -212,7 +212,7 @@ def test_a_caller_that_sends_a_byte_now_and_then_gets_408(running, tiny_dir, len
 
 
 def test_a_malformed_chunk_is_a_400(server):
-    """A chunk size of no sense is the caller's error."""
+    """An invalid chunk size gets a 400."""
     with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
         head = "POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         connection.sendall(f"{head}nonsense\r\n{{}}\r\n0\r\n\r\n".encode())

@@ -10,7 +10,7 @@ from siglip_edge.server.config.settings import Settings, SettingsInvalid, table
 
 
 def test_nothing_set_gives_the_defaults():
-    """An empty environment is a whole configuration; empty values count as not set."""
+    """An empty environment is valid, and empty values count as not set."""
     assert Settings.from_env({}) == Settings() == Settings.from_env({"PORT": "", "MODEL": " "})
 
 
@@ -38,7 +38,7 @@ def test_values_are_read():
     [("SIGLIP_MODEL", "MODEL"), ("BATCH_WINDOW_MS", "BATCH_WAIT_TIME_MS"), ("BATCH_WINDOW_MAX_SIZE", "BATCH_SIZE")],
 )
 def test_the_predecessors_names_are_aliases(alias, name):
-    """An alias sets what the name sets; where both are set the name counts."""
+    """An alias sets the same field as the name; if both are set, the name counts."""
     assert Settings.from_env({alias: "7"}) == Settings.from_env({name: "7"}) != Settings()
     assert Settings.from_env({alias: "7", name: "8"}) == Settings.from_env({name: "8"})
 
@@ -60,7 +60,7 @@ def test_the_predecessors_names_are_aliases(alias, name):
     ],
 )
 def test_a_wrong_value_is_one_sentence(name, value, allowed):
-    """The sentence names the variable, the value and what is allowed."""
+    """The sentence names the variable, the value and the allowed values."""
     with pytest.raises(SettingsInvalid) as refusal:
         Settings.from_env({name: value})
     assert str(refusal.value) == f"{name}={value!r} cannot be read; allowed: {allowed}"
@@ -75,7 +75,7 @@ def test_a_wrong_value_is_one_sentence(name, value, allowed):
     ],
 )
 def test_values_that_contradict_each_other_are_refused(environ):
-    """A rule over two variables names both."""
+    """An error about two variables names both."""
     with pytest.raises(SettingsInvalid) as refusal:
         Settings.from_env(environ)
     assert all(name in str(refusal.value) for name in environ)
@@ -92,7 +92,7 @@ def test_models_by_name(tmp_path):
 
 
 def test_the_table_shows_values_in_force_and_no_secret():
-    """Every variable once, with the value in force; keys are counted."""
+    """The table lists every variable once, with the value in force; of keys it shows the number only."""
     rows = {row.names[0]: row for row in table(Settings.from_env({"PORT": "9000", "API_KEYS": "hunter2,other"}))}
     assert rows["PORT"].value == "9000"
     assert rows["PORT"].default == "8000"

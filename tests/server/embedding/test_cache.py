@@ -14,7 +14,7 @@ def put(cache, key, size=100):
 
 
 def test_the_least_recently_used_leave_first():
-    """Room for two: after a third the one not asked for longest is gone, and the bytes stay within bounds."""
+    """With room for two entries, a third entry evicts the least recently used one."""
     cache: EmbeddingCache[str] = EmbeddingCache(2 * (100 + ENTRY_OVERHEAD))
     put(cache, "a")
     put(cache, "b")
@@ -25,7 +25,7 @@ def test_the_least_recently_used_leave_first():
 
 
 def test_a_value_larger_than_everything_is_not_kept():
-    """It is answered, and evicts nobody."""
+    """A value that is too large is returned, but evicts no entry."""
     cache: EmbeddingCache[str] = EmbeddingCache(1000)
     put(cache, "small")
     put(cache, "large", size=2000)
@@ -34,7 +34,7 @@ def test_a_value_larger_than_everything_is_not_kept():
 
 
 def test_in_flight_values_are_shared():
-    """The second to ask waits for the first one's future."""
+    """A second request for the same key waits for the first one's computation."""
     cache: EmbeddingCache[str] = EmbeddingCache(0)
     first, second = cache.claim("a"), cache.claim("a")
     assert (first.owns, second.owns) == (True, False)
@@ -44,7 +44,7 @@ def test_in_flight_values_are_shared():
 
 
 def test_a_failure_is_told_and_not_kept():
-    """Who waits learns the failure; who asks later computes."""
+    """A waiting request gets the error of the owner; a later request computes again."""
     cache: EmbeddingCache[str] = EmbeddingCache(1000)
     first, second = cache.claim("a"), cache.claim("a")
     cache.give_up(first, ValueError("broken"))
@@ -55,7 +55,7 @@ def test_a_failure_is_told_and_not_kept():
 
 
 def test_hits_and_misses_are_counted():
-    """A miss computes, everything else is a hit."""
+    """Only the claim that computes counts as a miss."""
     seen: list[bool] = []
     cache: EmbeddingCache[str] = EmbeddingCache(1000, seen.append)
     put(cache, "a")

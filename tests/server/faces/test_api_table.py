@@ -12,12 +12,12 @@ NAMED = sorted(set(re.findall(r"`([\w/]+\.py)::(\w+)`", (ROOT / "docs/api-tests.
 
 
 def test_the_table_is_not_empty():
-    """The pattern still fits the page."""
+    """The pattern finds test names on the page."""
     assert len(NAMED) > 80
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED)
 def test_a_named_test_exists(path, name):
-    """The file defines the test."""
+    """Each named file defines the named test."""
     files = [ROOT / path] if "/" in path else list((ROOT / "tests/server").rglob(path))
     assert [file for file in files if re.search(rf"def {name}\(", file.read_text())]

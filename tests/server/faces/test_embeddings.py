@@ -83,7 +83,7 @@ def test_modality_overrides_the_guess(client):
 
 
 def test_a_long_text_is_truncated_and_says_so(client):
-    """A text longer than the tower's length carries "truncated": true; others carry nothing."""
+    """The item of a text that is longer than the tower's length has "truncated": true; other items have no such field."""
     items = embed(client, ["a" * 100, "a"])["data"]
     assert items[0]["truncated"] is True
     assert "truncated" not in items[1]
@@ -124,7 +124,7 @@ def test_bad_inputs_are_named(client, given, param, code):
     [("encoding_format", "float, base64"), ("modality", "text, image"), ("on_error", "fail, null")],
 )
 def test_a_word_that_is_not_known_is_told_those_that_are(client, field, allowed):
-    """The 400 names the field and all it may be."""
+    """The 400 names the field and every allowed value."""
     error = embed(client, "a", status=400, **{field: "hex"})["error"]
     assert (error["param"], error["code"]) == (field, "invalid_value")
     assert error["message"] == f"Invalid enum value 'hex'; allowed: {allowed}"
@@ -191,14 +191,14 @@ def test_shorter_dimensions_are_rotated_cut_and_renormalised(client, fake):
 
 
 def test_an_unknown_model_is_404(client):
-    """A model that is not served is a 404 naming those that are."""
+    """An unknown model is a 404 that names the served models."""
     error = embed(client, "a cat", status=404, model="text-embedding-3-small")["error"]
     assert (error["param"], error["code"]) == ("model", "model_not_found")
     assert "tiny" in error["message"]
 
 
 def test_on_error_null_keeps_the_good_inputs(client):
-    """With on_error null a bad item has a null embedding and its error; the others are as usual."""
+    """With on_error null, a bad item has a null embedding and its error, and other items are embedded."""
     data = embed(client, ["a cat", "data:image/png;base64,AAAA", ""], on_error="null")["data"]
     assert vectors({"data": data[:1]}).shape == (1, 12)
     assert [item["embedding"] for item in data[1:]] == [None, None]
@@ -275,7 +275,7 @@ def test_a_full_queue_is_429_with_retry_after(client_of, fake):
 
 
 def test_a_request_out_of_time_is_504(client_of, fake):
-    """A request whose answer is not there in REQUEST_TIMEOUT gets 504."""
+    """A request without an answer within REQUEST_TIMEOUT gets 504."""
     client = client_of(REQUEST_TIMEOUT="0.1")
     fake.gate.clear()
     error = embed(client, "a cat", status=504)["error"]

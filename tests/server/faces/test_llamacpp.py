@@ -85,7 +85,7 @@ class TestEmbeddings:
         assert embed(client, content) == openai(client, "a cat")
 
     def test_input_is_another_name_on_embedding_only(self, client):
-        """/embedding takes `input` for `content`; /embeddings with `input` is OpenAI's, whatever else is there."""
+        """/embedding takes `input` as another name of `content`; /embeddings with `input` is OpenAI's, whatever other keys it has."""
         answer = client.simulate_post("/embedding", json={"input": ["a cat"]})
         assert answer.json == [{"index": 0, "embedding": openai(client, "a cat")}]
         for extra in ({}, {"content": "a dog"}):
@@ -128,7 +128,7 @@ class TestEmbeddings:
 
 
 class TestBadContent:
-    """What is refused, and in which words."""
+    """Each refusal has its sentence."""
 
     @pytest.mark.parametrize(
         ("content", "sentence"),
@@ -171,14 +171,14 @@ class TestBadContent:
         assert client.simulate_post("/embeddings", json=too_large).status_code == 413  # before anybody can know whose
 
     def test_neither_name_and_both_names(self, client):
-        """llama.cpp's own sentence for neither; both at once would leave half of the request out."""
+        """A body with neither key gets llama.cpp's sentence; a body with both is refused, because one would be ignored."""
         assert error(client.simulate_post("/embedding", json={})) == '"input" or "content" must be provided'
         both = client.simulate_post("/embedding", json={"input": "a", "content": "b"})
         assert "send only one" in error(both)
 
     @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b"nul", b'{"content": "\\ud800"}', b"\xff"])
     def test_broken_json_is_400(self, client, body):
-        """On /embedding in llama.cpp's shape; on /embeddings, where nobody can know whose it is, in OpenAI's."""
+        """Broken JSON gets llama.cpp's shape on /embedding, and OpenAI's on /embeddings, where its face is unknown."""
         headers = {"Content-Type": "application/json"}
         error(client.simulate_post("/embedding", body=body, headers=headers))
         assert client.simulate_post("/embeddings", body=body, headers=headers).status_code == 400
@@ -261,7 +261,7 @@ class TestProps:
         assert props["is_sleeping"] is False
 
     def test_an_unknown_model_is_404(self, client):
-        """not_found_error, on every route."""
+        """Every route answers an unknown model with not_found_error."""
         answers = [
             client.simulate_get("/props", query_string="model=nobody"),
             client.simulate_post("/embedding", json={"content": "a", "model": "nobody"}),
@@ -273,7 +273,7 @@ class TestProps:
             assert answer.json["error"]["type"] == "not_found_error"
 
     def test_a_server_of_texts_alone_sees_nothing(self, tiny_dir):
-        """TOWERS=text: no vision, and an image is refused in words."""
+        """With TOWERS=text, vision is false, and an image is refused with a sentence."""
         client = Client(loading_app([], MODEL=str(tiny_dir), TOWERS="text"))
         wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
         assert client.simulate_get("/props").json["modalities"]["vision"] is False
@@ -285,7 +285,7 @@ class TestErrors:
     """llama.cpp's error body on its own paths."""
 
     def test_every_status_has_its_type(self):
-        """The words of llama.cpp's server where it has them."""
+        """Types are the words of llama.cpp's server, where it has a word."""
         types = {
             status: render_error(Problem(status, "a sentence")).error.type
             for status in (400, 401, 403, 404, 405, 409, 413, 415, 429, 500, 501, 503, 504)
@@ -331,7 +331,7 @@ class TestErrors:
             assert answer.json["error"]["type"] == "server_error"
 
     def test_a_full_queue_is_429_with_retry_after(self, client_of, fake):
-        """One row runs and one waits: the next request is told when to come back."""
+        """While one row runs and one waits, the next request gets Retry-After."""
         client = client_of(MAX_QUEUE_SIZE="1", MAX_BATCH_SIZE="1")
         fake.gate.clear()
         statuses: list[int] = []
@@ -367,7 +367,7 @@ class TestErrors:
         assert client.simulate_get("/props").status_code == 200
 
     def test_what_is_counted(self, client):
-        """Requests are counted by face; a shared path by whose the body was."""
+        """Requests are counted per face; on a shared path, the body decides the face."""
         client.simulate_post("/embeddings", json={"content": "a cat"})
         client.simulate_post("/embeddings", json={"input": "a cat"})
         client.simulate_get("/nowhere")
@@ -393,7 +393,7 @@ class Frigate:
         self.marker = props["media_marker"]
 
     def embed(self, texts: list[str], images: list[bytes]) -> list[np.ndarray]:
-        """One vector per text, then one per image. A list or `data` is taken, rows are averaged."""
+        """-> one vector per text, then one per image. Frigate reads a list or `data`, and averages rows."""
         content: list[dict[str, Any]] = [{"prompt_string": text} for text in texts]
         content += [{"prompt_string": f"{self.marker}\n", "multimodal_data": [b64(image)]} for image in images]
         answer = self.http.post(f"{self.base_url}/embeddings", json={"model": self.model, "content": content})
@@ -409,7 +409,7 @@ class Frigate:
 
 @pytest.fixture(scope="module")
 def frigate(start: Callable[..., Any], model_dir: Any) -> Iterator[Callable[[str], Frigate]]:
-    """`frigate(suffix)`: the client, with that behind the address of a server of the shipped model."""
+    """`frigate(suffix)` -> the client of a server of the shipped model, with `suffix` after its address."""
     server = start(MODEL=str(model_dir))
     clients: list[Frigate] = []
 

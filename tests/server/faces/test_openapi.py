@@ -21,7 +21,7 @@ from tests.server.conftest import form, png
 register_router(Router)(inspect_compiled_router)
 
 NOTHING: Any = None
-"""Stands for parts that no test of the table itself asks for anything."""
+"""A placeholder for parts that the table needs but these tests never call."""
 
 SERVICE = Service(NOTHING, NOTHING, 0)
 FACES = [
@@ -93,7 +93,7 @@ def test_the_document_names_the_package_s_version_and_each_route_s_face(client):
 
 
 def test_locks_are_on_routes_that_ask_for_a_key_and_only_when_there_are_keys(client, client_of):
-    """Without keys nothing is locked; with keys everything is but the open routes, which answer without one."""
+    """Without keys every route is open; with keys only the open routes answer without one."""
     assert "security" not in client.simulate_get("/openapi.json").text.casefold()
     locked = client_of(API_KEYS="secret")
     for path, item in locked.simulate_get("/openapi.json").json["paths"].items():
@@ -150,7 +150,7 @@ def test_every_get_answers_as_documented(client, route):
     ],
 )
 def test_every_documented_field_is_read(client, route, field):
-    """A documented field with a value of no sense is a 400 that names it: none is decoration."""
+    """Every documented field is read: an invalid value is a 400 that names the field."""
     answer = call(client, route, {**route.example, field: {"wrong": True}})
     assert answer.status_code == 400
     assert wrong_field(answer).startswith(field)

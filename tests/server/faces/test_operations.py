@@ -1,4 +1,4 @@
-"""What operators rely on: keys, CORS, logs, metrics, several models, readiness, admission."""
+"""Features for operators: keys, CORS, logs, metrics, several models, readiness, admission."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TestCors:
         assert "Access-Control-Allow-Origin" not in other.headers
 
     def test_a_preflight_needs_no_key(self, client_of):
-        """A browser asks first, without the key it will send."""
+        """A preflight request of a browser needs no key."""
         client = client_of(CORS_ALLOW_ORIGINS="*", API_KEYS="first")
         preflight = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
         answer = client.simulate_options("/v1/embeddings", headers=preflight)
@@ -110,7 +110,7 @@ class TestLogs:
         assert "secret" not in caplog.text
 
     def test_json_lines(self):
-        """LOG_FORMAT=json: one object a line, with the request id as a field and the exception as text."""
+        """LOG_FORMAT=json: one object per line, with the request id as a field and the exception as text."""
         record = logging.LogRecord("siglip_edge", logging.INFO, "", 0, "a %s", ("word",), None)
         record.request_id = "abc"
         line = json.loads(logs.JsonFormatter().format(record))
@@ -156,7 +156,7 @@ class TestMetrics:
 
     @pytest.mark.filterwarnings("ignore:Unknown REQUEST_METHOD")
     def test_methods_of_the_callers_own_are_counted_under_one_name(self, client):
-        """Each name would take memory for ever."""
+        """Unknown methods share one label, because every label stays in memory."""
         for method in ("BREW", "WHEN"):
             client.simulate_request(method, "/health/live")
         counted = client.simulate_get("/metrics").text
@@ -232,7 +232,7 @@ class TestModels:
 
 
 class TestReadiness:
-    """`/health/ready` tells the truth."""
+    """`/health/ready` answers 200 only while the server can embed."""
 
     def test_a_model_that_embeds_wrongly_here_is_not_served(self, tmp_path):
         """The golden rows are embedded before the model counts as loaded; a wrong vector stops the start."""
@@ -300,7 +300,7 @@ class TestReadiness:
         assert client.simulate_get("/health/ready").status_code == 200
 
     def test_a_tower_that_fails_late_is_told_and_texts_are_answered_on(self, client_of, fake, tiny_dir, monkeypatch):
-        """The process's owner hears of it; the probe says 503."""
+        """A tower that fails later calls `on_late_failure`, and the probe answers 503."""
         fake.loading = Future()
         fake.loading.set_exception(ArtifactCorrupt("damaged"))
         client = client_of()
@@ -317,7 +317,7 @@ class TestReadiness:
         assert told == ["late"]
 
     def test_a_tower_that_finishes_nothing_is_not_ready(self, client, fake, monkeypatch):
-        """Work waits and no run ends: 503; when it does: 200."""
+        """While work waits and no run ends, the probe answers 503; after a run it answers 200."""
         monkeypatch.setattr("siglip_edge.server.models.served_model._STALL_S", 0.0)
         fake.gate.clear()
         asking = threading.Thread(target=ask, args=(client,))
@@ -330,7 +330,7 @@ class TestReadiness:
 
 
 class TestAdmission:
-    """What happens when there is more than can be done."""
+    """Requests beyond the capacity of the server."""
 
     def test_probes_are_answered_when_every_other_thread_is_taken(self, client_of, fake):
         """More requests than threads: 429 for the next one, 200 for the probe."""

@@ -187,7 +187,7 @@ def test_evaluate_one_pair(client):
 
 
 def test_evaluate_a_batch_with_errors_in_place(client):
-    """One result or one error an item, in order; with on_error fail the first bad item fails the request."""
+    """One result or error per item, in order; with on_error fail, the first bad item fails the request."""
     good = {"image": data_uri(png()), "text": "a cat"}
     items = [good, {**good, "image": "data:image/png;base64,AAAA"}, {**good, "text": ""}, good]
     results = post(client, "/evaluator/v1/evaluation/batch", {"items": items})["results"]

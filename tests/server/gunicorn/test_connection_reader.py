@@ -1,4 +1,4 @@
-"""A body read from a connection is what was sent, however it arrives, and ends in time."""
+"""A body is read exactly as it was sent, in however many pieces it arrives, and within its deadline."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def body_of(connection, length, buffered=b""):
 
 @pytest.mark.parametrize("length", [1, 100, 8191, 8192, 8193, 1 << 20, (1 << 20) + 1, 3_000_000])
 def test_a_body_in_pieces_is_whole(pair, length):
-    """Some came with the head; what follows the body, a next request, stays."""
+    """A part of the body came with the head. The bytes after the body, a next request, stay unread."""
     ours, theirs = pair
     sent = random.Random(length).randbytes(length)
     cut = min(length, 700)
@@ -63,7 +63,7 @@ def test_a_body_that_ends_early_is_what_came(pair):
 
 @pytest.mark.parametrize("length", [100, 50_000])
 def test_the_deadline_holds_for_all_of_a_body(pair, length):
-    """Each byte comes within the limit of a single receive."""
+    """A body that comes byte by byte ends at the deadline, although each byte arrives quickly."""
     ours, theirs = pair
     ours.settimeout(60)
     body, arrivals = body_of(ours, length)

@@ -1,4 +1,4 @@
-"""What an operator's signals do, as docs/deploy.md says: SIGHUP and SIGUSR2 replace processes without a refusal."""
+"""SIGHUP and SIGUSR2 replace processes without refusing a connection, as docs/deploy.md says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an operator reads when `siglip-edge serve` starts, cannot start, reloads and stops; with real processes."""
+"""The messages of `siglip-edge serve` when it starts, cannot start, reloads and stops; with real processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def environment(**given: str) -> dict[str, str]:
 
 
 def refused(*arguments: str, **given: str) -> tuple[int, str]:
-    """Exit status and all output of a start that does not succeed."""
+    """-> exit status and output of a start that fails."""
     done = subprocess.run(
         [*COMMAND, "serve", *arguments], env=environment(**given), cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
@@ -39,7 +39,7 @@ def refused(*arguments: str, **given: str) -> tuple[int, str]:
 
 
 class Process:
-    """`siglip-edge serve` in a folder of its own, read by its log alone."""
+    """`siglip-edge serve` in a folder of its own; tests read its log."""
 
     def __init__(self, folder: Path, **given: str) -> None:
         self.folder = folder
@@ -167,12 +167,12 @@ def _unlocked() -> set[Path]:
     ],
 )
 def test_a_start_that_cannot_succeed_is_one_sentence(tiny_dir, given, sentence):
-    """It says which setting is wrong, and what to do."""
+    """The sentence names the wrong setting and the remedy."""
     assert refused(**{"MODEL": str(tiny_dir), **given}) == (1, f"Error: {sentence}\n")
 
 
 def test_a_manifest_that_cannot_be_read_is_one_sentence(tmp_path):
-    """Found before any process is started."""
+    """The error is found before any process starts."""
     (tmp_path / "manifest.json").write_text("{")
     status, output = refused(MODEL=str(tmp_path))
     assert status == 1

@@ -1,4 +1,4 @@
-"""Threads that fit: what a real server under real limits plans, and that it says why."""
+"""A real server under real CPU limits plans threads that fit, and gives the reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.real_cgroup import cgroup
 
 
 def planned(server) -> dict:
-    """What /health says of the model."""
+    """-> the model's part of /health."""
     with urllib.request.urlopen(f"{server.url}/health") as answer:
         (model,) = json.load(answer)["models"]
     return model
@@ -34,7 +34,7 @@ def test_a_server_pinned_to_one_cpu_runs_one_thread(start, tiny_dir):
 
 
 def test_a_server_with_a_quota_runs_as_many_threads_as_it_pays_for(start, tiny_dir):
-    """A CPU and a quarter is one thread, and the reason names the quota."""
+    """A quota of 1.25 CPUs gives one thread, and the reason names the quota."""
     v1 = {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": "125000"}
     with cgroup("cpu", v1=v1, v2={"cpu.max": "125000 100000"}) as inside:
         server = start(MODEL=str(tiny_dir), inside=inside)
@@ -47,7 +47,7 @@ def test_a_server_with_a_quota_runs_as_many_threads_as_it_pays_for(start, tiny_d
 
 
 def test_workers_share_the_threads(start, tiny_dir):
-    """Two workers on this machine: each has its half of the cores, and says so."""
+    """Two workers on this machine each get half of the cores, and the reason says so."""
     server = start(MODEL=str(tiny_dir), WORKERS="2")
     model = planned(server)
     assert model["intra_op_threads"] == max(1, read_cpu_budget().cores // 2)

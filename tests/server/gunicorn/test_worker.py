@@ -1,4 +1,4 @@
-"""One rude or slow peer is never everybody's problem, as it would be under gunicorn's own threaded worker."""
+"""Slow or silent peers do not delay other clients, as they do with gunicorn's own threaded worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PATIENCE_S = 20
 
 @pytest.fixture
 def peers():
-    """`peers(server, count, sent)`: connections that have sent just that, open until the test ends."""
+    """`peers(server, count, sent)` -> connections that have sent the bytes `sent`; they stay open until the test ends."""
     connected: list[socket.socket] = []
 
     def connect(server, count, sent=b""):
@@ -30,7 +30,7 @@ def peers():
 
 
 def ask(server, body=None, within_s=PATIENCE_S):
-    """-> the status of a probe, or of a body sent where nobody reads it."""
+    """-> the status of a probe, or of a request whose body no route reads."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=within_s)
     method, path = ("GET", "/health/live") if body is None else ("POST", "/nowhere")
     connection.request(method, path, body)
@@ -48,7 +48,7 @@ def status_of_answer(connection):
 
 
 def test_peers_that_do_not_close_hold_up_nobody(running, tiny_dir, peers):
-    """They asked for the connection to be closed, got their answers, and stay."""
+    """Peers that asked to close the connection and got their answers, but do not close it."""
     server = running(MODEL=str(tiny_dir))
     asked = peers(server, 30, b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert ask(server) == 200
@@ -58,7 +58,7 @@ def test_peers_that_do_not_close_hold_up_nobody(running, tiny_dir, peers):
 
 
 def test_silent_connections_take_no_threads(running, tiny_dir, peers):
-    """There are ten times as many of them as threads; when they speak they are answered."""
+    """There are ten times as many silent peers as threads; each is answered when it sends its request."""
     server = running(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
     silent = peers(server, 40)
     assert ask(server) == 200
@@ -68,7 +68,7 @@ def test_silent_connections_take_no_threads(running, tiny_dir, peers):
 
 
 def test_half_a_head_takes_no_thread(running, tiny_dir, peers):
-    """When the other half comes they are answered, on a connection that was used before as well."""
+    """Half a head is answered when its other half arrives, also on a connection that was used before."""
     server = running(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
     asked = peers(server, 20, b"GET /health/live HTTP/1.1\r\nHo")
     assert ask(server) == 200
@@ -88,7 +88,7 @@ def test_requests_that_come_together_are_all_answered(running, tiny_dir, peers):
 
 
 def test_those_who_ask_without_a_pause_leave_threads_to_others(running, tiny_dir, peers):
-    """Five times as many of them as threads: each is answered again and again, and so is a probe."""
+    """Five times as many busy clients as threads: each client is answered repeatedly, and so is a probe."""
     server = running(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4")
     asking, answers = peers(server, 20), [0] * 20
 

@@ -1,4 +1,4 @@
-"""What holds on every route: one error shape, limits, probes, models."""
+"""Facts of every route: one shape of errors, limits, probes, models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.server.conftest import data_uri, png
     ],
 )
 def test_every_error_has_openais_shape(client, method, path, status):
-    """Falcon's own 404 and 405 and ours have the same body."""
+    """The 404 and 405 of Falcon have the same body as our errors."""
     answer = client.simulate_request(method, path)
     assert answer.status_code == status
     assert set(answer.json) == {"error"}
@@ -28,13 +28,13 @@ def test_every_error_has_openais_shape(client, method, path, status):
 
 
 def test_405_names_the_allowed_methods(client):
-    """Allow stays on the answer."""
+    """A 405 keeps the header Allow."""
     assert "POST" in client.simulate_get("/v1/embeddings").headers["Allow"]
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/v1/models", "/metrics", "/docs"])
 def test_head_is_get_without_the_body(client, path):
-    """What a monitor that sends HEAD learns is what GET says; a route without GET still refuses it."""
+    """HEAD gets the status and headers of GET; a route without GET refuses HEAD."""
     get, head = client.simulate_get(path), client.simulate_head(path)
     assert (head.status_code, head.headers["Content-Type"]) == (get.status_code, get.headers["Content-Type"])
     assert get.content
@@ -43,7 +43,7 @@ def test_head_is_get_without_the_body(client, path):
 
 
 def test_other_media_types_are_415(client):
-    """A body that is not JSON by its own word is refused; so is a compressed one."""
+    """A body with another media type than JSON is refused, and so is a compressed body."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     assert client.simulate_post("/v1/embeddings", body="input=a", headers=form).status_code == 415
     zipped = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
@@ -59,7 +59,7 @@ def test_a_body_beyond_the_limit_is_413(client_of):
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"input": "\\ud800"}', b"[" * 100_000, b"[1]", b"nul"])
 def test_broken_json_is_400(client, body):
-    """Whatever the body is, the answer is a 400."""
+    """Every malformed body gets a 400."""
     answer = client.simulate_post("/v1/embeddings", body=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json["error"]["type"]) == (400, "invalid_request_error")
 
@@ -73,7 +73,7 @@ def test_image_limits_hold_before_decoding(client_of):
 
 
 def test_models_are_listed_with_what_they_give(client):
-    """OpenAI's list; each model with dimensions, modalities, precision and space."""
+    """OpenAI's list of models, with dimensions, modalities, precision and space of each."""
     listed = client.simulate_get("/v1/models").json
     assert listed["object"] == "list"
     (card,) = listed["data"]
@@ -87,7 +87,7 @@ def test_models_are_listed_with_what_they_give(client):
 
 
 def test_health_tells_the_plan_and_measured_rates(client):
-    """Before the first run there is no rate; after it there is one; the predecessors' names are there."""
+    """The rate appears after the first run; the field names of the predecessors are present."""
     before = client.simulate_get("/health").json
     assert {lane["rows_per_second"] for lane in before["models"][0]["lanes"]} == {None}
     client.simulate_post("/v1/embeddings", json={"input": "a cat"})
@@ -109,6 +109,6 @@ def test_health_tells_the_plan_and_measured_rates(client):
 
 
 def test_probes(client):
-    """live and ready answer 200 once the model is there."""
+    """The probes live and ready answer 200 when the model is loaded."""
     assert client.simulate_get("/health/live").status_code == 200
     assert client.simulate_get("/health/ready").status_code == 200

@@ -1,4 +1,4 @@
-"""What belongs to one request."""
+"""The context of a request: its id, its timings, and whether its caller has hung up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from siglip_edge.server.http.request_context import RequestContext, has_hung_up,
 
 
 def test_hanging_up_is_seen_without_reading():
-    """A closed peer is seen, also behind unread bytes; an open one is not, whatever the socket's timeout."""
+    """A closed connection is noticed, also behind unread bytes; an open connection never counts as closed."""
     ours, theirs = socket.socketpair()
     ours.settimeout(60)
     with ours, theirs:
@@ -31,12 +31,12 @@ def test_a_plain_word_is_taken_as_the_id(given):
 
 @pytest.mark.parametrize("given", [None, "", "a b", "a\nb", "x" * 129, "ü"])
 def test_anything_else_gets_a_new_id(given):
-    """What could break a log line is not taken over."""
+    """An id that could break a log line is replaced."""
     assert len(request_id(given)) == 32
 
 
 def test_stages_add_up_over_towers():
-    """The header tells a stage once, the metrics by tower."""
+    """The header has each stage once; the metrics have it per tower."""
     context = RequestContext(request_id="x", started=0.0, deadline=1.0)
     context.add("queue", Tower.TEXT, 0.001)
     context.add("queue", Tower.VISION, 0.002)

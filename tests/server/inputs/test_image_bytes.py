@@ -1,4 +1,4 @@
-"""Image bytes within limits: every accepted format, and what hostile ones may not do."""
+"""Image bytes within limits: every accepted format, and hostile files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_accepted_format_is_sniffed_and_decoded(kind):
 
 @pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "EPS", "PCX"])
 def test_other_formats_are_refused(kind):
-    """Pillow's other plugins are out of reach."""
+    """No other plugin of Pillow is ever used."""
     with pytest.raises(UndecodableImage, match="JPEG, PNG"):
         decoding.decode(encoded(kind), LIMITS)
 
@@ -78,7 +78,7 @@ def test_pixels_are_counted_before_they_are_expanded():
 
 
 def test_base64_beyond_the_limit_is_refused_before_it_is_decoded():
-    """The length of the text tells."""
+    """The length of the base64 text is enough to refuse it."""
     with pytest.raises(ImageTooLarge):
         image_bytes.from_base64("A" * 2_000_000, LIMITS)
 
@@ -135,7 +135,7 @@ SPEC = VisionTower(
 
 
 def jpeg(width: int, height: int, mode: str = "RGB", **save) -> bytes:
-    """Disks of many colours: something in every corner, and edges in every direction."""
+    """A picture of disks in many colours, with edges in every direction and content in every corner."""
     rng = np.random.default_rng(0)
     picture = Image.new("RGB", (width, height))
     for x, y, *color in rng.integers(0, 256, (300, 5)):

@@ -1,4 +1,4 @@
-"""Image URLs: a hostile web server on loopback, reached only through injected resolution."""
+"""Image URLs, with a hostile web server on loopback that is reached only through an injected resolver."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.server.conftest import png
 
 
 class SiteServer(http.server.ThreadingHTTPServer):
-    """On a free port of 127.0.0.1."""
+    """A web server on a free port of 127.0.0.1."""
 
     daemon_threads = True
 
@@ -27,7 +27,7 @@ class SiteServer(http.server.ThreadingHTTPServer):
 
 
 class Site(http.server.BaseHTTPRequestHandler):
-    """Paths that behave badly, and one that does not."""
+    """One path that serves an image, and paths that misbehave."""
 
     server: SiteServer
 
@@ -72,7 +72,7 @@ class Site(http.server.BaseHTTPRequestHandler):
             pass
 
     def get_drip(self):
-        """A byte now and then, for ever."""
+        """Send single bytes with pauses, without end."""
         self.answer(200, Content_Type="image/png")
         try:
             while not self.server.stopped.wait(0.01):

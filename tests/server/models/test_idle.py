@@ -1,4 +1,4 @@
-"""Only what is needed: TOWERS, IDLE_UNLOAD_S, and prepared models behind the real server."""
+"""Memory that is not needed is not used: TOWERS, IDLE_UNLOAD_S, and prepared models behind a real server."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def ask(client, given) -> falcon.testing.Result:
 
 @pytest.mark.parametrize(("served", "good", "bad"), [("text", "a text", PICTURE), ("vision", PICTURE, "a text")])
 def test_one_tower_serves_and_the_others_inputs_are_refused(tmp_path, served, good, bad):
-    """The other tower's artifacts may even be missing; its inputs get 400, by their place."""
+    """Artifacts of the other tower may be missing; its inputs get a 400 that names their place."""
     directory = write_model(tmp_path / "tiny")
     other = "vision" if served == "text" else "text"
     (directory / f"{other}_int8.onnx").unlink()
@@ -89,13 +89,13 @@ def test_an_idle_tower_is_unloaded_and_comes_back_when_asked(model, lanes):
 
 
 def test_a_tower_that_works_stays(model, lanes):
-    """Only the one that has been idle for long enough goes."""
+    """Only a tower that has been idle for long enough is unloaded."""
     watch_for_unloading(model, {**lanes, Tower.TEXT: lane_of(Busy())}, idle_s=0.0)._look()
     assert model.loaded() == (Tower.TEXT,)
 
 
 def test_each_stretch_of_idleness_counts_once():
-    """One call when it has lasted, none while it goes on, another one after work, however short."""
+    """The watch acts once per idle stretch, and again after any work."""
     calls: list[Tower] = []
     lane = Lane()
     watch = IdleWatch(calls.append, {Tower.TEXT: lane_of(lane)}, idle_s=60)
@@ -107,7 +107,7 @@ def test_each_stretch_of_idleness_counts_once():
 
 
 class Lane:
-    """As the watch sees it."""
+    """The part of a lane that the watch reads."""
 
     idle_since: float | None = None
 
@@ -189,7 +189,7 @@ def answer_of_a_ready(server: Server) -> object:
 
 
 def test_a_server_prepares_its_model_at_the_first_start_and_only_then(start, tiny_dir, tmp_path):
-    """Two workers, two starts: one packed graph per tower, the same vectors as without packing."""
+    """Two workers and two starts pack one graph per tower; the vectors equal those without packing."""
     answers, logs = [], []
     for prepare in ("false", "true", "true"):
         server = start(MODEL=str(tiny_dir), DEVICE="cpu", WORKERS="2", CACHE_DIR=str(tmp_path), PREPARE=prepare)
