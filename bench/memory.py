@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--precision", help="which artifacts  [default: the preferred ones]")
     parser.add_argument("--processes", type=int, default=2, help="most processes at once")
     parser.add_argument("--rows", type=int, default=40, help="texts and pictures that each embeds, one by one")
-    parser.add_argument("--cache", type=Path, help="for prepared graphs  [default: a new one]")
+    parser.add_argument("--cache", type=Path, help="directory for packed graphs  [default: a new one]")
     parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -91,10 +91,10 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as new:
         cache = arguments.cache or Path(new)
-        measure(arguments, ("vision", "text"), 1, cache)  # prepares
+        measure(arguments, ("vision", "text"), 1, cache)  # packs the graphs
         for towers, count, place in product(TOWERS, range(1, arguments.processes + 1), (None, cache)):
             for figures in measure(arguments, towers, count, place):
-                what = f"{'+'.join(towers):12} {'prepared' if place else 'unprepared':10} {count} at once"
+                what = f"{'+'.join(towers):12} {'packed' if place else 'unpacked':8} {count} at once"
                 print(what, *(f"{key} {value:.{2 if key.endswith('_s') else 0}f}" for key, value in figures.items()))
 
 
