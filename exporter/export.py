@@ -34,7 +34,7 @@ from siglip_edge.exporter.tokenizers.packing import NotPackable, write_packed_to
 from siglip_edge.exporter.tower_export import HELD_BACK, SEARCHED, TowerExport, TowerResult, export_tower
 from siglip_edge.exporter.verification import golden
 from siglip_edge.runtime.artifacts.checksums import FileRecord, record_file
-from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, RotationSpec, Tower, Towers
+from siglip_edge.runtime.artifacts.manifest import FORMAT_VERSION, Manifest, Precision, RotationSpec, Tower, Towers
 from siglip_edge.runtime.artifacts.space_id import space_id
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
@@ -121,6 +121,7 @@ def _described(
 ) -> Manifest:
     """The manifest before anything is exported. `towers`: with their tokenizer's files, which are part of the space."""
     return Manifest(
+        format_version=FORMAT_VERSION,
         name=_target(order).name,
         family=family.name,
         source=name_of(order.source),

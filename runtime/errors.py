@@ -1,4 +1,4 @@
-"""Every error of the project, as one tree. Only `server/errors.py` knows the HTTP status of each.
+"""Every error of the project, as one tree. Only `server/http/errors.py` knows the HTTP status of each.
 
 SiglipEdgeError
 ├── InvalidInput              the caller's input is wrong; `param` names the field

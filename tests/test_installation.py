@@ -165,7 +165,7 @@ def test_what_an_installation_lacks_is_one_sentence(environment, tmp_path):
     script, given = environment / "bin/siglip-edge", clean_environment()
     assert "bench" not in run(script, "--help", env=given)
     for command, sentence in (
-        (["bench", str(tmp_path)], "Error: bench is in a checkout of the project only: run `make bench` there\n"),
+        (["bench", str(tmp_path)], "Error: bench needs a checkout of the project: run `make bench` there\n"),
         (
             ["export", "somewhere", "-o", str(tmp_path)],
             r"Error: \w+ is not installed; pip install 'siglip-edge\[export\]'\n",

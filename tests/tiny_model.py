@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from siglip_edge.runtime.artifacts.checksums import record_file
 from siglip_edge.runtime.artifacts.manifest import (
+    FORMAT_VERSION,
     Artifact,
     Fidelity,
     Manifest,
@@ -159,6 +160,7 @@ def _manifest(directory: Path, name: str, space_id: str, rows: int) -> Manifest:
         artifacts=artifact(Tower.TEXT, VocabularySpec(file=table, dtype="int8", rows=rows, width=WIDTH)),
     )
     return Manifest(
+        format_version=FORMAT_VERSION,
         name=name,
         family="siglip",
         source="tests/tiny_model.py",

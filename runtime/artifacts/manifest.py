@@ -34,8 +34,11 @@ class Precision(StrEnum):
     INT4 = "int4"
 
 
-class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the manifest. A field that this version does not know is an error and never ignored."""
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A part of the manifest. A field that this version does not know is an error and never ignored.
+
+    A field with its default is not written, so that older versions read the models that do not use a newer field.
+    """
 
 
 class Fidelity(_Part, frozen=True, kw_only=True):
@@ -224,7 +227,7 @@ class MatryoshkaSpec(_Part, frozen=True, kw_only=True, tag="matryoshka", tag_fie
 class Manifest(_Part, frozen=True, kw_only=True):
     """The description of a model directory."""
 
-    format_version: int = FORMAT_VERSION
+    format_version: int
     rules: tuple[str, ...] = ()
     """Names of the rules that a reader must know; `save` computes them."""
     name: str
@@ -329,7 +332,7 @@ class _Head(msgspec.Struct):
 
 KNOWN_RULES = frozenset({
     *("geometry:squash", "geometry:shortest_side_crop", "geometry:patches"),
-    *("padding:full", "padding:buckets", "prompts"),
+    *("padding:full", "padding:buckets", "prompts", "text:lowercase", "text:strip_punctuation"),
     *("input:pixel_values", "input:patches", "input:grid"),
     *("input:token_embeddings", "input:token_ids", "input:attention_mask"),
     *("scoring:sigmoid", "scoring:softmax", "scoring:cosine"),
@@ -345,9 +348,14 @@ def rules_of(manifest: Manifest) -> tuple[str, ...]:
     rules.add(f"scoring:{_kind(manifest.scoring)}")
     if manifest.towers.vision is not None:
         rules.add(f"geometry:{_kind(manifest.towers.vision.geometry)}")
-    if manifest.towers.text is not None:
-        rules.add(f"padding:{_kind(manifest.towers.text.padding)}")
-        rules |= {"prompts"} if manifest.towers.text.prompts else set()
+    if (text := manifest.towers.text) is not None:
+        rules.add(f"padding:{_kind(text.padding)}")
+        flags = {
+            "prompts": text.prompts,
+            "text:lowercase": text.lowercase,
+            "text:strip_punctuation": text.strip_punctuation,
+        }
+        rules |= {rule for rule, is_used in flags.items() if is_used}
     if manifest.shortening is not None:
         rules.add(f"shortening:{_kind(manifest.shortening)}")
     return tuple(sorted(rules))

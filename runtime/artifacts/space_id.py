@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
-from siglip_edge.runtime.artifacts.manifest import FullLength, Squash, TextTower, Towers, VisionTower
+from siglip_edge.runtime.artifacts.manifest import Squash, TextTower, Towers, VisionTower
 
+_VERSION_1_VISION = {"geometry", "resample", "mean", "std"}
+_VERSION_1_TEXT = {"length", "pad_id", "suffix_ids", "lowercase", "strip_punctuation", "tokenizer"}
 _NOT_CONTRACT = ("artifacts", "packed_tokenizer")
 
 
@@ -44,12 +46,12 @@ def _version_1(towers: Towers) -> list[dict[str, Any]] | None:
 
 
 def _is_version_1_vision(vision: VisionTower) -> bool:
-    return isinstance(vision.geometry, Squash) and vision.inputs == ("pixel_values",)
+    return isinstance(vision.geometry, Squash) and set(_contract(vision)) <= _VERSION_1_VISION
 
 
 def _is_version_1_text(text: TextTower) -> bool:
-    plain = not (text.prefix_ids or text.prompts) and len(text.suffix_ids) == 1
-    return plain and isinstance(text.padding, FullLength) and text.inputs == ("token_embeddings",)
+    """Whether every field that version 1 did not know has its default."""
+    return len(text.suffix_ids) == 1 and set(_contract(text)) <= _VERSION_1_TEXT
 
 
 def _version_2(towers: Towers) -> dict[str, Any]:
@@ -58,5 +60,9 @@ def _version_2(towers: Towers) -> dict[str, Any]:
 
 
 def _contract(spec: VisionTower | TextTower) -> dict[str, Any]:
-    fields = {field.name: field.default for field in msgspec.structs.fields(spec) if field.name not in _NOT_CONTRACT}
-    return {name: value for name, default in fields.items() if (value := getattr(spec, name)) != default}
+    fields = [field for field in msgspec.structs.fields(spec) if field.name not in _NOT_CONTRACT]
+    return {field.name: value for field in fields if (value := getattr(spec, field.name)) != _default(field)}
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()

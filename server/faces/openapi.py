@@ -12,6 +12,7 @@ import msgspec
 
 from siglip_edge.server.faces.route import JSON, Face, Route
 from siglip_edge.server.faces.table import Claim, claims
+from siglip_edge.server.http.middleware import HEADERS
 from siglip_edge.server.inputs.schemas import Upload
 
 _REF = "#/components/schemas/{name}"
@@ -30,12 +31,6 @@ _MEANING = {
     500: "A failure of the server; its log has the cause under the request id.",
     503: "Loading, draining or stalled; `Retry-After` says when to come back.",
     504: "The request's time was up.",
-}
-
-_HEADERS = {
-    "X-Request-ID": "Id of the request: from the caller, or new.",
-    "X-Embedding-Space": "The space_id of the model that answered; vectors of equal spaces are comparable.",
-    "Server-Timing": "Milliseconds by stage.",
 }
 
 Object = dict[str, Any]
@@ -148,6 +143,6 @@ def _identifier(route: Route) -> str:
 
 
 def _answer(status: int, media: str, schema: Object) -> Object:
-    names = {**_HEADERS, "Retry-After": "Whole seconds."} if status in {429, 503} else _HEADERS
+    names = {**HEADERS, "Retry-After": "Whole seconds."} if status in {429, 503} else HEADERS
     headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in names.items()}
     return {"description": _MEANING[status], "headers": headers, "content": {media: {"schema": schema}}}

@@ -16,7 +16,14 @@ from siglip_edge.runtime.errors import Overloaded
 from siglip_edge.server.batching.retry_after import retry_after
 from siglip_edge.server.http.request_context import NO_FACE, RequestContext, has_hung_up, request_id
 
-EXPOSED_HEADERS = "X-Request-ID, X-Embedding-Space, Server-Timing, Retry-After"
+HEADERS = {
+    "X-Request-ID": "Id of the request: from the caller, or new.",
+    "X-Embedding-Space": "The space_id of the model that answered; vectors of equal spaces are comparable.",
+    "Server-Timing": "Milliseconds by stage.",
+}
+"""Headers of every answer of the app, with their meanings for `/openapi.json`. `process_response` sets them."""
+
+EXPOSED_HEADERS = ", ".join([*HEADERS, "Retry-After"])
 """Headers that a browser lets a script read."""
 
 access = logging.getLogger("siglip_edge.access")

@@ -119,6 +119,7 @@ def test_the_rules_of_a_model_are_written_with_it(directory):
         "input:token_embeddings",
         "padding:full",
         "scoring:sigmoid",
+        "text:lowercase",
     ]
 
 
@@ -138,10 +139,17 @@ def test_other_contracts_name_their_own_rules(directory):
         shortening=MatryoshkaSpec(lengths=(4,)),
     )
     rules = {"geometry:patches", "input:grid", "input:patches", "input:token_ids", "padding:buckets"}
-    assert set(rules_of(other)) == rules | {"prompts", "scoring:softmax", "shortening:matryoshka"}
+    assert set(rules_of(other)) == rules | {"prompts", "scoring:softmax", "shortening:matryoshka", "text:lowercase"}
     assert set(rules_of(other)) <= KNOWN_RULES
     other.save(directory)
     assert msgspec.structs.replace(Manifest.load(directory), rules=()) == msgspec.structs.replace(other, rules=())
+
+
+def test_a_field_with_its_default_is_not_written(directory):
+    """A version without the field still reads the model."""
+    text = json.loads((directory / "manifest.json").read_text())["towers"]["text"]
+    assert not {"prefix_ids", "strip_punctuation", "prompts"} & set(text)
+    assert text["lowercase"] is True
 
 
 def test_an_unknown_rule_is_refused_by_name(directory):
@@ -170,7 +178,6 @@ def test_an_input_that_this_version_does_not_fill_is_refused_though_no_rule_name
         ("towers", "vision", "artifacts", "int8", "graph"),
         ("towers", "vision", "artifacts", "int8", "fidelity"),
         ("towers", "text"),
-        ("towers", "text", "padding"),
         ("towers", "text", "tokenizer"),
         ("towers", "text", "artifacts", "int8", "vocabulary"),
         ("scoring",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from siglip_edge.server.http.middleware import HEADERS
 from tests.server.conftest import data_uri, png
 
 
@@ -25,6 +26,22 @@ def test_every_error_has_openais_shape(client, method, path, status):
     assert set(answer.json["error"]) == {"message", "type", "param", "code"}
     assert answer.json["error"]["type"] == "invalid_request_error"
     assert answer.headers["X-Request-ID"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/health", 200),
+        ("GET", "/nowhere", 404),
+        ("GET", "/v1/embeddings", 405),
+        ("POST", "/v1/embeddings", 400),
+    ],
+)
+def test_every_answer_has_the_documented_headers(client, method, path, status):
+    """The list that `/openapi.json` and browsers get is the list of headers that an answer has."""
+    answer = client.simulate_request(method, path)
+    assert answer.status_code == status
+    assert all(answer.headers[name] for name in HEADERS)
 
 
 def test_405_names_the_allowed_methods(client):
