@@ -113,7 +113,7 @@ class Settings:
 
     batch_size: int = variable(
         "BATCH_SIZE BATCH_WINDOW_MAX_SIZE",
-        "largest number of rows in one run of a tower",
+        "upper bound of the rows in one run of a tower; the plan often stays below it (batch_size in /health)",
         parsing.integer(1, 1024),
         default=32,
     )
