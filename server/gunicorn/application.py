@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.gunicorn.configuration import MEMORY_FILES, gunicorn_settings
 from siglip_edge.server.gunicorn.metrics_directory import MetricsDirectory
 from siglip_edge.server.gunicorn.preflight import CannotStart, checked_settings
+from siglip_edge.server.gunicorn.worker import STOP_SIGNALS
 from siglip_edge.server.observability import logs
 
 if TYPE_CHECKING:
@@ -85,6 +87,16 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc] # gunicorn has no types
         self.app.settings = settings
         super().reload()
         logger.info("SIGHUP: new workers serve with the settings of now")
+
+    def spawn_worker(self) -> int:
+        """Fork a worker. It answers stop signals when its own handlers are set: until then it has this process's, which
+        would only note the signal in a copy of this process's queue.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            return int(super().spawn_worker())
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         try:

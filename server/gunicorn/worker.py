@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import socket
 import time
 from collections import deque
@@ -22,6 +24,8 @@ from siglip_edge.server.gunicorn.connection_reader import ConnectionReader
 
 HEAD_BYTES = 1 << 16
 """Largest request line and headers together; Node's server takes 16 KiB, nginx 32."""
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 
 LINGER_S = 2.0
 """How long a peer may take to read its last answer and close; gunicorn's own value."""
@@ -61,6 +65,22 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().__init__(*args, **kwargs)
         self._lingering: deque[TConn] = deque()
         self._is_plain = not self.cfg.is_ssl and self.cfg.http2_cleartext == "off"
+
+    def init_signals(self) -> None:
+        """From here on this worker's own handlers answer the signals that `Arbiter.spawn_worker` holds back."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 - gunicorn's signature
+        """Called at SIGINT and SIGQUIT: end at once.
+
+        gunicorn raises SystemExit wherever the main thread is. An extension module that is being imported makes an
+        ImportError of it, which gunicorn reads as a worker that cannot start; and ending the interpreter beside
+        threads that run a model aborts the process.
+        """
+        self.alive = False
+        self.cfg.worker_int(self)
+        os._exit(0)
 
     def enqueue_req(self, conn: TConn) -> None:
         """Called by gunicorn for a connection that is new, readable again, or has sent more than its last request."""

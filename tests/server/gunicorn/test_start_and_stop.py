@@ -126,6 +126,21 @@ def test_a_stop_is_one_line_and_status_0(serve, number):
     assert not directory.exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", ["fork", "tower loaded"])
+def test_a_stop_while_workers_load_is_a_stop(tmp_path, tiny_dir, moment, number):
+    """A signal that meets workers before they are ready, or as they are forked, is no failure to start."""
+    server = Process(tmp_path, MODEL=str(tiny_dir), WORKERS="2")
+    if moment == "fork":
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
+        wait_until(lambda: bool(children.read_text()))
+    else:
+        server.wait_for(moment)
+    assert server.stop(number) == 0
+    assert server.log.read_text().endswith(" Stopped\n")
+    assert not server.said("Exception|Traceback|SIGKILL|SIGABRT")
+
+
 def test_a_busy_port_is_one_sentence(tiny_dir):
     """The sentence names the port, and no line of gunicorn's comes with it."""
     with socket.create_server(("127.0.0.1", 0)) as other:
