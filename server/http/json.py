@@ -41,8 +41,9 @@ def _invalid(error: msgspec.ValidationError, kind: type) -> InvalidInput:
     param = path[1] if path else missing[1] if missing else None
     sentence = _PATH.sub("", message)
     if sentence.startswith("Invalid enum value"):
-        words = [word for field in msgspec.structs.fields(kind) if field.name == param for word in _words(field.type)]
-        sentence += f"; allowed: {', '.join(words)}"
+        name = (param or "").partition("[")[0]
+        words = [word for field in msgspec.structs.fields(kind) if field.name == name for word in _words(field.type)]
+        sentence += f"; allowed: {', '.join(dict.fromkeys(words))}"
     return InvalidInput(sentence, param=param or None, code="invalid_value")
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 
 import falcon
 
 from siglip_edge.runtime.errors import InvalidInput
-from siglip_edge.runtime.model import Floats
 from siglip_edge.server.embedding.embedder import Embedder, Outcome
+from siglip_edge.server.faces.openai.encodings import Encoding, requested
 from siglip_edge.server.faces.openai.errors import error_in_place
 from siglip_edge.server.faces.openai.schemas import (
     EmbeddingItem,
     EmbeddingsAnswer,
     EmbeddingsForm,
     EmbeddingsRequest,
-    EncodingFormat,
 )
 from siglip_edge.server.faces.service import Service
 from siglip_edge.server.faces.usage import usage_of
@@ -47,23 +45,19 @@ def _answer(
     request: EmbeddingsRequest | EmbeddingsForm,
     req: falcon.Request,
 ) -> EmbeddingsAnswer:
+    encoding = requested(request.encoding_format, request.embedding_type)
     embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
     outcomes = embed(inputs, req.context.request)
-    data = [_item(index, outcome, embedder, request) for index, outcome in enumerate(outcomes)]
-    return EmbeddingsAnswer(object="list", data=data, model=embedder.name, usage=usage_of(outcomes))
+    data = [_item(index, outcome, embedder, request.dimensions, encoding) for index, outcome in enumerate(outcomes)]
+    return EmbeddingsAnswer(
+        object="list", data=data, model=embedder.name, usage=usage_of(outcomes), encoding_format=encoding.name
+    )
 
 
 def _item(
-    index: int, outcome: Outcome, embedder: Embedder, request: EmbeddingsRequest | EmbeddingsForm
+    index: int, outcome: Outcome, embedder: Embedder, dimensions: int | None, encoding: Encoding
 ) -> EmbeddingItem:
     if isinstance(outcome, InvalidInput):
         return EmbeddingItem(object="embedding", index=index, embedding=None, error=error_in_place(outcome))
-    vector = _encoded(embedder.shorten(outcome, request.dimensions).vector, request.encoding_format)
+    vector = encoding.encode(embedder.shorten(outcome, dimensions).vector)
     return EmbeddingItem(object="embedding", index=index, embedding=vector, truncated=outcome.truncated)
-
-
-def _encoded(vector: Floats, encoding: EncodingFormat | None) -> Floats | str:
-    """As numbers, or as the base64 of little-endian float32."""
-    if encoding == "base64":
-        return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
-    return vector

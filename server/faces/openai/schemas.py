@@ -9,7 +9,10 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from siglip_edge.server.faces.schemas import Model, OnError, Space, Usage
 from siglip_edge.server.inputs.schemas import Inputs, Modality, Upload
 
-EncodingFormat = Literal["float", "base64"]
+EncodingFormat = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
+Encodings = EncodingFormat | Annotated[list[EncodingFormat], Meta(min_length=1)]
+_ENCODING = "One encoding, or several: then each vector is an object by name. `base64` applies to those beside it."
+_EMBEDDING_TYPE = "Jina's name of `encoding_format`; decides where that is `float` or `base64`."
 ErrorType = Literal["invalid_request_error", "authentication_error", "rate_limit_error", "server_error"]
 
 
@@ -27,7 +30,8 @@ class ErrorAnswer(Struct):
 class EmbeddingsRequest(Struct, kw_only=True):
     input: Annotated[Inputs, Meta(description="A text or an image, or a mixed list of them.")]
     model: Model = None
-    encoding_format: EncodingFormat | None = None
+    encoding_format: Annotated[Encodings | None, Meta(description=_ENCODING)] = None
+    embedding_type: Annotated[Encodings | None, Meta(description=_EMBEDDING_TYPE)] = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None
     modality: Annotated[Modality | None, Meta(description="The kind of plain strings; guessed when absent.")] = None
@@ -39,7 +43,8 @@ class EmbeddingsForm(Struct, kw_only=True):
     file: Annotated[list[Upload], Meta(description="Image files.")] = []
     input: Annotated[list[str], Meta(description="Texts, or images as strings; embedded after the files.")] = []
     model: Model = None
-    encoding_format: EncodingFormat | None = None
+    encoding_format: Annotated[list[EncodingFormat], Meta(description=_ENCODING)] = []
+    embedding_type: Annotated[list[EncodingFormat], Meta(description=_EMBEDDING_TYPE)] = []
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     on_error: OnError = "fail"
     expect_space: Space = None
@@ -48,9 +53,14 @@ class EmbeddingsForm(Struct, kw_only=True):
 Vector = Annotated[
     Any,
     Meta(
-        description="Numbers, or the base64 of little-endian float32; null for an input that failed.",
+        description="In the encoding of the answer; an object where there are several; null for an input that failed.",
         extra_json_schema={
-            "anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string"}, {"type": "null"}]
+            "anyOf": [
+                {"type": "array", "items": {"type": "number"}},
+                {"type": "string"},
+                {"type": "object"},
+                {"type": "null"},
+            ]
         },
     ),
 ]
@@ -69,6 +79,7 @@ class EmbeddingsAnswer(Struct, kw_only=True):
     data: list[EmbeddingItem]
     model: str
     usage: Usage
+    encoding_format: str | list[str]
 
 
 class ModelCard(Struct, kw_only=True):

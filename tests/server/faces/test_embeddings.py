@@ -121,7 +121,12 @@ def test_bad_inputs_are_named(client, given, param, code):
 
 @pytest.mark.parametrize(
     ("field", "allowed"),
-    [("encoding_format", "float, base64"), ("modality", "text, image"), ("on_error", "fail, null")],
+    [
+        ("encoding_format", "float, base64, int8, uint8, binary, ubinary"),
+        ("embedding_type", "float, base64, int8, uint8, binary, ubinary"),
+        ("modality", "text, image"),
+        ("on_error", "fail, null"),
+    ],
 )
 def test_a_word_that_is_not_known_is_told_those_that_are(client, field, allowed):
     """The 400 names the field and every allowed value."""
@@ -133,7 +138,9 @@ def test_a_word_that_is_not_known_is_told_those_that_are(client, field, allowed)
 def test_a_word_in_a_form_is_told_those_that_are_known(client):
     """Forms are parsed by the same types."""
     answer = client.simulate_post("/v1/embeddings/image", **form([("input", "a"), ("encoding_format", "hex")]))
-    assert answer.json["error"]["message"] == "Invalid enum value 'hex'; allowed: float, base64"
+    assert answer.json["error"]["message"] == (
+        "Invalid enum value 'hex'; allowed: float, base64, int8, uint8, binary, ubinary"
+    )
 
 
 def test_token_ids_are_refused_with_the_way_out(client):

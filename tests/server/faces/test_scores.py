@@ -160,7 +160,7 @@ def test_embedding_uploads(client):
         ([("file", ("a.png", png())), ("file", ("b.png", b"not an image"))], "file[1]"),
         ([("file", ("a.png", b""))], "file[0]"),
         ([("model", "tiny")], "file"),
-        ([("file", ("a.png", png())), ("encoding_format", "hex")], "encoding_format"),
+        ([("file", ("a.png", png())), ("encoding_format", "hex")], "encoding_format[0]"),
     ],
 )
 def test_bad_uploads_are_named(client, fields, param):
