@@ -8,14 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from siglip_edge.server.faces.route import JSON, Face, Route
+from siglip_edge.server.faces.openapi_schemas import Object, schemas
+from siglip_edge.server.faces.route import JSON, Face, Route, Tag
 from siglip_edge.server.faces.table import Claim, claims
 from siglip_edge.server.http.middleware import HEADERS
-from siglip_edge.server.inputs.schemas import Upload
 
-_REF = "#/components/schemas/{name}"
 _FORM = "multipart/form-data"
 
 _MEANING = {
@@ -33,7 +30,13 @@ _MEANING = {
     504: "The request's time was up.",
 }
 
-Object = dict[str, Any]
+_RETRY_AFTER = "Retry-After"
+
+_HEADERS = {
+    name: {"description": meaning, "schema": {"type": "string"}}
+    for name, meaning in {**HEADERS, _RETRY_AFTER: "Whole seconds."}.items()
+}
+"""Headers of answers."""
 
 
 def document(faces: Sequence[Face], *, model: str, has_keys: bool) -> Object:
@@ -43,8 +46,9 @@ def document(faces: Sequence[Face], *, model: str, has_keys: bool) -> Object:
         for place, there in claims(faces).items()
         if (documented := [(face, route) for face, route in there if route.is_documented])
     }
-    schemas, components = _schemas(described.values())
-    writer = _Writer(schemas, model, has_keys)
+    claimed = [claim for there in described.values() for claim in there]
+    found = schemas([route for _, route in claimed], [face.error for face, _ in claimed])
+    writer = _Writer(found.of, model, has_keys)
     paths: dict[str, Object] = {}
     for (path, method), there in described.items():
         paths.setdefault(path, {})[method.lower()] = writer.operation(there)
@@ -56,25 +60,19 @@ def document(faces: Sequence[Face], *, model: str, has_keys: bool) -> Object:
             "version": importlib.metadata.version("siglip-edge"),
             "description": "Images and texts in, vectors of one shared space out.",
         },
-        "tags": [{"name": face.name, "description": face.summary} for face in faces],
+        "tags": [{"name": tag.name, "description": tag.summary} for tag in _tags(faces)],
         "paths": paths,
-        "components": {"schemas": components, **locks},
+        "components": {"schemas": found.components, "headers": _HEADERS, **locks},
     }
 
 
-def _schemas(described: Iterable[Sequence[Claim]]) -> tuple[Mapping[Any, Object], Object]:
-    """-> type -> its reference; name -> its schema."""
-    kinds = {
-        kind: None
-        for there in described
-        for face, route in there
-        for kind in (route.request, route.answer, face.error)
-        if kind is not None
-    }
-    references, components = msgspec.json.schema_components(kinds, ref_template=_REF)
-    if Upload.__name__ in components:
-        components[Upload.__name__] = {"type": "string", "format": "binary"}
-    return dict(zip(kinds, references, strict=True)), dict(sorted(components.items()))
+def _tags(faces: Iterable[Face]) -> Iterable[Tag]:
+    """Each tag once, in the order of the routes."""
+    return dict.fromkeys(_tag(face, route) for face in faces for route in face.routes if route.is_documented)
+
+
+def _tag(face: Face, route: Route) -> Tag:
+    return route.tag or face.tag
 
 
 @dataclass(frozen=True)
@@ -85,15 +83,16 @@ class _Writer:
 
     def operation(self, there: Sequence[Claim]) -> Object:
         """A method of a path. Where faces share it: any of their bodies, answers and errors."""
+        there = there[::-1]  # first the route that takes every other body
         routes = [route for _, route in there]
         described: Object = {
-            "tags": [face.name for face, _ in there],
-            "summary": " Or: ".join(route.summary for route in reversed(routes)),
-            "operationId": _identifier(routes[0]),
+            "tags": [_tag(*claim).name for claim in there],
+            "summary": " Or: ".join(route.summary for route in routes),
+            "operationId": routes[0].name,
             "responses": self._responses(there),
         }
         if routes[0].request is not None:
-            described["requestBody"] = {"required": True, "content": self._bodies(routes)}
+            described["requestBody"] = {"required": True, "content": self._bodies(there)}
         if parameters := self._parameters(routes[0]):
             described["parameters"] = parameters
         if self._asks_for_key(routes[0]):
@@ -113,36 +112,36 @@ class _Writer:
         errors = {str(status): _answer(status, JSON, error) for status in sorted(statuses)}
         return {"200": _answer(200, routes[0].media, answer), **errors}
 
-    def _bodies(self, routes: Sequence[Route]) -> Object:
-        body: Object = {"schema": self._any_of(route.request for route in routes)}
-        examples = [dict(route.example) for route in routes if route.example]
-        if len(examples) == 1:
-            body["example"] = examples[0]
-        elif examples:
-            body["examples"] = {f"body {number}": {"value": value} for number, value in enumerate(examples, 1)}
-        return {_FORM if routes[0].is_form else JSON: body}
+    def _bodies(self, there: Sequence[Claim]) -> Object:
+        """One example, or one for each face that shares the path."""
+        (_, route), *others = there
+        body: Object = {"schema": self._any_of(route.request for _, route in there)}
+        if others:
+            body["examples"] = {_tag(*claim).name: {"value": dict(claim[1].example)} for claim in there}
+        else:
+            body["example"] = dict(route.example)
+        return {_FORM if route.is_form else JSON: body}
 
     def _parameters(self, route: Route) -> list[Object]:
-        named: list[Object] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "example": self.model}
-            for name in re.findall(r"{(\w+)}", route.path)
-        ]
-        return named + [
-            {"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}, "example": self.model}
-            for name, meaning in route.query.items()
-        ]
+        named = [_parameter(name, "path", "", self.model) for name in re.findall(r"{(\w+)}", route.path)]
+        asked = [_parameter(name, "query", meaning, self.model) for name, meaning in route.query.items()]
+        return [*named, *asked, *(_parameter(name, "header", meaning) for name, meaning in route.headers.items())]
 
     def _any_of(self, kinds: Iterable[Any]) -> Object:
         schemas = [self.schemas[kind] for kind in dict.fromkeys(kinds)]
         return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
-def _identifier(route: Route) -> str:
-    """`POST /v1/classify/image` -> post_v1_classify_image."""
-    return "_".join([route.method.lower(), *re.findall(r"\w+", route.path)])
+def _parameter(name: str, place: str, meaning: str, example: str | None = None) -> Object:
+    parameter: Object = {"name": name, "in": place, "schema": {"type": "string"}}
+    if meaning:
+        parameter["description"] = meaning
+    if place == "path":
+        parameter["required"] = True
+    return parameter if example is None else {**parameter, "example": example}
 
 
 def _answer(status: int, media: str, schema: Object) -> Object:
-    names = {**HEADERS, "Retry-After": "Whole seconds."} if status in {429, 503} else HEADERS
-    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in names.items()}
+    names = [*HEADERS, _RETRY_AFTER] if status in {429, 503} else HEADERS
+    headers = {name: {"$ref": f"#/components/headers/{name}"} for name in names}
     return {"description": _MEANING[status], "headers": headers, "content": {media: {"schema": schema}}}

@@ -19,22 +19,28 @@ from siglip_edge.server.faces.llamacpp.schemas import (
     RerankAnswer,
     RerankRequest,
 )
-from siglip_edge.server.faces.route import PICTURE, Face, Route, embedding_route
+from siglip_edge.server.faces.route import PICTURE, Face, Route, Tag, embedding_route
 from siglip_edge.server.faces.service import Service
 
 _PROMPTS = [
-    {"prompt_string": "a cat on a sofa"},
+    {"prompt_string": "a red heart"},
     {"prompt_string": f"{MEDIA_MARKER}\n", "multimodal_data": [PICTURE.partition(",")[2]]},
 ]
 
-_RERANK_PATHS = ("/rerank", "/reranking", "/v1/rerank", "/v1/reranking")
+_RERANK = {
+    "/rerank": "rerank",
+    "/reranking": "reranking",
+    "/v1/rerank": "rerank_v1",
+    "/v1/reranking": "reranking_v1",
+}
+"""Path -> name."""
 
 
 def llamacpp(service: Service) -> Face:
     embeddings = ContentEmbeddings(service)
     return Face(
         name="llamacpp",
-        summary="The embedding and reranking API of llama.cpp's server.",
+        tag=Tag("llama.cpp", "The embedding and reranking API of llama.cpp's server."),
         render_error=render_error,
         error=LlamaCppError,
         routes=(
@@ -44,6 +50,7 @@ def llamacpp(service: Service) -> Face:
                 "Embed texts and images in prompts.",
                 EmbeddingRequest,
                 list[PromptEmbedding],
+                name="embed_prompts",
                 example={"content": _PROMPTS},
             ),
             embedding_route(
@@ -52,15 +59,17 @@ def llamacpp(service: Service) -> Face:
                 "Embed texts and images in prompts, when the body has `content` and no `input`.",
                 ContentRequest,
                 list[PromptEmbedding],
+                name="embed_content",
                 example={"content": _PROMPTS},
                 takes=_has_content,
             ),
-            *(_rerank(path, service) for path in _RERANK_PATHS),
+            *(_rerank(path, name, service) for path, name in _RERANK.items()),
             Route(
                 "GET",
                 "/props",
                 PropsResource(service).on_get,
                 "Kinds of input of the model, and the marker of an image in a prompt.",
+                name="get_props",
                 query={"model": "Name of a served model; the default model when absent."},
                 answer=Props,
                 errors=(404,),
@@ -73,12 +82,13 @@ def _has_content(keys: Collection[str]) -> bool:
     return "content" in keys and "input" not in keys
 
 
-def _rerank(path: str, service: Service) -> Route:
+def _rerank(path: str, name: str, service: Service) -> Route:
     return embedding_route(
         path,
         Rerank(service).on_post,
         "Order documents, or texts, by how well they belong to a query.",
         RerankRequest,
         RerankAnswer | list[RankedText],
-        example={"query": PICTURE, "documents": ["a cat", "a red dot"], "top_n": 1},
+        name=name,
+        example={"query": PICTURE, "documents": ["pizza", "red heart"], "top_n": 1},
     )

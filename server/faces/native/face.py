@@ -19,15 +19,18 @@ from siglip_edge.server.faces.native.schemas import (
 )
 from siglip_edge.server.faces.openai.errors import render_error
 from siglip_edge.server.faces.openai.schemas import ErrorAnswer
-from siglip_edge.server.faces.route import PICTURE, Face, embedding_route
+from siglip_edge.server.faces.route import PICTURE, Face, Tag, embedding_route
 from siglip_edge.server.faces.service import Service
+
+_RANKING = Tag("ranking and classification", "Candidates by a query, images by labels of your own.")
+_EVALUATION = Tag("evaluation", "Scores of pairs of image and text.")
 
 
 def native(service: Service) -> Face:
     classify, evaluate = Classify(service), Evaluate(service)
     return Face(
         name="native",
-        summary="Ranking, classification, and scores of image-text pairs.",
+        tag=_RANKING,
         render_error=render_error,
         error=ErrorAnswer,
         routes=(
@@ -37,7 +40,8 @@ def native(service: Service) -> Face:
                 "Order candidates by how well they belong to each query.",
                 RankRequest,
                 RankAnswer,
-                example={"query": PICTURE, "candidates": ["a cat", "a red dot"], "top_n": 1},
+                name="rank",
+                example={"query": PICTURE, "candidates": ["pizza", "red heart"], "top_n": 1},
             ),
             embedding_route(
                 "/v1/classify",
@@ -45,7 +49,8 @@ def native(service: Service) -> Face:
                 "Name an image among labels of your own.",
                 ClassifyRequest,
                 ClassifyAnswer,
-                example={"image": PICTURE, "labels": ["cat", "dot"]},
+                name="classify",
+                example={"image": PICTURE, "labels": ["pizza", "red heart"]},
             ),
             embedding_route(
                 "/v1/classify/image",
@@ -53,7 +58,8 @@ def native(service: Service) -> Face:
                 "Name an uploaded image among labels of your own.",
                 ClassifyForm,
                 ClassifyFileAnswer,
-                example={"labels": ["cat", "dot"]},
+                name="classify_file",
+                example={"labels": ["pizza", "red heart"]},
                 is_form=True,
             ),
             embedding_route(
@@ -62,7 +68,9 @@ def native(service: Service) -> Face:
                 "How well an image and a text belong together.",
                 EvaluationRequest,
                 Evaluation,
-                example={"image": PICTURE, "text": "a red dot"},
+                name="evaluate",
+                tag=_EVALUATION,
+                example={"image": PICTURE, "text": "red heart"},
             ),
             embedding_route(
                 "/evaluator/v1/evaluation/batch",
@@ -70,7 +78,9 @@ def native(service: Service) -> Face:
                 "The same for many pairs, with errors in place.",
                 EvaluationBatchRequest,
                 EvaluationBatchAnswer,
-                example={"items": [{"image": PICTURE, "text": "a red dot"}]},
+                name="evaluate_batch",
+                tag=_EVALUATION,
+                example={"items": [{"image": PICTURE, "text": "red heart"}]},
             ),
         ),
     )

@@ -13,15 +13,18 @@ from siglip_edge.server.faces.openai.schemas import (
     ModelCard,
     ModelList,
 )
-from siglip_edge.server.faces.route import PICTURE, Face, Route, embedding_route
+from siglip_edge.server.faces.route import PICTURE, Face, Route, Tag, embedding_route
 from siglip_edge.server.faces.service import Service
+
+_EMBEDDINGS = Tag("embeddings", "Vectors of texts and images: OpenAI's API, for images too.")
+_MODELS = Tag("models", "The served models, as OpenAI lists them.")
 
 
 def openai(service: Service) -> Face:
     embeddings, models = Embeddings(service), ModelCollection(service.models)
     return Face(
         name="openai",
-        summary="OpenAI's API, for images too.",
+        tag=_EMBEDDINGS,
         render_error=render_error,
         error=ErrorAnswer,
         routes=(
@@ -31,7 +34,8 @@ def openai(service: Service) -> Face:
                 "Embed texts and images.",
                 EmbeddingsRequest,
                 EmbeddingsAnswer,
-                example={"input": ["a cat on a sofa", PICTURE]},
+                name="create_embeddings",
+                example={"input": ["a red heart", PICTURE]},
             ),
             embedding_route(
                 "/embeddings",
@@ -39,7 +43,8 @@ def openai(service: Service) -> Face:
                 "Embed texts and images, for clients whose base URL has no /v1.",
                 EmbeddingsRequest,
                 EmbeddingsAnswer,
-                example={"input": "a cat on a sofa", "encoding_format": "base64"},
+                name="create_embeddings_without_v1",
+                example={"input": "a red heart", "encoding_format": "base64"},
             ),
             embedding_route(
                 "/v1/embeddings/image",
@@ -47,10 +52,28 @@ def openai(service: Service) -> Face:
                 "Embed uploaded images.",
                 EmbeddingsForm,
                 EmbeddingsAnswer,
-                example={"input": ["a cat on a sofa"]},
+                name="create_embeddings_of_files",
+                example={"input": ["a red heart"]},
                 is_form=True,
             ),
-            Route("GET", "/v1/models", models.on_get, "The served models.", answer=ModelList),
-            Route("GET", "/v1/models/{name}", models.on_get_one, "One served model.", answer=ModelCard, errors=(404,)),
+            Route(
+                "GET",
+                "/v1/models",
+                models.on_get,
+                "The served models.",
+                name="list_models",
+                tag=_MODELS,
+                answer=ModelList,
+            ),
+            Route(
+                "GET",
+                "/v1/models/{name}",
+                models.on_get_one,
+                "One served model.",
+                name="get_model",
+                tag=_MODELS,
+                answer=ModelCard,
+                errors=(404,),
+            ),
         ),
     )

@@ -13,7 +13,8 @@ from siglip_edge.server.faces.operations.docs import Docs
 from siglip_edge.server.faces.operations.health import Health
 from siglip_edge.server.faces.operations.metrics import MetricsText
 from siglip_edge.server.faces.operations.schemas import HealthAnswer, ProbeAnswer
-from siglip_edge.server.faces.route import Face, Route
+from siglip_edge.server.faces.route import Face, Route, Tag
+from siglip_edge.server.http.router import Responder
 from siglip_edge.server.models.registry import Models
 from siglip_edge.server.observability.metrics import Metrics
 
@@ -27,7 +28,7 @@ def operations(
         routes.append(_metrics(MetricsText(metrics), is_open=not settings.protect_metrics))
     return Face(
         name="operations",
-        summary="Health, metrics and this documentation.",
+        tag=Tag("operations", "Health, metrics and this documentation."),
         render_error=render_error,
         error=ErrorAnswer,
         routes=tuple(routes),
@@ -38,24 +39,33 @@ def _health(health: Health) -> list[Route]:
     """Open: probes have no key."""
     ready = "The default model is loaded and finishes its work."
     return [
-        Route("GET", "/health", health.on_get, "State, plan and measured rates.", answer=HealthAnswer, is_open=True),
-        Route("GET", "/health/live", health.on_get_live, "The process answers.", answer=ProbeAnswer, is_open=True),
-        Route("GET", "/health/ready", health.on_get_ready, ready, answer=ProbeAnswer, errors=(503,), is_open=True),
+        _open("/health", health.on_get, "State, plan and measured rates.", name="get_health", answer=HealthAnswer),
+        _open("/health/live", health.on_get_live, "The process answers.", name="check_alive", answer=ProbeAnswer),
+        _open("/health/ready", health.on_get_ready, ready, name="check_ready", answer=ProbeAnswer, errors=(503,)),
     ]
 
 
 def _documentation(docs: Docs) -> list[Route]:
     """Open: it holds no secret."""
-    page = "This document as an interactive page."
-    script = Route("GET", "/docs/start.js", docs.on_get_start, "The page's script.", is_open=True, is_documented=False)
+    page, script = "This document as an interactive page.", "The page's script."
     return [
-        Route("GET", "/openapi.json", docs.on_get_document, "This document.", answer=dict, is_open=True),
-        Route("GET", "/docs", docs.on_get, page, media="text/html", is_open=True),
-        script,
+        _open("/openapi.json", docs.on_get_document, "This document.", name="get_openapi_document", answer=dict),
+        _open("/docs", docs.on_get, page, name="get_docs_page", media="text/html"),
+        _open("/docs/start.js", docs.on_get_start, script, name="get_docs_script", is_documented=False),
     ]
+
+
+def _open(path: str, responder: Responder, summary: str, **more: Any) -> Route:
+    return Route("GET", path, responder, summary, is_open=True, **more)
 
 
 def _metrics(metrics: MetricsText, *, is_open: bool) -> Route:
     return Route(
-        "GET", "/metrics", metrics.on_get, "Prometheus metrics of all workers.", media="text/plain", is_open=is_open
+        "GET",
+        "/metrics",
+        metrics.on_get,
+        "Prometheus metrics of all workers.",
+        name="get_metrics",
+        media="text/plain",
+        is_open=is_open,
     )

@@ -27,7 +27,7 @@ def test_a_face_that_is_off_has_no_route(client_of):
         assert (answer.status_code, answer.json["error"]["type"]) == (404, "invalid_request_error")
     assert client.simulate_get("/health").status_code == client.simulate_get("/docs").status_code == 200
     document = client.simulate_get("/openapi.json").json
-    assert [tag["name"] for tag in document["tags"]] == ["openai", "operations"]
+    assert [tag["name"] for tag in document["tags"]] == ["embeddings", "models", "operations"]
     assert "RankRequest" not in document["components"]["schemas"]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from falcon.inspect import inspect_app, inspect_compiled_router, register_router
+from openapi_spec_validator import validate
 
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.faces import table
@@ -79,17 +80,75 @@ def test_a_route_that_is_off_is_not_documented(client_of):
     assert "/metrics" not in client_of(ENABLE_METRICS="false").simulate_get("/openapi.json").json["paths"]
 
 
-def test_the_document_names_the_package_s_version_and_each_route_s_face(client):
-    """The version is the installed package's; tags are the faces; identifiers are words, and each is there once."""
+def operations_of(document):
+    return [operation for item in document["paths"].values() for operation in item.values()]
+
+
+def schemas_in(node):
+    """Every object of the document that is a schema, or has a part that is one."""
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return [*([node] if isinstance(node, dict) else []), *(found for part in parts for found in schemas_in(part))]
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{}, {"API_KEYS": "secret"}, {"FACES": "openai"}, {"FACES": "llamacpp", "ENABLE_METRICS": "false"}],
+    ids=str,
+)
+def test_the_document_is_valid(client_of, environ):
+    """By openapi-spec-validator, whatever is on."""
+    validate(client_of(**environ).simulate_get("/openapi.json").json)
+
+
+def test_the_version_is_the_packages(client):
+    """The version of the document is that of the installed package."""
+    assert client.simulate_get("/openapi.json").json["info"]["version"] == version("siglip-edge")
+
+
+def test_every_route_has_a_name_and_a_tag(client):
+    """Names make functions of a generated client: words, each there once, a verb first. Tags are explained."""
     document = client.simulate_get("/openapi.json").json
-    assert document["info"]["version"] == version("siglip-edge")
-    assert [tag["name"] for tag in document["tags"]] == [face.name for face in FACES]
-    described = [operation for item in document["paths"].values() for operation in item.values()]
-    assert document["paths"]["/embeddings"]["post"]["tags"] == ["llamacpp", "openai"]
-    identifiers = [operation["operationId"] for operation in described]
-    assert "post_v1_classify_image" in identifiers
-    assert len(set(identifiers)) == len(identifiers)
-    assert all(re.fullmatch(r"[a-z0-9_]+", identifier) for identifier in identifiers)
+    names = [operation["operationId"] for operation in operations_of(document)]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) for name in names)
+    assert {"create_embeddings", "rank", "classify", "evaluate", "list_models", "get_health"} <= set(names)
+    tags = [tag["name"] for tag in document["tags"]]
+    assert tags == ["embeddings", "models", "ranking and classification", "evaluation", "llama.cpp", "operations"]
+    assert {tag for operation in operations_of(document) for tag in operation["tags"]} == set(tags)
+
+
+def test_no_schema_has_a_default(client):
+    """A default would fill the form of /docs with null, and make generated types ask for the field."""
+    assert not [schema for schema in schemas_in(client.simulate_get("/openapi.json").json) if "default" in schema]
+
+
+@pytest.mark.parametrize("route", FORMS, ids=name)
+def test_a_form_has_file_choosers_and_no_null(client, route):
+    """Files are binary strings, which Swagger UI shows as choosers; no field is null, which nobody can type."""
+    document = client.simulate_get("/openapi.json").json
+    content = document["paths"][route.path]["post"]["requestBody"]["content"]["multipart/form-data"]
+    form = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+    assert form["properties"]["file"]["items"] == {"type": "string", "format": "binary"}
+    assert "null" not in {schema.get("type") for schema in schemas_in(form)}
+
+
+def test_required_is_what_must_be_sent_and_what_is_always_answered(client):
+    """A request may leave out its defaults; an answer has every field but those that its type may leave out."""
+    schemas = client.simulate_get("/openapi.json").json["components"]["schemas"]
+    assert schemas["RankRequest"]["required"] == ["query", "candidates"]
+    assert "required" not in schemas["InputObject"]
+    assert schemas["ErrorBody"]["required"] == ["message", "type", "param", "code"]
+    assert schemas["Usage"]["required"] == ["prompt_tokens", "total_tokens"]
+    assert schemas["Ranking"]["required"] == ["index", "candidate"]
+    assert schemas["RankRequest"]["properties"]["return_scores"]["description"] == "When absent: `true`."
+
+
+def test_requests_that_embed_document_their_headers(client):
+    """The expected space and the request's id, both optional."""
+    (rank,) = client.simulate_get("/openapi.json").json["paths"]["/v1/rank"].values()
+    headers = {parameter["name"] for parameter in rank["parameters"] if parameter["in"] == "header"}
+    assert headers == {"X-Embedding-Space", "X-Request-ID"}
+    assert not [parameter for parameter in rank["parameters"] if parameter.get("required")]
 
 
 def test_locks_are_on_routes_that_ask_for_a_key_and_only_when_there_are_keys(client, client_of):
@@ -110,6 +169,8 @@ def test_a_path_of_two_faces_documents_both(client):
     body = operation["requestBody"]["content"]["application/json"]
     names = {schema["$ref"].rpartition("/")[2] for schema in body["schema"]["anyOf"]}
     assert names == {"EmbeddingsRequest", "ContentRequest"}
+    assert operation["tags"] == ["embeddings", "llama.cpp"]
+    assert operation["operationId"] == "create_embeddings_without_v1"
     errors = operation["responses"]["400"]["content"]["application/json"]["schema"]["anyOf"]
     assert len(errors) == 2
     for example in body["examples"].values():
@@ -119,8 +180,9 @@ def test_a_path_of_two_faces_documents_both(client):
 def test_every_reference_is_defined(client):
     """Each $ref of the document leads to a schema, and no schema is unused."""
     document = client.simulate_get("/openapi.json").text
-    used = set(re.findall(r"#/components/schemas/(\w+)", document))
-    assert used == set(json.loads(document)["components"]["schemas"])
+    for kind in ("schemas", "headers"):
+        used = set(re.findall(rf"#/components/{kind}/([\w.-]+)", document))
+        assert used == set(json.loads(document)["components"][kind])
 
 
 @pytest.mark.parametrize("route", JSON + FORMS, ids=name)
