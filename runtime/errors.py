@@ -82,7 +82,12 @@ class ProviderUnavailable(SiglipEdgeError):
 
 
 class Unavailable(SiglipEdgeError):
-    """The server cannot answer now. `retry_after_s`: seconds, computed from the service rate when it was measured."""
+    """The server cannot answer now. `retry_after_s`: seconds, computed from the service rate when it was measured.
+
+    `code` is a stable word for programs.
+    """
+
+    code = "unavailable"
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
@@ -90,12 +95,12 @@ class Unavailable(SiglipEdgeError):
 
 
 class Overloaded(Unavailable):
-    pass
+    code = "overloaded"
 
 
 class NotReady(Unavailable):
-    pass
+    code = "not_ready"
 
 
 class DeadlineExceeded(Unavailable):
-    pass
+    code = "deadline_exceeded"

@@ -16,7 +16,6 @@ _SAID_BY_OURS = ("Shutting down: %s", "Reason: %s")
 """Lines of gunicorn that repeat a line of this project, which gives the reason or says `Stopped`."""
 
 _ABOUT_A_REQUEST = {
-    "Invalid request from": "A request was refused because it is not valid HTTP",
     "Error handling request": "A request failed outside of the application",
 }
 """Start of a gunicorn line that quotes the caller -> the line that replaces it."""

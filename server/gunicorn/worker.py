@@ -17,9 +17,9 @@ from selectors import EVENT_READ
 from typing import Any
 
 from gunicorn.http import get_parser
-from gunicorn.util import write_error
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from siglip_edge.server.gunicorn import refusals
 from siglip_edge.server.gunicorn.connection_reader import ConnectionReader
 
 HEAD_BYTES = 1 << 16
@@ -33,6 +33,8 @@ LINGER_S = 2.0
 _UNREAD_BODY_S = 0.01
 """How long a thread discards a body that the application did not read: enough for a body that came with its head. After
 that the connection ends, and the loop discards the rest."""
+
+_TOO_LARGE = refusals.Refusal(431, f"A request's line and headers have at most {HEAD_BYTES} bytes.")
 
 _HEAD_ENDS = b"\r\n\r\n"
 
@@ -139,19 +141,26 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
                 return self._drop
             head.seek(0, SEEK_END)
             head.write(came)
+        if refusal := refusals.of_start(head.getvalue()):
+            return partial(self._refuse, refusal)
         if _HEAD_ENDS in head.getvalue():
             return self._give_thread
-        return self._refuse if head.tell() > HEAD_BYTES else None
+        return partial(self._refuse, _TOO_LARGE) if head.tell() > HEAD_BYTES else None
 
     def _give_thread(self, conn: TConn) -> None:
         conn.data_ready = True  # nothing to wait for
         super().enqueue_req(conn)
 
-    def _refuse(self, conn: TConn) -> None:
-        with suppress(OSError):
-            reason = f"A request's line and headers have at most {HEAD_BYTES} bytes."
-            write_error(conn.sock, 431, "Request Header Fields Too Large", reason)
+    def _refuse(self, refusal: refusals.Refusal, conn: TConn) -> None:
+        refusals.send(conn.sock, refusal)
         self._linger(conn)
+
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:  # noqa: ARG002 - gunicorn's signature
+        """Called by gunicorn for a request that it cannot read, and for an error outside of the app."""
+        refusal = refusals.of_error(exc)
+        if refusal is None:
+            self.log.error("Error handling request", exc_info=exc)
+        refusals.send(client, refusal or refusals.FAILED)
 
     def finish_request(self, conn: TConn, fs: Future[object]) -> None:
         if fs.cancelled() or (fs.exception() is None and not fs.result()):

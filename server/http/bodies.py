@@ -85,7 +85,10 @@ def _read_within(req: falcon.Request, max_bytes: int) -> bytes:
     if req.content_length is not None:
         if req.content_length > max_bytes:
             raise _too_large(max_bytes)
-        return req.bounded_stream.read()
+        body = req.bounded_stream.read()
+        if len(body) < req.content_length:
+            raise falcon.HTTPBadRequest(description="The body did not arrive whole.")
+        return body
     if req.env.get("wsgi.input_terminated"):  # chunked: gunicorn ends the stream where the last chunk does
         return bytes(req.stream.read(max_bytes + 1))
     return b""

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 import falcon
@@ -37,6 +38,16 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
     (Unavailable, 503),
 )
 
+_CODES = {
+    401: "invalid_api_key",
+    408: "request_timeout",
+    413: "payload_too_large",
+    414: "uri_too_long",
+    431: "headers_too_large",
+    500: "internal_error",
+}
+"""Status -> its code; the phrase of the HTTP standard for the others: 404 is `not_found`."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -66,6 +77,11 @@ def status_of(error: Exception) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
+def code_of(status: int) -> str:
+    """The code of a failure that has no code of its own: `not_found`, `method_not_allowed`."""
+    return _CODES.get(status) or HTTPStatus(status).phrase.lower().replace(" ", "_")
+
+
 @dataclass(frozen=True)
 class _Handlers:
     """Falcon's error handlers."""
@@ -93,9 +109,8 @@ class _Handlers:
     ) -> None:
         """Falcon's own 404, 405, 413, 415 in the same shape as ours."""
         resp.set_headers(error.headers or {})
-        title = str(error.title or error.status)
-        message = error.description or f"{title}: {req.method} on this path; /docs lists what there is"
-        self._render(req, resp, Problem(error.status_code, message, code=title.lower().replace(" ", "_")))
+        message = error.description or f"{error.status}: {req.method} on this path; /docs lists what there is"
+        self._render(req, resp, Problem(error.status_code, message, code=code_of(error.status_code)))
 
     def unexpected(
         self,
@@ -108,7 +123,7 @@ class _Handlers:
         request_id = req.context.request.request_id
         logger.error("request %s failed", request_id, exc_info=error)
         message = f"The server failed on this request; its log has the cause under request id {request_id}."
-        self._render(req, resp, Problem(500, message))
+        self._render(req, resp, Problem(500, message, code=code_of(500)))
 
     def _render(self, req: falcon.Request, resp: falcon.Response, problem: Problem) -> None:
         resp.status = problem.status

@@ -253,7 +253,7 @@ def test_a_failed_run_is_a_500_that_tells_nothing(client, fake):
     """The answer to a failed run is a fixed sentence with the request id; the next request is served."""
     fake.failure = RuntimeError("secret detail")
     error = embed(client, "a cat", status=500, headers={"X-Request-ID": "abc"})["error"]
-    assert error["type"] == "server_error"
+    assert (error["type"], error["code"]) == ("server_error", "internal_error")
     assert "abc" in error["message"]
     assert "secret" not in error["message"]
     fake.failure = None
@@ -277,7 +277,7 @@ def test_a_full_queue_is_429_with_retry_after(client_of, fake):
     for thread in waiting:
         thread.join(30)
     assert answer.status_code == 429
-    assert answer.json["error"]["type"] == "rate_limit_error"
+    assert (answer.json["error"]["type"], answer.json["error"]["code"]) == ("rate_limit_error", "overloaded")
     assert int(answer.headers["Retry-After"]) >= 1
 
 
@@ -287,4 +287,4 @@ def test_a_request_out_of_time_is_504(client_of, fake):
     fake.gate.clear()
     error = embed(client, "a cat", status=504)["error"]
     fake.gate.set()
-    assert error["type"] == "server_error"
+    assert (error["type"], error["code"]) == ("server_error", "deadline_exceeded")

@@ -44,6 +44,7 @@ class TestKeys:
         ):
             answer = ask(client, headers=header)
             assert (answer.status_code, answer.json["error"]["type"]) == (401, "authentication_error")
+            assert answer.json["error"]["code"] == "invalid_api_key"
             assert answer.headers["WWW-Authenticate"] == "Bearer"
         for key in ("first", "second", "from-file"):
             assert ask(client, headers={"Authorization": f"Bearer {key}"}).status_code == 200
@@ -282,6 +283,7 @@ class TestReadiness:
         client = falcon.testing.TestClient(create_app(Settings.from_env({"MODEL": str(tiny_dir), "PREPARE": "false"})))
         for answer in (client.simulate_get("/health/ready"), ask(client)):
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+            assert answer.json["error"]["code"] == "not_ready"
         assert client.simulate_get("/health/live").status_code == 200
         assert "is loading" in client.simulate_get("/health").json["status"]
         gate.set()
@@ -342,7 +344,7 @@ class TestAdmission:
         assert fake.entered.acquire(timeout=30)  # one runs, so the other is the row that waits
         wait_until(lambda: client.simulate_get("/health").json["queue_size"] == 1)
         refused = ask(client)
-        assert refused.status_code == 429
+        assert (refused.status_code, refused.json["error"]["code"]) == (429, "overloaded")
         assert (
             1 <= int(refused.headers["Retry-After"]) <= 8
         )  # no backlog is measured yet: a random second of the spread

@@ -9,19 +9,19 @@ from tests.server.conftest import data_uri, png
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"),
+    ("method", "path", "status", "code"),
     [
-        ("GET", "/nowhere", 404),
-        ("GET", "/v1/models/nobody", 404),
-        ("GET", "/v1/embeddings", 405),
-        ("DELETE", "/health", 405),
-        ("POST", "/v1/embeddings", 400),
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/v1/models/nobody", 404, "model_not_found"),
+        ("GET", "/v1/embeddings", 405, "method_not_allowed"),
+        ("DELETE", "/health", 405, "method_not_allowed"),
+        ("POST", "/v1/embeddings", 400, "invalid_json"),
     ],
 )
-def test_every_error_has_openais_shape(client, method, path, status):
-    """The 404 and 405 of Falcon have the same body as our errors."""
+def test_every_error_has_openais_shape(client, method, path, status, code):
+    """The 404 and 405 of Falcon have the same body as our errors, and a code that is a word."""
     answer = client.simulate_request(method, path)
-    assert answer.status_code == status
+    assert (answer.status_code, answer.json["error"]["code"]) == (status, code)
     assert set(answer.json) == {"error"}
     assert set(answer.json["error"]) == {"message", "type", "param", "code"}
     assert answer.json["error"]["type"] == "invalid_request_error"
@@ -62,7 +62,8 @@ def test_head_is_get_without_the_body(client, path):
 def test_other_media_types_are_415(client):
     """A body with another media type than JSON is refused, and so is a compressed body."""
     form = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert client.simulate_post("/v1/embeddings", body="input=a", headers=form).status_code == 415
+    answer = client.simulate_post("/v1/embeddings", body="input=a", headers=form)
+    assert (answer.status_code, answer.json["error"]["code"]) == (415, "unsupported_media_type")
     zipped = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     answer = client.simulate_post("/v1/embeddings", body="{}", headers=zipped)
     assert (answer.status_code, answer.json["error"]["type"]) == (415, "invalid_request_error")
@@ -72,6 +73,7 @@ def test_a_body_beyond_the_limit_is_413(client_of):
     """MAX_BODY_BYTES is checked before the body is read."""
     answer = client_of(MAX_BODY_BYTES="100").simulate_post("/v1/embeddings", json={"input": "a" * 100})
     assert (answer.status_code, answer.json["error"]["type"]) == (413, "invalid_request_error")
+    assert answer.json["error"]["code"] == "payload_too_large"
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"input": "\\ud800"}', b"[" * 100_000, b"[1]", b"nul"])
