@@ -23,7 +23,8 @@ from siglip_edge.runtime.images.geometry import decoded_side
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.rows import Row
-from siglip_edge.server.config.settings import Settings, read_environment
+from siglip_edge.server.config.environment import read_settings
+from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.inputs import decoding
 from siglip_edge.server.inputs.image_bytes import ImageLimits
 from siglip_edge.server.models.loading import plan_as_served
@@ -149,7 +150,7 @@ def enlarge(photo: bytes, seed: int, *, grain: float = _GRAIN) -> bytes:
 
 
 def _settings(directory: Path) -> Settings:
-    return Settings.from_env(read_environment() | {"MODEL": str(directory), "TOWERS": "both", "WORKERS": "1"})
+    return read_settings(MODEL=str(directory), TOWERS="both", WORKERS="1")
 
 
 @cache

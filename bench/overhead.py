@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=Path("../shared/photos"))
     parser.add_argument("--seconds", type=float, default=6.0)
     arguments = parser.parse_args()
-    with serving(arguments.model, EMBEDDING_CACHE_SIZE="16M") as server:
+    with serving(arguments.model, EMBEDDING_CACHE_BYTES="16M") as server:
         print(f"cached text: {cached_text(server, arguments.seconds)}")
         stages = image_stages(server, arguments.photos)
         outside = 1 - stages["inference"] / stages["total"]

@@ -7,7 +7,8 @@ import sys
 
 import click
 
-from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
+from siglip_edge.server.config.environment import read_settings
+from siglip_edge.server.config.variables import SettingsInvalid
 
 _TIMEOUT_S = 2.0
 """Shorter than the three seconds that HEALTHCHECK in the Dockerfiles allows."""
@@ -19,7 +20,7 @@ _EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - address
 def command() -> None:
     """Ask the server at HOST and PORT whether it is ready. The exit status is 0 when it is ready, else 1."""
     try:
-        settings = Settings.from_env(read_environment())
+        settings = read_settings()
     except SettingsInvalid as error:
         raise click.ClickException(str(error)) from None
     if settings.port == 0:

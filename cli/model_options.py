@@ -11,8 +11,10 @@ from siglip_edge.runtime.artifacts.manifest import Precision
 from siglip_edge.runtime.execution.plan import Wishes
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.open_model import PlannedModel
-from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
+from siglip_edge.server.config.environment import read_settings
+from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.sizing import wishes
+from siglip_edge.server.config.variables import SettingsInvalid
 from siglip_edge.server.models.loading import plan_as_served
 
 
@@ -22,9 +24,21 @@ def settings_with(**given: str | None) -> Settings:
     Raises click.ClickException with a sentence that names the variable.
     """
     try:
-        return Settings.from_env(read_environment() | {name: value for name, value in given.items() if value})
+        settings = read_settings(**given)
     except SettingsInvalid as error:
         raise click.ClickException(str(error)) from error
+    for notice in settings.notices:
+        click.echo(f"Warning: {notice}", err=True)
+    return settings
+
+
+def cache_of(settings: Settings) -> Path:
+    """The directory that keeps the files of a command. Raises click.ClickException."""
+    if not settings.prepare:
+        raise click.ClickException("PREPARE=false keeps no files in CACHE_DIR; set PREPARE=true")
+    if settings.model_cache is None:
+        raise click.ClickException("this user has no home directory to keep files in; set CACHE_DIR")
+    return settings.model_cache
 
 
 def plan_with(settings: Settings, directory: Path, *, precision: str | None = None) -> PlannedModel:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from siglip_edge.cli.model_options import plan_with, settings_with
+from siglip_edge.cli.model_options import cache_of, plan_with, settings_with
 from siglip_edge.runtime.errors import SiglipEdgeError
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.observability import logs
@@ -22,13 +22,12 @@ def command(model: str | None) -> None:
     a start needs.
     """
     settings = settings_with(MODEL=model)
-    if settings.model_cache is None:
-        raise click.ClickException("PREPARE=false keeps no files in CACHE_DIR; set PREPARE=true")
+    cache = cache_of(settings)
     logs.configure(settings.log_format, settings.log_level)
     try:
         for name, directory in settings.named_models.items():
             seconds = _prepare(settings, directory)
-            click.echo(f"{name}: ready in {settings.model_cache}; loads and passes its test in {seconds:.2f} s")
+            click.echo(f"{name}: ready in {cache}; loads and passes its test in {seconds:.2f} s")
     except SiglipEdgeError as error:
         raise click.ClickException(str(error)) from error
 

@@ -7,7 +7,9 @@ import sys
 
 import click
 
-from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment, table
+from siglip_edge.server.config.environment import read_settings
+from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.config.variables import SettingsInvalid, table
 
 
 class SettingsHelp(click.Command):
@@ -40,6 +42,6 @@ def command(model: str | None, host: str | None, port: str | None) -> None:
 
 def _settings() -> Settings:
     try:
-        return Settings.from_env(read_environment())
+        return read_settings()
     except SettingsInvalid as error:
         raise click.ClickException(str(error)) from None

@@ -15,6 +15,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from siglip_edge.cli.evaluation.measure import columns
+from siglip_edge.cli.model_options import cache_of, settings_with
 from siglip_edge.cli.tuning.candidates import candidates
 from siglip_edge.cli.tuning.race import Entrant, choose, race, timed
 from siglip_edge.cli.tuning.timing import ModelTrial
@@ -26,7 +27,7 @@ from siglip_edge.runtime.errors import SelfTestFailed, SiglipEdgeError
 from siglip_edge.runtime.execution.plan import ExecutionPlan, plans
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import read_cpu_budget, read_cpu_use
-from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
+from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.sizing import served_towers, wishes
 from siglip_edge.server.models.loading import plan_as_served
 from siglip_edge.server.observability import logs
@@ -49,12 +50,11 @@ def command(  # noqa: PLR0917 - click passes by name
 
     The environment variables of `serve` apply. Stop the server and other programs meanwhile.
     """
-    given = {"MODEL": model, "DEVICE": device, "PRECISION": precision, "TOWERS": towers}
+    settings = settings_with(MODEL=model, DEVICE=device, PRECISION=precision, TOWERS=towers)
     try:
-        settings = Settings.from_env(read_environment() | {name: value for name, value in given.items() if value})
         logs.configure(settings.log_format, "error")  # the table tells more than a warning per lap would
         tunings = [tune(settings, directory, budget) for directory in settings.named_models.values()]
-    except (SettingsInvalid, SiglipEdgeError) as error:
+    except SiglipEdgeError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(tunings)))
@@ -69,7 +69,7 @@ def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
     preferred = plans(available, cpu, manifest, wished)
     tried = candidates(preferred, most_threads=wished.share(cpu), most_rows=settings.batch_size)
     golden = _golden(directory, manifest, towers)
-    with _scratch(settings.model_cache) as (cache, scratch):
+    with _scratch(cache_of(settings)) as (cache, scratch):
         trial = ModelTrial(directory, towers, golden, scratch)
         before = read_cpu_use()
         entrants = race(trial, tried, budget_s)
@@ -174,10 +174,8 @@ def _golden(directory: Path, manifest: Manifest, towers: Sequence[Tower]) -> lis
 
 
 @contextmanager
-def _scratch(cache: Path | None) -> Iterator[tuple[Path, Path]]:
+def _scratch(cache: Path) -> Iterator[tuple[Path, Path]]:
     """-> the cache, and a temporary directory in it for packed graphs. Locked: two races would disturb each other."""
-    if cache is None:
-        raise click.ClickException("PREPARE=false keeps no files in CACHE_DIR; set PREPARE=true to save a tuning")
     scratch = cache / "tuning"
     try:
         cache.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
@@ -84,9 +85,29 @@ def choices(*words: str) -> Callable[[str], tuple[str, ...]]:
 
 
 def device(text: str) -> str:
+    if text.partition(":")[0] == "mps":
+        raise UnreadableValue("auto or cpu on a Mac, whose GPU onnxruntime does not use here")
     if not _DEVICE.fullmatch(text):
         raise UnreadableValue("auto, cpu, cuda, cuda:N, openvino or openvino:GPU")
     return text
+
+
+def or_auto(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """As `parse`, and the word auto."""
+    return lambda text: text.lower() if text.lower() == "auto" else parse(text)
+
+
+def path(text: str) -> Path:
+    """A path; ~ is the home directory of this user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UnreadableValue("a path without ~, because this user has no home directory") from None
+
+
+def model_name(directory: Path) -> str:
+    """The last part of the path; of `.` and `..`, the name of that directory."""
+    return directory.name if directory.name not in {"", ".."} else directory.resolve().name or "model"
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -97,8 +118,9 @@ def named_paths(text: str) -> tuple[tuple[str, Path], ...]:
     """`name=path,path`: a path without a name is called after its last part."""
     pairs = []
     for part in names(text):
-        name, separator, path = part.partition("=")
-        pairs.append((name.strip(), Path(path.strip())) if separator else (Path(part).name, Path(part)))
+        name, separator, given = part.rpartition("=") if "=" not in part else part.partition("=")
+        directory = path(given.strip())
+        pairs.append((name.strip() if separator else model_name(directory), directory))
     if len({name for name, _ in pairs}) < len(pairs) or not all(name for name, _ in pairs):
         raise UnreadableValue("name=path, comma-separated, no name twice")
     return tuple(pairs)

@@ -1,4 +1,4 @@
-"""The settings of the operator: one table of environment variables, read once into a frozen `Settings`.
+"""The settings of the operator: one table of variables, read once into a frozen `Settings`.
 
 Names of the predecessor projects stay valid. Below the composition root, modules receive plain values.
 """
@@ -7,31 +7,21 @@ Names of the predecessor projects stay valid. Below the composition root, module
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from dotenv import dotenv_values
 from platformdirs import user_cache_path
 
 from siglip_edge.server.config import parsing
-from siglip_edge.server.config.parsing import UnreadableValue
+from siglip_edge.server.config.listed_models import ListedModel
+from siglip_edge.server.config.text_files import read_text
+from siglip_edge.server.config.unknown_names import about_unknown_names
+from siglip_edge.server.config.variables import SettingsInvalid, known_names, read, variable, variables
 
 FACES = ("openai", "native", "llamacpp")
 """Names of the faces in `server/faces/table.py`, repeated because the parent process does not import that table."""
-
-
-class SettingsInvalid(ValueError):
-    """A variable has an invalid value. `str(error)` names the variable, the value and the allowed values."""
-
-
-def variable(
-    names: str, meaning: str, parse: Callable[[str], Any], *, default: Any, secret: bool = False
-) -> Any:  # what `dataclasses.field` itself returns to type checkers
-    """One row of the table. `names`: the variable, then its aliases. The first name that is set counts."""
-    return field(default=default, metadata={"names": names.split(), "parse": parse, "help": meaning, "secret": secret})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +30,19 @@ class Settings:
 
     model: Path = variable(
         "MODEL SIGLIP_MODEL",
-        "model directory, or the name of a directory in MODELS_DIR",
-        Path,
-        default=Path("quantized_models/emoji-siglip"),
+        "model directory, or the name of a directory in MODELS_DIR; of a hub id such as google/x, x is the name",
+        parsing.path,
+        default=Path("emoji-siglip"),
     )
     models: tuple[tuple[str, Path], ...] = variable(
         "MODELS", "several models: name=path,name=path; the first is the default model", parsing.named_paths, default=()
     )
     models_dir: Path = variable(
-        "MODELS_DIR", "directory in which a model's name is looked up", Path, default=Path("quantized_models")
+        "MODELS_DIR", "directory in which a model's name is looked up", parsing.path, default=Path("quantized_models")
     )
-    device: str = variable("DEVICE", "auto, cpu, cuda[:n] or openvino[:GPU]", parsing.device, default="auto")
+    device: str = variable(
+        "DEVICE MODEL_DEVICE", "auto, cpu, cuda[:n] or openvino[:GPU]", parsing.device, default="auto"
+    )
     precision: str = variable(
         "PRECISION",
         "auto, int8, int4, fp16 or fp32",
@@ -84,7 +76,7 @@ class Settings:
     cache_dir: Path | None = variable(
         "CACHE_DIR",
         "directory for packed graphs and tunings; not set: the user's cache directory",
-        Path,
+        parsing.path,
         default=None,
     )
 
@@ -92,28 +84,35 @@ class Settings:
         "HOST", "address to listen on; 0.0.0.0 or :: for every interface", parsing.host, default="127.0.0.1"
     )
     port: int = variable("PORT", "port to listen on", parsing.integer(0, 65535), default=8000)
-    workers: int | None = variable(
-        "WORKERS", "number of server processes; each loads its own model", parsing.integer(1, 256), default=None
+    workers: int | Literal["auto"] = variable(
+        "WORKERS",
+        "number of server processes, each with its own model; auto: chosen from the cores and the memory",
+        parsing.or_auto(parsing.integer(1, 256)),
+        default=1,
     )
     auto_scale_workers: bool = variable(
         "AUTO_SCALE_WORKERS",
-        "choose WORKERS from the cores and the memory, instead of 1",
+        "choose MAX_CONCURRENT_BATCHES from the cores; false: 2, unless it is set",
         parsing.boolean,
-        default=False,
+        default=True,
     )
     cpu_utilization_factor: float = variable(
         "CPU_UTILIZATION_FACTOR", "share of the cores to use", parsing.number(0.05, 1.0), default=1.0
     )
     threads: int = variable(
-        "THREADS", "requests that one worker holds at the same time", parsing.integer(4, 1024), default=96
+        "THREADS",
+        "requests that one worker computes at the same time; not set: at least BATCH_SIZE",
+        parsing.integer(4, 1024),
+        default=96,
     )
     request_timeout_s: float = variable(
         "REQUEST_TIMEOUT", "seconds per request; after them the answer is 504", parsing.number(0.1, 3600), default=60.0
     )
 
     batch_size: int = variable(
-        "BATCH_SIZE BATCH_WINDOW_MAX_SIZE",
-        "upper bound of the rows in one run of a tower; the plan often stays below it (batch_size in /health)",
+        "BATCH_SIZE ENABLE_BATCHING BATCH_WINDOW_MAX_SIZE",
+        "upper bound of the rows in one run of a tower; the plan often stays below it (batch_size in /health); "
+        "ENABLE_BATCHING=false means 1",
         parsing.integer(1, 1024),
         default=32,
     )
@@ -124,14 +123,14 @@ class Settings:
         default=0.0,
     )
     max_concurrent_batches: int | None = variable(
-        "MAX_CONCURRENT_BATCHES",
+        "MAX_CONCURRENT_BATCHES MAX_CONCURRENT",
         "runs at the same time, both towers together; not set: chosen from the cores",
-        parsing.integer(1, 64),
+        parsing.integer(1, 1024),
         default=None,
     )
     max_queue_size: int = variable(
         "MAX_QUEUE_SIZE",
-        "rows that may wait per tower; above it the answer is 429",
+        "rows that may wait per tower; above it the answer is 429; not set: at least MAX_BATCH_SIZE",
         parsing.integer(1, 100_000),
         default=512,
     )
@@ -141,14 +140,25 @@ class Settings:
         parsing.choice("reject", "wait"),
         default="reject",
     )
-    embedding_cache_bytes: int = variable(
+    embedding_cache_size: int | None = variable(
         "EMBEDDING_CACHE_SIZE",
-        "size of the embedding cache in bytes, per model and worker (0 disables it)",
+        "most embeddings in the cache, per model and worker (0 disables it); not set: EMBEDDING_CACHE_BYTES limits it",
+        parsing.integer(0, 1_000_000_000),
+        default=None,
+    )
+    embedding_cache_bytes: int | None = variable(
+        "EMBEDDING_CACHE_BYTES",
+        "most bytes in the cache, per model and worker (0 disables it); no limit when only EMBEDDING_CACHE_SIZE is set",
         parsing.size,
         default=16 << 20,
     )
 
-    max_batch_size: int = variable("MAX_BATCH_SIZE", "inputs per request", parsing.integer(1, 100_000), default=256)
+    max_batch_size: int = variable(
+        "MAX_BATCH_SIZE",
+        "inputs per request; not set: at most MAX_QUEUE_SIZE",
+        parsing.integer(1, 100_000),
+        default=256,
+    )
     max_text_chars: int = variable(
         "MAX_TEXT_CHARS", "characters per text", parsing.integer(1, 10_000_000), default=32_768
     )
@@ -179,13 +189,16 @@ class Settings:
         default=(),
     )
     image_root: Path | None = variable(
-        "IMAGE_ROOT", "directory from which image file paths are accepted; not set: no file paths", Path, default=None
+        "IMAGE_ROOT",
+        "directory from which image file paths are accepted; not set: no file paths",
+        parsing.path,
+        default=None,
     )
 
     api_keys: tuple[str, ...] = variable(
         "API_KEYS", "API keys, comma-separated; not set: no key is needed", parsing.names, default=(), secret=True
     )
-    api_keys_file: Path | None = variable("API_KEYS_FILE", "file with one API key per line", Path, default=None)
+    api_keys_file: Path | None = variable("API_KEYS_FILE", "file with one API key per line", parsing.path, default=None)
     protect_metrics: bool = variable(
         "PROTECT_METRICS", "require an API key for /metrics too", parsing.boolean, default=False
     )
@@ -204,19 +217,45 @@ class Settings:
     warmup_batch_size: int = variable("WARMUP_BATCH_SIZE", "rows per warm-up run", parsing.integer(1, 1024), default=1)
     log_format: str = variable("LOG_FORMAT", "text or json", parsing.choice("text", "json"), default="text")
     log_level: str = variable(
-        "LOG_LEVEL",
-        "debug, info, warning or error",
+        "LOG_LEVEL SIGLIP_VERBOSE_OUTPUT",
+        "debug, info, warning or error; SIGLIP_VERBOSE_OUTPUT=true means debug, false info",
         parsing.choice("debug", "info", "warning", "error"),
         default="info",
     )
 
+    notices: tuple[str, ...] = field(default=(), compare=False)
+    """Sentences for the log: variables that have no effect, or another effect than the operator may expect."""
+
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read the table from a mapping. An empty value counts as not set. Raises SettingsInvalid."""
-        given = {row.name: _read(row, environ) for row in fields(cls) if _name_in_force(row, environ)}
-        settings = cls(**given)
+        """The settings of one mapping. Raises SettingsInvalid."""
+        return cls.read(environ)
+
+    @classmethod
+    def read(cls, *sources: Mapping[str, str], file: Mapping[str, str] | None = None) -> Settings:
+        """The settings of several mappings; an earlier one wins, and `file`, the content of `.env`, comes last.
+
+        Raises SettingsInvalid.
+        """
+        of_file = file or {}
+        values, notices = read(variables(cls), [*sources, of_file])
+        environ = {name: value for source in sources for name, value in source.items()}
+        notices += about_unknown_names(environ, of_file, known_names(cls))
+        settings = cls(**cls._following(values) | values, notices=tuple(notices))
         settings._check()
         return settings
+
+    @classmethod
+    def _following(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Limits that follow from the limits that are set. They count where they are not set themselves."""
+        usual = cls(**values)
+        return {
+            "threads": max(usual.threads, usual.batch_size),
+            "batch_size": min(usual.batch_size, usual.threads),
+            "max_batch_size": min(usual.max_batch_size, usual.max_queue_size),
+            "max_queue_size": max(usual.max_queue_size, usual.max_batch_size),
+            "embedding_cache_bytes": usual.embedding_cache_bytes if usual.embedding_cache_size is None else None,
+        }
 
     def _check(self) -> None:
         # With fewer requests than rows per batch, requests of one row could never fill a batch.
@@ -239,80 +278,35 @@ class Settings:
         """API_KEYS and the lines of API_KEYS_FILE. Raises SettingsInvalid when the file cannot be read or is empty."""
         if self.api_keys_file is None:
             return self.api_keys
-        try:
-            lines = [line.strip() for line in self.api_keys_file.read_text().splitlines() if line.strip()]
-        except OSError as error:
-            raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file}: {error.strerror}; allowed: a file") from None
+        text = read_text(self.api_keys_file, f"API_KEYS_FILE={self.api_keys_file}")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         if not lines:  # an empty file must not open the server to everybody
             raise SettingsInvalid(f"API_KEYS_FILE={self.api_keys_file} is empty; allowed: a file with one key per line")
         return (*self.api_keys, *lines)
 
     @property
     def model_cache(self) -> Path | None:
-        """Directory that keeps packed graphs and tunings between starts. None: PREPARE is off, nothing is kept."""
-        return (self.cache_dir or user_cache_path("siglip-edge")) if self.prepare else None
+        """Directory that keeps packed graphs and tunings between starts. None: nothing is kept, because PREPARE is off
+        or this user has no home directory.
+        """
+        return (self.cache_dir or _user_cache()) if self.prepare else None
+
+    @property
+    def listed_models(self) -> list[ListedModel]:
+        """The models to serve, the default model first."""
+        listed = self.models or ((parsing.model_name(self.model), self.model),)
+        return [ListedModel.find(name, path, self.models_dir) for name, path in listed]
 
     @property
     def named_models(self) -> dict[str, Path]:
         """Name of each served model -> its directory; the default model first."""
-        listed = self.models or ((self.model.name, self.model),)
-        return {name: self._directory(path) for name, path in listed}
-
-    def _directory(self, path: Path) -> Path:
-        below = self.models_dir / path
-        return below if not path.exists() and len(path.parts) == 1 and below.exists() else path
+        return {model.name: model.directory for model in self.listed_models}
 
 
-def read_environment() -> dict[str, str]:
-    """The environment of this process, and the variables of `.env` in the working directory that it does not set."""
-    if not Path(".env").exists():  # it may be a pipe
-        return dict(os.environ)
-    return {**{name: value or "" for name, value in dotenv_values(".env").items()}, **os.environ}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One variable, as a line for people."""
-
-    names: tuple[str, ...]
-    value: str
-    """The value in force."""
-    default: str
-    meaning: str
-
-
-def table(settings: Settings) -> list[Row]:
-    """The table of variables with the values in force. Of a secret, only the number of values is shown."""
-    return [
-        Row(
-            names=tuple(row.metadata["names"]),
-            value=_shown(getattr(settings, row.name), secret=row.metadata["secret"]),
-            default=_shown(row.default, secret=False),
-            meaning=row.metadata["help"],
-        )
-        for row in fields(settings)
-    ]
-
-
-def _shown(value: Any, *, secret: bool) -> str:
-    if secret and value:
-        return f"({len(value)} set)"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return ",".join("=".join(map(str, item)) if isinstance(item, tuple) else item for item in value)
-    return "" if value is None or value is MISSING else str(value)
-
-
-def _name_in_force(row: Field[Any], environ: Mapping[str, str]) -> str | None:
-    return next((name for name in row.metadata["names"] if environ.get(name, "").strip()), None)
-
-
-def _read(row: Field[Any], environ: Mapping[str, str]) -> Any:
-    name = _name_in_force(row, environ)
-    assert name is not None
+def _user_cache() -> Path | None:
+    """None: this user has no home directory, as a random user id in a container."""
     try:
-        return row.metadata["parse"](environ[name].strip())
-    except UnreadableValue as error:
-        shown = "(hidden)" if row.metadata["secret"] else repr(environ[name])
-        raise SettingsInvalid(f"{name}={shown} cannot be read; allowed: {error.allowed}") from None
+        directory = user_cache_path("siglip-edge")
+    except RuntimeError:
+        return None
+    return directory if directory.is_absolute() else None  # older platformdirs give a directory called ~

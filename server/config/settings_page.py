@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from siglip_edge.server.config.settings import Row, Settings, table
+from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.config.variables import Row, table
 
 _INTRODUCTION = """\
 # Settings
@@ -15,7 +16,10 @@ this page with the code.
 The server reads its settings from environment variables. A file `.env` in the working directory may hold them too; a
 variable of the environment wins over the file. `siglip-edge serve --help` prints this table with the values in force.
 A value that cannot be read stops the start with one sentence, which names the variable, the value and the allowed
-values. Sizes accept a unit: `512k`, `64M`, `1G` (powers of 1024). A second name in the first column is an alias.
+values. `auto` means the default, an empty value too. Sizes accept a unit: `512k`, `64M`, `1G` (powers of 1024). Further
+names in the first column are aliases, most of them from earlier servers. If two names of one setting are set to
+different values, the first name counts, and the log says so at level WARNING. It also names every variable that looks
+like a setting and is none, and every variable of `.env` that is none.
 
 | variable | meaning | default |
 |---|---|---|

@@ -7,19 +7,20 @@ from siglip_edge.runtime.execution.plan import ExecutionPlan, Wishes
 from siglip_edge.runtime.machine.cpu import CpuBudget
 from siglip_edge.server.config.settings import Settings
 
+_FIXED_RUNS = 2
+"""Runs at once with AUTO_SCALE_WORKERS=false: the earlier server's number."""
+
 _WORKER_BYTES = 400 << 20
-"""Memory that AUTO_SCALE_WORKERS counts per worker: a base model in INT8 and its requests."""
+"""Memory that WORKERS=auto counts per worker: a base model in INT8 and its requests."""
 
 
 def worker_count(settings: Settings, cpu: CpuBudget) -> int:
-    """-> WORKERS if it is set; with AUTO_SCALE_WORKERS, one worker per usable core, as far as memory allows; else 1.
+    """-> WORKERS; for `auto`, one worker per usable core, as far as memory allows.
 
     1 is the default, because more workers need more memory and compute no faster: one run uses every core.
     """
-    if settings.workers is not None:
+    if settings.workers != "auto":
         return settings.workers
-    if not settings.auto_scale_workers:
-        return 1
     return max(1, min(usable_cores(settings, cpu), cpu.memory // _WORKER_BYTES))
 
 
@@ -42,7 +43,7 @@ def wishes(settings: Settings, cpu: CpuBudget) -> Wishes:
         precision=None if settings.precision == "auto" else Precision(settings.precision),
         workers=worker_count(settings, cpu),
         intra_op_threads=intra_op_threads(settings, cpu),
-        max_concurrent_batches=settings.max_concurrent_batches,
+        max_concurrent_batches=_wished_runs(settings),
         batch_size=settings.batch_size,
     )
 
@@ -52,4 +53,9 @@ def concurrent_batches(settings: Settings, plan: ExecutionPlan) -> int:
 
     By default every thread of every lane may run, so no tower waits for the other one.
     """
-    return settings.max_concurrent_batches or len(Tower) * plan.runs_at_once
+    return _wished_runs(settings) or len(Tower) * plan.runs_at_once
+
+
+def _wished_runs(settings: Settings) -> int | None:
+    """None: the plan chooses."""
+    return settings.max_concurrent_batches or (None if settings.auto_scale_workers else _FIXED_RUNS)

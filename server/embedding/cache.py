@@ -5,6 +5,7 @@ An input that is requested again while its embedding is being computed waits for
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -35,12 +36,20 @@ class Claim(Generic[ValueT]):
 class EmbeddingCache(Generic[ValueT]):
     """Thread-safe.
 
-    `max_bytes`: 0 keeps nothing, but identical inputs that are in flight together are still computed once.
+    `max_bytes`, `max_entries`: both hold; None: no limit. 0 keeps nothing, but identical inputs that are in flight
+    together are still computed once.
     `count(hit)`: called once per lookup.
     """
 
-    def __init__(self, max_bytes: int, count: Callable[[bool], None] = lambda hit: None) -> None:  # noqa: ARG005
-        self._max_bytes = max_bytes
+    def __init__(
+        self,
+        max_bytes: int | None,
+        max_entries: int | None = None,
+        *,
+        count: Callable[[bool], None] = lambda hit: None,  # noqa: ARG005
+    ) -> None:
+        self._max_bytes = math.inf if max_bytes is None else max_bytes
+        self._max_entries = math.inf if max_entries is None else max_entries
         self._count = count
         self._lock = threading.Lock()
         self._bytes = 0
@@ -86,10 +95,10 @@ class EmbeddingCache(Generic[ValueT]):
         return None if future is None else Claim(key, owns=False, _source=future)
 
     def _keep(self, key: Hashable, value: ValueT, size: int) -> None:
-        if size > self._max_bytes:
+        if size > self._max_bytes or not self._max_entries:
             return
         self._kept[key] = (value, size)
         self._bytes += size
-        while self._bytes > self._max_bytes:
+        while self._bytes > self._max_bytes or len(self._kept) > self._max_entries:
             _, (_, dropped) = self._kept.popitem(last=False)
             self._bytes -= dropped

@@ -38,6 +38,8 @@ class Application(GunicornApplication):  # type: ignore[misc] # gunicorn has no 
 
     def load_config(self) -> None:
         logs.configure(self.settings.log_format, self.settings.log_level)
+        for notice in self.settings.notices:
+            logger.warning("%s", notice)
         for name, value in gunicorn_settings(self.settings).items():
             self.cfg.set(name, value)
         options = self.cfg.parser().parse_args(self.cfg.get_cmd_args_from_env())

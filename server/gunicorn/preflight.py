@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 from siglip_edge.runtime.artifacts.manifest import MANIFEST, Manifest
 from siglip_edge.runtime.errors import ModelError
-from siglip_edge.server.config.settings import Settings, SettingsInvalid, read_environment
+from siglip_edge.server.config.environment import read_settings
+from siglip_edge.server.config.listed_models import ListedModel
+from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.config.variables import SettingsInvalid
 
 
 class CannotStart(Exception):
@@ -18,13 +20,13 @@ class CannotStart(Exception):
 def checked_settings() -> Settings:
     """The settings of the environment, with readable models and the keys of API_KEYS_FILE. Raises CannotStart."""
     try:
-        settings = Settings.from_env(read_environment())
+        settings = read_settings()
         settings = replace(settings, api_keys=settings.keys, api_keys_file=None)
     except SettingsInvalid as error:
         raise CannotStart(str(error)) from None
     _check_runtime()
-    for directory in settings.named_models.values():
-        _check_model(directory)
+    for model in settings.listed_models:
+        _check_model(model)
     return settings
 
 
@@ -34,13 +36,10 @@ def _check_runtime() -> None:
         raise CannotStart("onnxruntime is not installed; pip install 'siglip-edge[cpu]' (or [cuda], or [openvino])")
 
 
-def _check_model(directory: Path) -> None:
-    if not (directory / MANIFEST).is_file():
-        raise CannotStart(
-            f"there is no model at {directory}; make one: "
-            f"siglip-edge export CHECKPOINT -o {directory.parent} --name {directory.name}"
-        )
+def _check_model(model: ListedModel) -> None:
+    if not (model.directory / MANIFEST).is_file():
+        raise CannotStart(f"there is no model at {model.places}; make one: {model.export_command}")
     try:
-        Manifest.load(directory)
+        Manifest.load(model.directory)
     except ModelError as error:
         raise CannotStart(str(error)) from None

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from siglip_edge.runtime.errors import SiglipEdgeError
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.machine.memory import keep_little
-from siglip_edge.server.config.settings import Settings, SettingsInvalid
+from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.config.variables import SettingsInvalid
 from siglip_edge.server.gunicorn.logger import APP_CANNOT_START
 from siglip_edge.server.models.loading import plan_served
 

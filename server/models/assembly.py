@@ -62,7 +62,9 @@ class Assembly:
             name,
             model,
             make_lanes(model, self._limits(model), self.metrics.observe_batch),
-            EmbeddingCache(self.settings.embedding_cache_bytes, self.metrics.count_lookup),
+            EmbeddingCache(
+                self.settings.embedding_cache_bytes, self.settings.embedding_cache_size, count=self.metrics.count_lookup
+            ),
             self._preparation(model),
             wait_for_room=self.settings.queue_overflow_action == "wait",
         )

@@ -16,7 +16,7 @@ def test_help_prints_the_settings_table_with_values_in_force(monkeypatch):
     monkeypatch.setenv("BATCH_SIZE", "17")
     result = CliRunner().invoke(main, ["serve", "--help"], terminal_width=200)
     assert result.exit_code == 0
-    assert "BATCH_SIZE / BATCH_WINDOW_MAX_SIZE" in result.output
+    assert "BATCH_SIZE / ENABLE_BATCHING / BATCH_WINDOW_MAX_SIZE" in result.output
     assert "[17]" in result.output
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from siglip_edge.server.config.settings import Settings, SettingsInvalid, table
+from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.config.variables import SettingsInvalid, table
 
 
 def test_nothing_set_gives_the_defaults():
@@ -55,6 +56,9 @@ def test_the_predecessors_names_are_aliases(alias, name):
         ("IDLE_UNLOAD_S", "-1", "a number from 0 to 604800"),
         ("PRECISION", "int2", "auto, int8, int4, fp16, fp32"),
         ("DEVICE", "tpu", "auto, cpu, cuda, cuda:N, openvino or openvino:GPU"),
+        ("DEVICE", "mps", "auto or cpu on a Mac, whose GPU onnxruntime does not use here"),
+        ("EMBEDDING_CACHE_SIZE", "16M", "a whole number from 0 to 1000000000"),
+        ("IMAGE_ROOT", "~nobody-has-this-name/x", "a path without ~, because this user has no home directory"),
         ("MAX_BODY_BYTES", "lots", "a whole number, also with k, M or G"),
         ("MODELS", "a=x,a=y", "name=path, comma-separated, no name twice"),
     ],
@@ -81,6 +85,45 @@ def test_values_that_contradict_each_other_are_refused(environ):
     assert all(name in str(refusal.value) for name in environ)
 
 
+@pytest.mark.parametrize(
+    ("given", "followed"),
+    [
+        ({"MAX_QUEUE_SIZE": "64"}, {"max_queue_size": 64, "max_batch_size": 64}),
+        ({"MAX_BATCH_SIZE": "1000"}, {"max_queue_size": 1000, "max_batch_size": 1000}),
+        ({"BATCH_SIZE": "200"}, {"batch_size": 200, "threads": 200}),
+        ({"THREADS": "16"}, {"batch_size": 16, "threads": 16}),
+        ({"EMBEDDING_CACHE_SIZE": "256"}, {"embedding_cache_size": 256, "embedding_cache_bytes": None}),
+        (
+            {"EMBEDDING_CACHE_SIZE": "256", "EMBEDDING_CACHE_BYTES": "1k"},
+            {"embedding_cache_size": 256, "embedding_cache_bytes": 1024},
+        ),
+        ({}, {"max_queue_size": 512, "max_batch_size": 256, "batch_size": 32, "threads": 96}),
+    ],
+)
+def test_a_limit_that_is_not_set_follows_from_those_that_are(given, followed):
+    """No single value contradicts a default."""
+    settings = Settings.from_env(given)
+    assert {name: getattr(settings, name) for name in followed} == followed
+
+
+def test_auto_is_the_default_of_every_number():
+    """As an empty value. WORKERS=auto is a value of its own."""
+    names = ["BATCH_SIZE", "BATCH_WAIT_TIME_MS", "MAX_CONCURRENT_BATCHES", "MAX_QUEUE_SIZE", "CPU_UTILIZATION_FACTOR"]
+    assert Settings.from_env(dict.fromkeys([*names, "DEVICE", "LOG_FORMAT"], "auto")) == Settings()
+    assert Settings.from_env({"WORKERS": "auto"}).workers == "auto"
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch):
+    """In every setting that is a path, and in each path of MODELS."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    paths = dict.fromkeys(["MODEL", "MODELS_DIR", "CACHE_DIR", "IMAGE_ROOT", "API_KEYS_FILE"], "~/x")
+    settings = Settings.from_env({**paths, "MODELS": "a=~/x,~/x"})
+    assert {
+        settings.model, settings.models_dir, settings.cache_dir, settings.image_root, settings.api_keys_file
+    } == {Path("/home/somebody/x")}  # fmt: skip
+    assert settings.models == (("a", Path("/home/somebody/x")), ("x", Path("/home/somebody/x")))
+
+
 def test_models_by_name(tmp_path):
     """MODELS names several, the first one the default; a bare name is looked up in MODELS_DIR."""
     (tmp_path / "small").mkdir()
@@ -89,6 +132,22 @@ def test_models_by_name(tmp_path):
     assert Settings.from_env({"MODEL": "small", "MODELS_DIR": str(tmp_path)}).named_models == {
         "small": tmp_path / "small"
     }
+
+
+@pytest.mark.parametrize("variable", ["MODEL", "SIGLIP_MODEL", "MODELS"])
+def test_a_hub_id_is_the_directory_of_its_last_part(tmp_path, variable):
+    """Below MODELS_DIR; its name is the last part."""
+    (tmp_path / "siglip2-base").mkdir()
+    settings = Settings.from_env({variable: "google/siglip2-base", "MODELS_DIR": str(tmp_path)})
+    assert settings.named_models == {"siglip2-base": tmp_path / "siglip2-base"}
+
+
+def test_a_model_directory_that_is_a_dot_has_that_directorys_name(tmp_path, monkeypatch):
+    """MODEL=. and MODEL=.. are named after the directories that they are."""
+    (tmp_path / "large/int8").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "large/int8")
+    assert list(Settings.from_env({"MODEL": "."}).named_models) == ["int8"]
+    assert list(Settings.from_env({"MODELS": "..,."}).named_models) == ["large", "int8"]
 
 
 def test_the_table_shows_values_in_force_and_no_secret():
@@ -105,3 +164,12 @@ def test_prepared_models_are_kept_in_the_users_cache_unless_told_otherwise(monke
     assert Settings.from_env({}).model_cache == Path("/somewhere/siglip-edge")
     assert Settings.from_env({"CACHE_DIR": "/elsewhere"}).model_cache == Path("/elsewhere")
     assert Settings.from_env({"PREPARE": "false"}).model_cache is None
+
+
+def test_a_user_without_a_home_directory_keeps_nothing(monkeypatch):
+    """No directory called `~` is made in the working directory."""
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)
+    assert Settings.from_env({}).model_cache is None
+    assert Settings.from_env({"CACHE_DIR": "/elsewhere"}).model_cache == Path("/elsewhere")

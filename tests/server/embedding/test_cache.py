@@ -24,6 +24,22 @@ def test_the_least_recently_used_leave_first():
     assert cache.bytes == 2 * (100 + ENTRY_OVERHEAD)
 
 
+def test_a_number_of_entries_is_a_limit_too():
+    """Whichever limit is reached first counts; without a limit in bytes, the number alone does."""
+    for cache in (EmbeddingCache[str](None, 2), EmbeddingCache[str](10_000, 2)):
+        for key in ("a", "b", "c"):
+            put(cache, key)
+        assert [cache.claim(key).owns for key in ("a", "b", "c")] == [True, False, False]
+
+
+@pytest.mark.parametrize(("max_bytes", "max_entries"), [(0, 100), (None, 0), (1000, 0)])
+def test_either_limit_at_zero_keeps_nothing(max_bytes, max_entries):
+    """Each of the two settings disables the cache."""
+    cache: EmbeddingCache[str] = EmbeddingCache(max_bytes, max_entries)
+    put(cache, "a")
+    assert cache.claim("a").owns
+
+
 def test_a_value_larger_than_everything_is_not_kept():
     """A value that is too large is returned, but evicts no entry."""
     cache: EmbeddingCache[str] = EmbeddingCache(1000)
@@ -57,7 +73,7 @@ def test_a_failure_is_told_and_not_kept():
 def test_hits_and_misses_are_counted():
     """Only the claim that computes counts as a miss."""
     seen: list[bool] = []
-    cache: EmbeddingCache[str] = EmbeddingCache(1000, seen.append)
+    cache: EmbeddingCache[str] = EmbeddingCache(1000, count=seen.append)
     put(cache, "a")
     cache.claim("a")
     assert seen == [False, True]

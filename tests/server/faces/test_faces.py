@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from siglip_edge.server.config.settings import FACES, Settings, SettingsInvalid
+from siglip_edge.server.config.settings import FACES, Settings
+from siglip_edge.server.config.variables import SettingsInvalid
 from siglip_edge.server.faces import table
 
 

@@ -19,7 +19,8 @@ from siglip_edge.runtime.errors import ArtifactCorrupt, ManifestInvalid, Provide
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.open_model import PlannedModel
 from siglip_edge.server.app import create_app
-from siglip_edge.server.config.settings import Settings, SettingsInvalid
+from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.config.variables import SettingsInvalid
 from siglip_edge.server.observability import logs
 from tests.server.conftest import data_uri, loading_app, png, wait_until
 from tests.tiny_model import add_precision, collapse, write_model

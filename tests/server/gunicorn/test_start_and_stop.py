@@ -31,8 +31,13 @@ def environment(**given: str) -> dict[str, str]:
 
 def refused(*arguments: str, **given: str) -> tuple[int, str]:
     """-> exit status and output of a start that fails."""
+    return refused_in(ROOT, *arguments, **given)
+
+
+def refused_in(folder: Path, *arguments: str, **given: str) -> tuple[int, str]:
+    """As `refused`, in this working directory."""
     done = subprocess.run(
-        [*COMMAND, "serve", *arguments], env=environment(**given), cwd=ROOT,
+        [*COMMAND, "serve", *arguments], env=environment(**given), cwd=folder,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
     )  # fmt: skip
     return done.returncode, done.stdout
@@ -78,7 +83,7 @@ def serve(tmp_path: Path, tiny_dir: Path) -> Iterator[Callable[..., Process]]:
 
     def start(**given: str) -> Process:
         folder = tmp_path / str(len(started))
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         started.append(Process(folder, **{"MODEL": str(tiny_dir), **given}))
         started[-1].wait_for("Listening on")
         return started[-1]
@@ -169,16 +174,52 @@ def _unlocked() -> set[Path]:
     return found
 
 
+def test_settings_without_effect_are_in_the_log_of_the_start(serve, tmp_path):
+    """A name that is no setting, and a second name of a setting: one WARNING each, also from `.env`, once per start."""
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/.env").write_bytes("\ufeffBATCHSIZE=1\r\nBATCH_WAIT_TIME_MS=1\r\n".encode())
+    server = serve(BATCH_SISE="1", BATCH_SIZE="4", BATCH_WINDOW_MAX_SIZE="8", WORKERS="2", LOG_FORMAT="json")
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    warnings = [line["message"] for line in lines if line["level"] == "warning"]
+    second_name = "BATCH_SIZE='4' counts, and BATCH_WINDOW_MAX_SIZE='8' does not: both are names of one setting; "
+    assert sorted(warnings) == [
+        ".env: BATCHSIZE is no setting and has no effect; did you mean BATCH_SIZE?",
+        "BATCH_SISE is no setting and has no effect; did you mean BATCH_SIZE?",
+        f"{second_name}remove BATCH_WINDOW_MAX_SIZE",
+    ]
+    with urllib.request.urlopen(f"{server.wait_for(LISTENING)[1]}/health", timeout=60) as answer:
+        assert json.load(answer)["batch_wait_time_ms"] == 1.0
+
+
+def test_a_file_that_cannot_be_read_as_text_is_one_sentence(tmp_path, tiny_dir):
+    """Of keys, and `.env`."""
+    keys = tmp_path / "keys"
+    keys.write_bytes("schlüssel".encode("latin-1"))
+    given = {"MODEL": str(tiny_dir), "API_KEYS_FILE": str(keys)}
+    assert refused(**given) == (1, f"Error: API_KEYS_FILE={keys} is not UTF-8 text; save it as UTF-8\n")
+    keys.rename(tmp_path / ".env")
+    assert refused_in(tmp_path) == (1, "Error: the file .env is not UTF-8 text; save it as UTF-8\n")
+    keys.mkdir()
+    assert refused(**given) == (1, f"Error: API_KEYS_FILE={keys} cannot be read: Is a directory\n")
+
+
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
         ({"HOST": "192.0.2.1"}, "HOST=192.0.2.1 is not an address of this machine; 0.0.0.0 listens on all of them"),
         ({"PORT": "eighty"}, "PORT='eighty' cannot be read; allowed: a whole number from 0 to 65535"),
         (
-            {"MODEL": "models/none"},
-            "there is no model at models/none; make one: siglip-edge export CHECKPOINT -o models --name none",
+            {"MODEL": "/models/none"},
+            "there is no model at /models/none; make one: siglip-edge export CHECKPOINT -o /models --name none",
         ),
-        ({"API_KEYS_FILE": "/none"}, "API_KEYS_FILE=/none: No such file or directory; allowed: a file"),
+        (
+            {"MODEL": "google/none"},
+            (
+                "there is no model at quantized_models/none or google/none; "
+                "make one: siglip-edge export google/none -o quantized_models --name none"
+            ),
+        ),
+        ({"API_KEYS_FILE": "/none"}, "API_KEYS_FILE=/none cannot be read: No such file or directory"),
     ],
 )
 def test_a_start_that_cannot_succeed_is_one_sentence(tiny_dir, given, sentence):
@@ -264,7 +305,7 @@ def test_a_reload_takes_new_settings(serve):
     ("setting", "sentence"),
     [
         ("THREADS=many", "THREADS='many' cannot be read"),
-        ("MODELS=a=nowhere", "there is no model at nowhere"),
+        ("MODELS=a=nowhere", "there is no model at quantized_models/nowhere"),
         ("REQUEST_TIMEOUT=9\nHOST=127.0.0.2", "HOST and PORT can change only at a start"),
     ],
 )
