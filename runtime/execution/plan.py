@@ -125,6 +125,22 @@ class ExecutionPlan:
         return -(-self.intra_op_threads // self.runs_at_once)
 
     @property
+    def device(self) -> str:
+        """As the setting DEVICE spells it: `cpu`, `cuda`, `cuda:1`, `openvino`, `openvino:GPU`."""
+        detail = self.provider_options.get("device_id", "0") if self.provider == CUDA else self._openvino_device
+        name = next((name for name, provider in _PROVIDER_OF_DEVICE.items() if provider == self.provider), "cpu")
+        return name if detail in {"0", "CPU"} else f"{name}:{detail}"
+
+    @property
+    def device_type(self) -> str:
+        """The kind of processor: `cpu`, `cuda`, or `gpu` and `npu` by OpenVINO."""
+        return "cuda" if self.provider == CUDA else self._openvino_device.partition(".")[0].lower()
+
+    @property
+    def _openvino_device(self) -> str:
+        return self.provider_options.get("device_type", "CPU")
+
+    @property
     def place(self) -> str:
         """As in "int8 on CPUExecutionProvider"."""
         return f"{self.precision} on {self.provider}"

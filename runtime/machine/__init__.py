@@ -1,1 +1,1 @@
-"""CPUs and memory: how much this process may use, and how much it uses."""
+"""CPUs, memory and the GPU: how much this process may use, and how much it uses."""

@@ -59,6 +59,8 @@ class Problem:
     """The field that is wrong, as in `input[3]`."""
     code: str | None = None
     """A stable word for programs."""
+    retry_after: int | None = None
+    """Whole seconds."""
 
 
 Renderer = Callable[[Problem], Any]
@@ -82,6 +84,27 @@ def code_of(status: int) -> str:
     return _CODES.get(status) or HTTPStatus(status).phrase.lower().replace(" ", "_")
 
 
+def problem_of(error: SiglipEdgeError) -> Problem:
+    """An error with a line in the table."""
+    retry_after = None
+    if isinstance(error, Unavailable) and not isinstance(error, DeadlineExceeded):
+        retry_after = max(1, math.ceil(error.retry_after_s))
+    return Problem(
+        status=status_of(error),
+        message=str(error),
+        param=error.param if isinstance(error, InvalidInput) else None,
+        code=getattr(error, "code", None),
+        retry_after=retry_after,
+    )
+
+
+def apply(resp: falcon.Response, problem: Problem) -> None:
+    """The status and the headers of a failure."""
+    resp.status = problem.status
+    if problem.retry_after is not None:
+        resp.set_header("Retry-After", str(problem.retry_after))
+
+
 @dataclass(frozen=True)
 class _Handlers:
     """Falcon's error handlers."""
@@ -91,14 +114,10 @@ class _Handlers:
     def known(
         self, req: falcon.Request, resp: falcon.Response, error: SiglipEdgeError, params: dict[str, object]
     ) -> None:
-        status = status_of(error)
-        if status == 500:
+        if status_of(error) == 500:
             self.unexpected(req, resp, error, params)
-            return
-        if isinstance(error, Unavailable) and not isinstance(error, DeadlineExceeded):
-            resp.set_header("Retry-After", str(max(1, math.ceil(error.retry_after_s))))
-        param = error.param if isinstance(error, InvalidInput) else None
-        self._render(req, resp, Problem(status, str(error), param, getattr(error, "code", None)))
+        else:
+            self._render(req, resp, problem_of(error))
 
     def http(
         self,
@@ -126,6 +145,6 @@ class _Handlers:
         self._render(req, resp, Problem(500, message, code=code_of(500)))
 
     def _render(self, req: falcon.Request, resp: falcon.Response, problem: Problem) -> None:
-        resp.status = problem.status
+        apply(resp, problem)
         resp.content_type = falcon.MEDIA_JSON
         resp.data = json.render(self.renderer_of(req.context.request.face)(problem))

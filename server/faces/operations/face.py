@@ -39,7 +39,14 @@ def _health(health: Health) -> list[Route]:
     """Open: probes have no key."""
     ready = "The default model is loaded and finishes its work."
     return [
-        _open("/health", health.on_get, "State, plan and measured rates.", name="get_health", answer=HealthAnswer),
+        _open(
+            "/health",
+            health.on_get,
+            "State, plan and measured rates.",
+            name="get_health",
+            answer=HealthAnswer,
+            errors=(503,),
+        ),
         _open("/health/live", health.on_get_live, "The process answers.", name="check_alive", answer=ProbeAnswer),
         _open("/health/ready", health.on_get_ready, ready, name="check_ready", answer=ProbeAnswer, errors=(503,)),
     ]

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import falcon
 
+from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.runtime.errors import NotReady
+from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.machine.cpu import CpuBudget, resident_bytes
+from siglip_edge.runtime.machine.gpu import read_gpu
 from siglip_edge.server.config.settings import Settings
-from siglip_edge.server.config.sizing import worker_count
-from siglip_edge.server.faces.operations.schemas import Hardware, HealthAnswer, LaneHealth, ModelHealth, ProbeAnswer
-from siglip_edge.server.http import json
+from siglip_edge.server.config.sizing import concurrent_batches, worker_count
+from siglip_edge.server.faces.openai.errors import render_error
+from siglip_edge.server.faces.operations.schemas import (
+    BatchProcessing,
+    Hardware,
+    HealthAnswer,
+    LaneHealth,
+    ModelHealth,
+    PerformanceEstimates,
+    ProbeAnswer,
+)
+from siglip_edge.server.http import errors, json
 from siglip_edge.server.models.registry import Models
 from siglip_edge.server.models.served_model import ServedModel
+
+HEALTHY = "healthy"
+"""The word that clients of siglip2-api look for."""
 
 
 class Health:
@@ -23,7 +40,15 @@ class Health:
         self._started = time.monotonic()
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
-        resp.data = json.render(self._answer())
+        """The facts, whether the server is ready or not. Not ready: 503, with the error beside them."""
+        answer = self._answer()
+        try:
+            self._models.check_ready()
+        except NotReady as error:
+            problem = errors.problem_of(error)
+            errors.apply(resp, problem)
+            answer.status, answer.error = problem.message, render_error(problem).error
+        resp.data = json.render(answer)
 
     def on_get_live(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
         resp.data = json.render(ProbeAnswer(status="alive"))
@@ -33,25 +58,46 @@ class Health:
         resp.data = json.render(ProbeAnswer(status="ready"))
 
     def _answer(self) -> HealthAnswer:
+        default = self._models.default
         models = [_model_health(model) for model in self._models.all()]
-        lanes = [lane for model in models for lane in model.lanes]
+        batches = self._batch_processing(default.plan, [lane for model in models for lane in model.lanes])
         return HealthAnswer(
-            status=models[0].status,
+            status=HEALTHY,
+            model_loaded=default.embedder is not None,
+            device=default.plan.device,
             uptime_s=round(time.monotonic() - self._started, 1),
             models=models,
-            hardware=_hardware(self._cpu),
+            hardware=_hardware(self._cpu, default.plan),
+            batch_processing=batches,
+            performance_estimates=_estimates(models[0]),
+            queue_size=batches.queue_size,
+            max_queue_size=batches.max_queue_size,
+            workers=worker_count(self._settings, self._cpu),
+            active_workers=batches.active_workers,
+            total_workers=batches.total_workers,
+            batch_size=batches.batch_size,
+            batch_wait_time_ms=batches.batch_wait_time_ms,
+            cpu_count=batches.cpu_count,
+        )
+
+    def _batch_processing(self, plan: ExecutionPlan, lanes: Sequence[LaneHealth]) -> BatchProcessing:
+        batch_size = max((lane.batch_size for lane in lanes), default=self._settings.batch_size)
+        return BatchProcessing(
+            enabled=self._settings.batch_size > 1,
+            batch_size=batch_size,
+            batch_wait_time_ms=self._settings.batch_wait_time_ms,
+            max_concurrent_batches=concurrent_batches(self._settings, plan),
+            auto_scaling=self._settings.auto_scale_workers and self._settings.max_concurrent_batches is None,
+            cpu_count=self._cpu.cores,
             queue_size=sum(lane.queue_size for lane in lanes),
             max_queue_size=self._settings.max_queue_size,
-            workers=worker_count(self._settings, self._cpu),
             active_workers=sum(lane.busy for lane in lanes),
             total_workers=len(lanes),
-            batch_size=max((lane.batch_size for lane in lanes), default=self._settings.batch_size),
-            batch_wait_time_ms=self._settings.batch_wait_time_ms,
-            cpu_count=self._cpu.cores,
         )
 
 
-def _hardware(cpu: CpuBudget) -> Hardware:
+def _hardware(cpu: CpuBudget, plan: ExecutionPlan) -> Hardware:
+    gpu = read_gpu(int(plan.provider_options.get("device_id", "0"))) if plan.device_type == "cuda" else None
     return Hardware(
         cores=cpu.cores,
         logical_cpus=cpu.logical,
@@ -59,6 +105,22 @@ def _hardware(cpu: CpuBudget) -> Hardware:
         memory_bytes=cpu.memory,
         resident_bytes=resident_bytes(),
         isa=list(cpu.isa),
+        cpu_cores=cpu.cores,
+        has_gpu=plan.device_type in {"cuda", "gpu"},
+        gpu_name=gpu.name if gpu else None,
+        gpu_memory_gb=round(gpu.memory / 2**30, 1) if gpu else None,
+        device_type=plan.device_type,
+    )
+
+
+def _estimates(model: ModelHealth) -> PerformanceEstimates:
+    """Never a formula: what the lane of the vision tower measured."""
+    vision = next((lane for lane in model.lanes if lane.tower == Tower.VISION), None)
+    if vision is None or vision.rows_per_second is None:
+        return PerformanceEstimates(images_per_second=None, note="no image has run yet; the first one is measured")
+    return PerformanceEstimates(
+        images_per_second=f"{vision.rows_per_second:.1f}",
+        note=f"measured in the last runs of the vision tower, without decoding: {model.precision} on {model.provider}",
     )
 
 

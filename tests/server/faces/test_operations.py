@@ -282,7 +282,7 @@ class TestReadiness:
         gate, load = threading.Event(), EmbeddingModel.load
         monkeypatch.setattr(EmbeddingModel, "load", lambda *args, **kwargs: gate.wait(30) and load(*args, **kwargs))
         client = falcon.testing.TestClient(create_app(Settings.from_env({"MODEL": str(tiny_dir), "PREPARE": "false"})))
-        for answer in (client.simulate_get("/health/ready"), ask(client)):
+        for answer in (client.simulate_get("/health"), client.simulate_get("/health/ready"), ask(client)):
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
             assert answer.json["error"]["code"] == "not_ready"
         assert client.simulate_get("/health/live").status_code == 200
