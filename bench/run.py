@@ -52,7 +52,7 @@ def _prepare(order: Order, say: Say) -> None:
     command = [console_script(), "prepare", str(order.model)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ServerFailed(done.stderr)
+        raise ServerFailed(done.stderr.strip().removeprefix("Error: "))
 
 
 def _take_footprints(order: Order, results: Results, say: Say) -> None:

@@ -11,32 +11,30 @@ from pathlib import Path
 import click
 
 from siglip_edge.bench.order import QUICK, Effort, Order
-
-_INTERPRETER = click.Path(path_type=Path, exists=True, dir_okay=False)
-_OUTPUT = click.Path(path_type=Path, dir_okay=False)
+from siglip_edge.cli.paths import FILE, FOLDER, PLOT, OutputFile
 
 
 @click.command("bench")
-@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("model", type=FOLDER)
 @click.option(
     "--photos",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=FOLDER,
     help="Folder of JPEG photographs (*.jpg) to send.  [default: generated pictures]",
 )
 @click.option(
     "--against",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=FOLDER,
     help="Checkpoint that MODEL was exported from. PyTorch behind FastAPI serves it under the same load.",
 )
 @click.option(
     "--pytorch",
-    type=_INTERPRETER,
+    type=FILE,
     default=sys.executable,
     help="Python that has torch, transformers, fastapi and uvicorn.  [default: this Python]",
 )
-@click.option("--infinity", type=_INTERPRETER, help="Python that has infinity-emb, which also serves --against.")
-@click.option("--json", "json_file", type=_OUTPUT, help="Write every figure to FILE.")
-@click.option("--plot", type=_OUTPUT, help="Draw the result: FILE.svg or FILE.png.")
+@click.option("--infinity", type=FILE, help="Python that has infinity-emb, which also serves --against.")
+@click.option("--json", "json_file", type=OutputFile(), help="Write every figure to FILE.")
+@click.option("--plot", type=PLOT, help="Draw the result: FILE.svg or FILE.png.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @click.option("--quick", is_flag=True, help="Run every step once as a check; the figures mean nothing.")
 def command(  # noqa: PLR0917 - click passes by name

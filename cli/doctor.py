@@ -11,7 +11,8 @@ from pathlib import Path
 
 import click
 
-from siglip_edge.cli.model_options import plan_with, settings_with
+from siglip_edge.cli.model_options import directory_of, plan_with, settings_with
+from siglip_edge.cli.paths import GivenPath
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.errors import SelfTestFailed, SiglipEdgeError
@@ -44,16 +45,18 @@ class Findings:
 
 
 @click.command("doctor")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=GivenPath())
 @click.option("--device", help="Device to check: auto, cpu, cuda, cuda:N, openvino, openvino:GPU [DEVICE].")
 @click.option("--precision", help="Precision to check: auto, int8, int4, fp16 or fp32 [PRECISION].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-def command(model: Path, device: str | None, precision: str | None, as_json: bool) -> None:
-    """Check MODEL, a model directory, on this machine. The exit status is 1 when MODEL must not be served here.
+def command(model: str, device: str | None, precision: str | None, as_json: bool) -> None:
+    """Check MODEL, a model directory or its name in MODELS_DIR, on this machine.
 
-    The environment variables of `serve` apply, so that the server will behave as this command reports.
+    The exit status is 1 when MODEL must not be served here. The environment variables of `serve` apply, so that the
+    server will behave as this command reports.
     """
-    findings = examine(model, settings_with(DEVICE=device, PRECISION=precision))
+    settings = settings_with(MODEL=model, DEVICE=device, PRECISION=precision)
+    findings = examine(directory_of(settings, model), settings)
     click.echo(json.dumps(dataclasses.asdict(findings), indent=2) if as_json else render(findings))
     sys.exit(0 if findings.right else 1)
 
@@ -103,7 +106,7 @@ def advise(cpu: CpuBudget, manifest: Manifest, plan: ExecutionPlan) -> list[str]
         "export again: without golden rows no test notices wrong embeddings": manifest.golden is None,
         "export int8 too: on a CPU it takes a quarter of the memory and less than half the time": on_cpu
         and Precision.INT8 not in have,
-        "set PRECISION=int8: this model has it, and it is the fastest on a CPU": on_cpu
+        "set PRECISION=auto: it takes int8, which is the fastest on a CPU, where int8 passes its test": on_cpu
         and plan.precision not in {Precision.INT8, Precision.INT4}
         and Precision.INT8 in have
         and not any(refused.startswith(Precision.INT8) for refused in plan.refused),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from itertools import product
@@ -10,25 +11,30 @@ from typing import Any
 
 import click
 
+from siglip_edge.cli.paths import FILE, FOLDER, GivenPath
 from siglip_edge.runtime.artifacts.manifest import Precision
 from siglip_edge.runtime.errors import SiglipEdgeError
 
 
 @click.command("export")
-@click.argument("source")
+@click.argument("source", type=GivenPath())
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder to put the model directory in."
+    "-o",
+    "--output",
+    type=GivenPath(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder to put the model directory in.",
 )
 @click.option("--name", help="The model directory's name.  [default: the last part of SOURCE]")
 @click.option("--precision", default="int8,fp16", show_default=True, help="Comma-separated: int8, int4, fp16, fp32.")
 @click.option(
     "--calibration-images",
-    type=click.Path(path_type=Path),
+    type=FOLDER,
     help="Folder of pictures that resemble the pictures to be served.  [default: calibration/ beside a local SOURCE]",
 )
 @click.option(
     "--calibration-texts",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="UTF-8 file, one text per line.  [default: calibration/texts.txt beside a local SOURCE, else a shipped set]",
 )
 @click.option(
@@ -59,6 +65,11 @@ def command(  # noqa: PLR0917 - click passes by name
     overwrite: bool,
 ) -> None:
     """Turn SOURCE, a SigLIP or SigLIP2 checkpoint (hub id or local directory), into verified ONNX towers."""
+    if "{}" not in zero_shot_template:
+        message = f"{zero_shot_template!r} has no {{}}, which stands for the label"
+        raise click.BadParameter(message, param_hint="--zero-shot-template")
+    if not sys.stderr.isatty():  # read by huggingface_hub when it is imported
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         from siglip_edge.exporter.export import Order, export
     except ImportError as error:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
+import sys
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -39,6 +42,13 @@ EXTRAS = {"onnxruntime": "cpu", "fastapi": "bench", "httptools": "bench", "uvico
 class LazyGroup(click.Group):
     """A group of commands that are imported when they run."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command line. What the terminal's encoding lacks, such as bytes of a file name, is shown escaped."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return [name for name in COMMANDS if name != "bench" or _is_checkout()]
 
@@ -55,7 +65,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. When a library is missing, the error names the extra that installs it."""
+        """Run the command. A missing library, or a file that cannot be read or written, is one sentence."""
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
@@ -64,6 +74,15 @@ class LazyGroup(click.Group):
                 raise
             message = f"{library} is not installed; pip install 'siglip-edge[{EXTRAS[library]}]'"
             raise click.ClickException(message) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # the reader of the output went away, which click ends quietly
+                raise
+            raise click.ClickException(_sentence(error)) from error
+
+
+def _sentence(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def _is_checkout() -> bool:

@@ -21,6 +21,7 @@ from siglip_edge.server.models.loading import plan_as_served
 def settings_with(**given: str | None) -> Settings:
     """The settings of the environment, overridden by a command's options, as in `settings_with(DEVICE="cpu")`.
 
+    A MODEL that is given replaces MODELS of the environment too.
     Raises click.ClickException with a sentence that names the variable.
     """
     try:
@@ -29,7 +30,7 @@ def settings_with(**given: str | None) -> Settings:
         raise click.ClickException(str(error)) from error
     for notice in settings.notices:
         click.echo(f"Warning: {notice}", err=True)
-    return settings
+    return replace(settings, models=()) if given.get("MODEL") else settings
 
 
 def cache_of(settings: Settings) -> Path:
@@ -39,6 +40,12 @@ def cache_of(settings: Settings) -> Path:
     if settings.model_cache is None:
         raise click.ClickException("this user has no home directory to keep files in; set CACHE_DIR")
     return settings.model_cache
+
+
+def directory_of(settings: Settings, model: str) -> Path:
+    """The directory of a model that is given by path, or by its name in MODELS_DIR, as the server finds it."""
+    (directory,) = replace(settings, model=Path(model), models=()).named_models.values()
+    return directory
 
 
 def plan_with(settings: Settings, directory: Path, *, precision: str | None = None) -> PlannedModel:

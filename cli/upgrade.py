@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from siglip_edge.cli.paths import FOLDER
 from siglip_edge.runtime.artifacts.manifest import FORMAT_VERSION, Manifest
 from siglip_edge.runtime.errors import SiglipEdgeError
 
 
 @click.command("upgrade")
-@click.argument("model", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("model", type=FOLDER)
 def command(model: Path) -> None:
     """Rewrite the manifest of MODEL, a model directory, in the newest format. Its files and its space do not change.
 

@@ -27,6 +27,8 @@ Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 _MOST_SKIPPED = 0.1
 """Share of unreadable calibration images beyond which the folder is probably the wrong one."""
+FEWEST_TEXTS = 8
+"""As many as pictures: a quarter is held back for the verification, and ranges need several rows."""
 SAMPLE = 512
 """Positions of an activation that are kept, over all rows. Those of every layer of a base tower take 150 MB."""
 
@@ -68,15 +70,20 @@ def image_rows(paths: Sequence[Path], spec: VisionTower) -> list[Row]:
     return rows
 
 
-def text_rows(file: Path, tokenize: Callable[[str], list[int]], spec: TextTower) -> list[Row]:
-    """Every non-empty line of a UTF-8 file, as a row."""
+def read_texts(file: Path) -> list[str]:
+    """Every non-empty line of a UTF-8 file. Raises ExportError when there are too few."""
     try:
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"{file}: calibration texts cannot be read as UTF-8, one text per line ({error})") from error
-    if not lines:
-        raise ExportError(f"{file}: holds no texts; INT8 is calibrated on real texts, one per line")
-    return [text_row(line, tokenize, spec).row for line in lines]
+    if len(lines) < FEWEST_TEXTS:
+        raise ExportError(f"{file}: {len(lines)} texts, one per line; calibration needs at least {FEWEST_TEXTS}")
+    return lines
+
+
+def text_rows(texts: Sequence[str], tokenize: Callable[[str], list[int]], spec: TextTower) -> list[Row]:
+    """Texts as rows."""
+    return [text_row(text, tokenize, spec).row for text in texts]
 
 
 class Observation:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from onnxruntime import __version__ as ORT_VERSION  # noqa: N812 - its wheel has three names, its module one
 from PIL import Image
 
-from siglip_edge.exporter.calibration import Progress, image_files, image_rows, text_rows
+from siglip_edge.exporter.calibration import Progress, image_files, image_rows, read_texts, text_rows
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.families import family_of
 from siglip_edge.exporter.families.family import Checkpoint, Contract, Family
@@ -81,38 +81,38 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
     Raises ExportError (also FidelityError) or ModelError, each one sentence; OSError when the disk is full.
     """
     target, family = _target(order), family_of(order.source)
-    with one_thread_per_operation():
+    texts = read_texts(_calibration_texts(order))  # read before the weights, which may take minutes
+    with one_thread_per_operation(), _staged(target, overwrite=order.overwrite) as directory:
         checkpoint = family.open(order.source)
         contract = family.contract(checkpoint)
-        inputs = _inputs(order, contract.towers)
-        with _staged(target, overwrite=order.overwrite) as directory:
-            towers = _with_tokenizer(contract, directory, order.source, progress)
-            rows = _rows(inputs, towers, directory)
-            work = partial(
-                TowerExport,
-                family=family,
-                checkpoint=checkpoint,
-                directory=directory,
-                progress=progress,
-                ranges=order.ranges,
-            )
-            with open_ledger(target.with_name(f".{target.name}.search.json"), _ledger_key(checkpoint, rows)) as ledger:
-                results = {
-                    tower: export_tower(
-                        work(tower=tower, calibration=of.calibration, golden=of.golden, ledger=ledger), order.precisions
-                    )
-                    for tower, of in rows.items()
-                }
-            manifest = replace(
-                _described(order, family, checkpoint, contract, towers),
-                towers=_with_artifacts(towers, results),
-                shortening=contract.shortening or _write_rotation(directory, results),
-                golden=_write_golden(directory, inputs, results),
-            )
-            manifest.save(directory)
-            _serve_once(directory, manifest)
-            if order.report:
-                _write_report(directory, manifest, rows, results)
+        inputs = _inputs(order, contract.towers, texts)
+        towers = _with_tokenizer(contract, directory, order.source, progress)
+        rows = _rows(inputs, towers, directory)
+        work = partial(
+            TowerExport,
+            family=family,
+            checkpoint=checkpoint,
+            directory=directory,
+            progress=progress,
+            ranges=order.ranges,
+        )
+        with open_ledger(target.with_name(f".{target.name}.search.json"), _ledger_key(checkpoint, rows)) as ledger:
+            results = {
+                tower: export_tower(
+                    work(tower=tower, calibration=of.calibration, golden=of.golden, ledger=ledger), order.precisions
+                )
+                for tower, of in rows.items()
+            }
+        manifest = replace(
+            _described(order, family, checkpoint, contract, towers),
+            towers=_with_artifacts(towers, results),
+            shortening=contract.shortening or _write_rotation(directory, results),
+            golden=_write_golden(directory, inputs, results),
+        )
+        manifest.save(directory)
+        _serve_once(directory, manifest)
+        if order.report:
+            _write_report(directory, manifest, rows, results)
     return target
 
 
@@ -140,7 +140,7 @@ class Inputs:
 
     pictures: Sequence[Path]
     golden_images: Sequence[bytes]
-    texts: Path
+    texts: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,10 +151,10 @@ class TowerRows:
     golden: Sequence[Row]
 
 
-def _inputs(order: Order, towers: Towers) -> Inputs:
+def _inputs(order: Order, towers: Towers, texts: Sequence[str]) -> Inputs:
     pictures = _calibration_pictures(order) if towers.vision else []
     golden_images = golden.golden_images(pictures[0]) if pictures else []
-    return Inputs(pictures=pictures, golden_images=golden_images, texts=_calibration_texts(order))
+    return Inputs(pictures=pictures, golden_images=golden_images, texts=texts)
 
 
 def _rows(inputs: Inputs, towers: Towers, directory: Path) -> dict[Tower, TowerRows]:

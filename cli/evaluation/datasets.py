@@ -49,13 +49,14 @@ def open_image(path: Path) -> Image.Image:
     try:
         image = Image.open(path)
         image.load()
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # of Pillow's plugins
         raise click.ClickException(f"{path}: cannot be read as a picture ({error})") from error
     return image
 
 
 def _dataset(pairs: Iterable[tuple[Path, str]], *, labelled: bool) -> Dataset:
     pairs = list(pairs)
+    _check_files(dict.fromkeys(file for file, _ in pairs))
     images, texts = list(dict.fromkeys(file for file, _ in pairs)), list(dict.fromkeys(text for _, text in pairs))
     row, column = {file: at for at, file in enumerate(images)}, {text: at for at, text in enumerate(texts)}
     relevant = np.zeros((len(images), len(texts)), np.bool_)
@@ -64,30 +65,47 @@ def _dataset(pairs: Iterable[tuple[Path, str]], *, labelled: bool) -> Dataset:
     return Dataset(images=images, texts=texts, relevant=relevant, labelled=labelled)
 
 
+def _check_files(files: Iterable[Path]) -> None:
+    """Raise click.ClickException when a picture is missing, before the first one is embedded."""
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise click.ClickException(f"{missing[0]}: no such picture{more}")
+
+
 def _labels(path: Path) -> list[tuple[Path, str]]:
     """The first column is the file and the second its label, whatever their names in the header."""
-    _, *rows = _rows(path)
+    _, *rows = _rows(path, least=2)
     return [(path.parent / row[0], _spelt(row[1])) for row in rows]
 
 
 def _captions(path: Path) -> list[tuple[Path, str]]:
-    header, *rows = _rows(path)
+    header, *rows = _rows(path, least=2)
     if not {"file", "caption"} <= set(header):
         raise click.ClickException(f"{path}: needs the columns `file` and `caption`; it has {', '.join(header)}")
     file, caption = header.index("file"), header.index("caption")
+    _check_columns(path, rows, least=1 + max(file, caption))
     return [(path.parent / row[file], row[caption]) for row in rows]
 
 
-def _rows(path: Path) -> list[list[str]]:
+def _rows(path: Path, *, least: int) -> list[list[str]]:
+    """The rows of a table, its header first; each has `least` or more columns. Raises click.ClickException."""
     delimiter = "\t" if path.suffix == ".tsv" else ","
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
             rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise click.ClickException(f"{path}: cannot be read as a table ({error})") from error
-    if len(rows) < 2 or any(len(row) < 2 for row in rows):
+    if len(rows) < 2:
         raise click.ClickException(f"{path}: needs a header and at least one row, each with two or more columns")
+    _check_columns(path, rows, least=least)
     return rows
+
+
+def _check_columns(path: Path, rows: Iterable[list[str]], *, least: int) -> None:
+    for row in rows:
+        if len(row) < least:
+            raise click.ClickException(f"{path}: the row {','.join(row)[:80]!r} has fewer than {least} columns")
 
 
 def _spelt(label: str) -> str:

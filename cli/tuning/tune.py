@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -16,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from siglip_edge.cli.evaluation.measure import columns
 from siglip_edge.cli.model_options import cache_of, settings_with
+from siglip_edge.cli.paths import GivenPath
 from siglip_edge.cli.tuning.candidates import candidates
 from siglip_edge.cli.tuning.race import Entrant, choose, race, timed
 from siglip_edge.cli.tuning.timing import ModelTrial
@@ -36,9 +38,19 @@ QUIET = 0.1
 """Share of the CPUs. When other processes use more, plans with few threads look best; the plan's reason says so."""
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds; `nan`, which no comparison refuses, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is not a number of seconds", param, ctx)
+        return seconds
+
+
 @click.command("tune")
-@click.argument("model", required=False)
-@click.option("--budget", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Seconds of timing.")
+@click.argument("model", required=False, type=GivenPath())
+@click.option("--budget", type=Seconds(min=1, max=86_400), default=60.0, show_default=True, help="Seconds of timing.")
 @click.option("--device", help="Try only this device [DEVICE].")
 @click.option("--precision", help="Try only this precision [PRECISION].")
 @click.option("--towers", help="Towers that will be served [TOWERS].")

@@ -176,7 +176,8 @@ def plans(
             provider_options=target.options,
             precision=one,
             **runs,
-            reason=f"{target.why}; {one} {'as asked' if precision else rank}; {_in_words(runs, threads)}: {place}",
+            reason=f"{target.why}; {_choice(target.provider, one, rank, asked=precision is not None)}; "
+            f"{_in_words(runs, threads)}: {place}",
         )
         for target in targets
         for one, rank in _ranked(target.provider, manifest)
@@ -192,6 +193,12 @@ def plans(
         runs_at_once=min(threads, measured.runs_at_once),
     )
     return (fitted, *(one for one in preferred if one is not first))
+
+
+def _choice(provider: str, precision: Precision, rank: str, *, asked: bool) -> str:
+    """As in "int8 preferred there"."""
+    computed = ", computed in fp32 in more memory" if (provider, precision) == (CPU, Precision.FP16) else ""
+    return f"{precision} {'as asked' if asked else rank}{computed}"
 
 
 def _in_words(runs: Mapping[str, Any], threads: int) -> str:

@@ -267,11 +267,6 @@ class Settings:
                 f"MAX_QUEUE_SIZE={self.max_queue_size} is less than MAX_BATCH_SIZE={self.max_batch_size}; "
                 "allowed: at least as many, or the largest request could never be admitted"
             )
-        if self.precision == "fp16" and self.device == "cpu":
-            message = (
-                "PRECISION=fp16 with DEVICE=cpu computes in fp32 with more memory; allowed there: int8, int4, fp32"
-            )
-            raise SettingsInvalid(message)
 
     @property
     def keys(self) -> tuple[str, ...]:

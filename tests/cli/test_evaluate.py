@@ -2,12 +2,13 @@
 
 import json
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from siglip_edge.cli.evaluation.datasets import Dataset, load_dataset
+from siglip_edge.cli.evaluation.datasets import Dataset, load_dataset, open_image
 from siglip_edge.cli.evaluation.measure import ranks, score
 from siglip_edge.cli.main import main
 from tests.tiny_model import write_model
@@ -94,7 +95,10 @@ def test_programs_get_json(models, pictures):
     [
         ("a,b\n1,2\n", "needs the columns `file` and `caption`"),
         ("file,caption\n", "needs a header and at least one row"),
-        ("file,caption\nnowhere.png,red\n", "nowhere.png: cannot be read as a picture"),
+        ("file,caption\nnowhere.png,red\nlost.png,blue\n", "nowhere.png: no such picture, and 1 more"),
+        ("file,caption\n\0,red\n", "no such picture"),
+        ("caption,more,file\nred,pairs.csv\n", "the row 'red,pairs.csv' has fewer than 3 columns"),
+        ("file,caption\npairs.csv,red\n", "pairs.csv: cannot be read as a picture"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused_by_name(models, tmp_path, table, sentence):
@@ -102,6 +106,42 @@ def test_a_table_that_cannot_be_used_is_refused_by_name(models, tmp_path, table,
     result = evaluate(models[0], "--data", tmp_path / "pairs.csv")
     assert result.exit_code == 1
     assert sentence in result.output
+
+
+def test_a_table_may_begin_with_a_byte_order_mark(pictures):
+    """As spreadsheets save it."""
+    (pictures / "pairs.csv").write_text("file,caption\nred-apple/0.png,an apple\n", encoding="utf-8-sig")
+    assert load_dataset(pictures / "pairs.csv").texts == ["an apple"]
+
+
+def test_a_picture_that_is_too_large_is_named(tmp_path, monkeypatch):
+    """Pillow's own limit raises a class of its own."""
+    Image.new("L", (40, 40)).save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(click.ClickException, match=r"large\.png: cannot be read as a picture"):
+        open_image(tmp_path / "large.png")
+
+
+def test_a_plot_without_matplotlib_is_refused_at_once(models, pictures, monkeypatch):
+    """Before the models are measured."""
+    monkeypatch.setattr("siglip_edge.cli.evaluation.evaluate.find_spec", lambda name: None)
+    result = evaluate(models[0], "--data", pictures, "--plot", pictures / "a.svg")
+    assert (result.exit_code, result.output) == (
+        1, "Error: matplotlib is not installed; pip install 'siglip-edge[export]'\n",
+    )  # fmt: skip
+
+
+def test_a_plot_is_drawn(models, pictures):
+    result = evaluate(models[0], "--data", pictures, "--plot", pictures / "a.svg")
+    assert result.exit_code == 0, result.output
+    assert (pictures / "a.svg").read_text().startswith("<?xml")
+
+
+def test_every_model_is_planned_before_the_first_is_measured(models, pictures):
+    """The second model is none, so nothing of the first is printed."""
+    result = evaluate(models[0], pictures, "--data", pictures, "--precision", "int8")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
 
 
 def test_a_folder_without_classes_is_refused(models, tmp_path):

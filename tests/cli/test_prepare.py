@@ -1,9 +1,13 @@
 """`siglip-edge prepare`: the work of a first start, before it."""
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from siglip_edge.cli.main import main
+from siglip_edge.runtime.artifacts.manifest import Artifact
+from siglip_edge.runtime.execution.packed_graph import PackingFailed
 from tests.tiny_model import write_model
 
 
@@ -30,6 +34,28 @@ def test_a_model_is_named_on_the_command_line_too(environ, tmp_path):
     result = CliRunner().invoke(main, ["prepare", str(other)], env={**environ, "TOWERS": "text"})
     assert "other: ready in" in result.output
     assert len(list((tmp_path / "cache" / "prepared").glob("*/graph.onnx"))) == 1
+
+
+def test_nothing_is_ready_where_nothing_can_be_kept(environ, tmp_path):
+    """A cache that is no folder, or cannot be made: a failure instead of a model that every start packs again."""
+    (tmp_path / "file").write_text("x")
+    for cache in ("file", "file/below"):
+        result = CliRunner().invoke(main, ["prepare"], env={**environ, "CACHE_DIR": str(tmp_path / cache)})
+        assert result.exit_code == 1
+        assert "nothing can be kept there: set CACHE_DIR to another directory" in result.output
+        assert "ready in" not in result.output
+
+
+def test_a_graph_that_is_not_kept_is_told_with_its_reason(environ, tmp_path, monkeypatch):
+    def refuses(directory: Path, artifact: Artifact, *_: object) -> Path:
+        if artifact.graph.path.startswith("text"):
+            raise PackingFailed("the packed graph gives other vectors")
+        return directory
+
+    monkeypatch.setattr("siglip_edge.cli.prepare.packed_graph", refuses)
+    result = CliRunner().invoke(main, ["prepare"], env=environ)
+    assert result.exit_code == 0
+    assert "but the text tower stays unpacked: the packed graph gives other vectors" in result.output
 
 
 @pytest.mark.parametrize(

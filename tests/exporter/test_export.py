@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, SiglipImageProcessor, SiglipModel
 
+from siglip_edge.exporter.calibration import read_texts
 from siglip_edge.exporter.errors import ExportError, FidelityError
 from siglip_edge.exporter.export import Order, export, name_of
 from siglip_edge.exporter.graphs import graph_files as graphs
@@ -439,6 +440,25 @@ def test_an_incomplete_checkpoint_names_what_is_missing(fresh, checkpoint_direct
     refused(dataclasses.replace(fresh, source=str(copy)), sentence)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("config.json", b"[]", "not a checkpoint directory"),
+        ("config.json", b"{", "not a checkpoint directory"),
+        ("config.json", b"\xff", "not a checkpoint directory"),
+        ("model.safetensors", b"", "the weights cannot be loaded"),
+        ("model.safetensors", b"\xff" * 100, "the weights cannot be loaded"),
+        ("preprocessor_config.json", b"[]", "no preprocessor_config.json that can be read"),
+        ("tokenizer.json", b"{", "no tokenizer that can be loaded"),
+    ],
+)
+def test_a_damaged_file_of_a_checkpoint_is_one_sentence(fresh, tmp_path, file, content, sentence):
+    """Whatever class of exception the library raises on it."""
+    copy = shutil.copytree(fresh.source, tmp_path / "damaged")
+    (copy / file).write_bytes(content)
+    refused(dataclasses.replace(fresh, source=str(copy)), sentence)
+
+
 def test_missing_calibration_images_name_the_option(fresh):
     refused(dataclasses.replace(fresh, calibration_images=None), "--calibration-images DIR")
 
@@ -469,6 +489,18 @@ def test_one_unreadable_image_among_many_is_passed_over(order, pictures, tmp_pat
 def test_texts_that_are_not_utf8_are_refused(fresh, tmp_path):
     (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
     refused(dataclasses.replace(fresh, calibration_texts=tmp_path / "latin.txt"), "UTF-8")
+
+
+@pytest.mark.parametrize(("texts", "count"), [("", 0), ("\n \n", 0), ("a cat\n" * 7, 7)])
+def test_too_few_texts_are_refused_before_the_weights_are_read(fresh, tmp_path, monkeypatch, texts, count):
+    (tmp_path / "few.txt").write_text(texts)
+    monkeypatch.setattr("siglip_edge.exporter.families.siglip.checkpoint._load_model", None)
+    refused(dataclasses.replace(fresh, calibration_texts=tmp_path / "few.txt"), f"{count} texts, .* at least 8")
+
+
+def test_texts_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "texts.txt").write_text("a cat\n" * 8, encoding="utf-8-sig")
+    assert read_texts(tmp_path / "texts.txt") == ["a cat"] * 8
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])

@@ -49,6 +49,14 @@ def test_the_plan_follows_facts_and_wishes(manifest, available, wishes, provider
     assert made.reason
 
 
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_fp16_on_a_cpu_is_served_when_it_is_asked_for(manifest, device):
+    """However the CPU was chosen; the reason says what it costs there."""
+    made = plan([CPU], CPU_FACTS, manifest, Wishes(device=device, precision=Precision.FP16))
+    assert (made.provider, made.precision) == (CPU, Precision.FP16)
+    assert "fp16 as asked, computed in fp32 in more memory" in made.reason
+
+
 @pytest.mark.parametrize(
     ("isa", "first"),
     [

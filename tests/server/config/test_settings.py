@@ -75,7 +75,6 @@ def test_a_wrong_value_is_one_sentence(name, value, allowed):
     [
         {"THREADS": "8", "BATCH_SIZE": "16"},
         {"MAX_QUEUE_SIZE": "10", "MAX_BATCH_SIZE": "20"},
-        {"DEVICE": "cpu", "PRECISION": "fp16"},
     ],
 )
 def test_values_that_contradict_each_other_are_refused(environ):
