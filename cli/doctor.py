@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 import statistics
 import sys
 import time
@@ -15,9 +16,10 @@ from siglip_edge.cli.model_options import directory_of, plan_with, settings_with
 from siglip_edge.cli.paths import GivenPath
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.checks import selftest
+from siglip_edge.runtime.checks.kernels import examine_kernels, excluded
 from siglip_edge.runtime.errors import SelfTestFailed, SiglipEdgeError
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
-from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.execution.session import available_providers, version
 from siglip_edge.runtime.machine.cpu import INT8_DOT_PRODUCTS, CpuBudget, read_cpu_budget, resident_bytes
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.config.settings import Settings
@@ -34,6 +36,8 @@ class Findings:
     verdict: str
     machine: str
     model: str
+    kernels: str
+    """Agreement of onnxruntime's integer products with NumPy's on this CPU."""
     plan: str | None = None
     refused: list[str] = dataclasses.field(default_factory=list)
     """The plans that come before `plan` but failed, each with its reason."""
@@ -65,17 +69,19 @@ def examine(directory: Path, settings: Settings) -> Findings:
     """Open the model as the server does, with its self-test, and time each tower."""
     cpu = read_cpu_budget()
     machine = f"{cpu.describe()}, {cpu.memory / 2**30:.1f} GiB, {' '.join(cpu.isa)}; {', '.join(available_providers())}"
+    kernels = _kernels()
     before, started = resident_bytes(), time.perf_counter()
     try:
         model = plan_with(settings, directory).open()
     except SiglipEdgeError as error:
         verdict = f"WRONG: {error}" if isinstance(error, SelfTestFailed) else f"cannot be served here: {error}"
-        return Findings(right=False, verdict=verdict, machine=machine, model=str(directory))
+        return Findings(right=False, verdict=verdict, machine=machine, kernels=kernels, model=str(directory))
     load_ms = 1000 * (time.perf_counter() - started)
     return Findings(
         right=True,
         verdict=verdict_on(directory, model),
         machine=machine,
+        kernels=kernels,
         model=_described(model.manifest),
         plan=f"{model.plan.place}: {model.plan.reason}",
         refused=list(model.plan.refused),
@@ -126,6 +132,7 @@ def render(findings: Findings) -> str:
     lines = {
         "model": findings.model,
         "machine": findings.machine,
+        "kernels": findings.kernels,
         "plan": findings.plan,
         "refused": "\n          ".join(findings.refused),
         "speed": f"loaded and tested in {findings.load_ms} ms; one row: {rows}" if rows else None,
@@ -134,6 +141,15 @@ def render(findings: Findings) -> str:
         "verdict": findings.verdict,
     }
     return "\n".join(f"{name:9} {line}" for name, line in lines.items() if line)
+
+
+def _kernels() -> str:
+    """One sentence about onnxruntime's release, and one about its integer products."""
+    release = excluded(version(), platform.machine())
+    found = examine_kernels()
+    wrong = "; ".join(f"{precision} WRONG: {product}" for precision, product in found.items() if product)
+    products = wrong or f"{' and '.join(found)} products equal to NumPy's in every bit"
+    return "; ".join(filter(None, [products, release]))
 
 
 def _described(manifest: Manifest) -> str:

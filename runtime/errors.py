@@ -11,7 +11,8 @@ SiglipEdgeError
 │   ├── ArtifactMissing         the model has no artifact of that tower and precision
 │   ├── ArtifactCorrupt         a file is unreadable, or its size or checksum differs from the manifest's
 │   └── SelfTestFailed          the model gives wrong embeddings on this machine
-│       └── BatchChangesBits      the embeddings are right, but a row has other bits in a batch than alone
+│       ├── BatchChangesBits      the embeddings are right, but a row has other bits in a batch than alone
+│       └── WrongKernels          onnxruntime multiplies integers wrongly on this CPU
 ├── ProviderUnavailable       an execution provider that the operator named is not available
 └── Unavailable               the server cannot answer now; `retry_after_s` says when to ask again
     ├── Overloaded              the queue is full
@@ -74,6 +75,10 @@ class SelfTestFailed(ModelError):
 
 
 class BatchChangesBits(SelfTestFailed):
+    pass
+
+
+class WrongKernels(SelfTestFailed):
     pass
 
 

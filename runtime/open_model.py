@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from siglip_edge.runtime.artifacts.manifest import MANIFEST, Manifest, Tower
+from siglip_edge.runtime.checks.kernels import check_kernels, warn_of_release
 from siglip_edge.runtime.checks.selftest import GoldenRow, check, check_all, load_golden, mark_of, one_each
 from siglip_edge.runtime.checks.tuning import tuned_plans
 from siglip_edge.runtime.errors import BatchChangesBits, ModelError, ProviderUnavailable
@@ -53,7 +54,7 @@ class PlannedModel:
         return int((self.directory / MANIFEST).stat().st_mtime)
 
     def open(self, when: LoadTime = LoadTime.AT_ONCE) -> EmbeddingModel:
-        """Open the model with the first plan that loads and passes its self-test.
+        """Open the model with the first plan that passes the kernel check, loads and passes its self-test.
 
         Refused plans stand with their reasons in `model.plan.refused` and in the log (level ERROR). A plan whose
         batches change a row's bits is not refused: it runs one row at a time.
@@ -90,6 +91,7 @@ class PlannedModel:
         return self._load(alone, rows, when)
 
     def _load(self, plan: ExecutionPlan, rows: list[GoldenRow], when: LoadTime) -> EmbeddingModel:
+        check_kernels(plan)
         model = EmbeddingModel.load(self.directory, plan, towers=self.towers, cache=self.cache, lazily=True)
         model.test_loads(partial(_test, model, one_each(rows)))
         mark = mark_of(model, self.cache and self.cache / "passed")
@@ -122,6 +124,7 @@ def plan_model(
     `cpu`: measured when None.
     Raises ManifestInvalid, ArtifactMissing or ProviderUnavailable.
     """
+    warn_of_release()
     manifest = Manifest.load(directory)
     served = tuple(tower for tower in manifest.tower_names if tower in towers)
     plans = tuned_plans(cache, available_providers(), cpu or read_cpu_budget(), manifest, wishes, towers=served)

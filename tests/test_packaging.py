@@ -8,6 +8,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+
+from siglip_edge.runtime.checks.kernels import excluded
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILES = ["Dockerfile.cpu", "Dockerfile.cuda"]
@@ -129,6 +132,19 @@ def test_the_wheels_of_onnxruntime_exclude_each_other():
         assert sum(requirement.startswith("onnxruntime") for requirement in extras[extra]) == 1
     assert [{"extra": "cpu"}, {"extra": "cuda"}, {"extra": "openvino"}] in project["tool"]["uv"]["conflicts"]
     assert not any("torch" in requirement for requirement in project["project"]["dependencies"])
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_no_extra_installs_an_onnxruntime_that_is_excluded(machine):
+    """pyproject.toml refuses the releases that `runtime/checks/kernels.py` warns of, and takes the tested one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [Requirement(text) for extra in project["optional-dependencies"].values() for text in extra]
+    wheels = [one for one in named if re.fullmatch("onnxruntime(-gpu)?", one.name)]
+    assert {one.name for one in wheels} >= {"onnxruntime", "onnxruntime-gpu"}
+    for wheel in wheels:
+        for release in ("1.22.0", "1.24.4", "1.25.0", "1.27.0", "1.31.1"):
+            assert not (excluded(release, machine) and wheel.specifier.contains(release)), f"{wheel}: {release}"
+        assert wheel.specifier.contains("1.31.1")
 
 
 def test_serving_never_imports_the_training_stack():

@@ -38,6 +38,11 @@ def available_providers() -> tuple[str, ...]:
     return tuple(onnxruntime.get_available_providers())
 
 
+def version() -> str:
+    """onnxruntime's version, as in "1.31.1"."""
+    return str(onnxruntime.__version__)
+
+
 def build() -> str:
     """onnxruntime's version and build information."""
     return f"{onnxruntime.__version__} {onnxruntime.get_build_info()}"
