@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import TypeVar
 
 import numpy as np
@@ -203,11 +204,11 @@ def _good(outcome: GoodT | InvalidInput) -> GoodT:
 def _parts(given: AnyInput | InvalidInput) -> tuple[Part, ...]:
     if isinstance(given, InvalidInput):
         return ()
-    return (given.text, given.image) if isinstance(given, Joint) else (given,)
+    return given.parts if isinstance(given, Joint) else (given,)
 
 
 def _combined(given: AnyInput | InvalidInput, outcomes: list[Outcome]) -> Outcome:
-    """The outcome of an input from the outcomes of its parts. A joint input: the normalised mean of both vectors."""
+    """The outcome of an input from the outcomes of its parts. A joint input: the normalised mean of all vectors."""
     if isinstance(given, InvalidInput):
         return given
     for outcome in outcomes:
@@ -215,6 +216,14 @@ def _combined(given: AnyInput | InvalidInput, outcomes: list[Outcome]) -> Outcom
             return outcome
     if not isinstance(given, Joint):
         return outcomes[0]
-    text, image = (outcome for outcome in outcomes if isinstance(outcome, Embedding))
-    mean = l2_normalize((text.vector + image.vector)[None] / np.float32(2))[0]
-    return replace(text, vector=mean, patches=image.patches)
+    return _mean([outcome for outcome in outcomes if isinstance(outcome, Embedding)])
+
+
+def _mean(parts: Sequence[Embedding]) -> Embedding:
+    total = reduce(np.add, [part.vector for part in parts])
+    return Embedding(
+        l2_normalize(total[None] / np.float32(len(parts)))[0],
+        tokens=sum(part.tokens for part in parts),
+        truncated=any(part.truncated for part in parts),
+        patches=sum(part.patches for part in parts),
+    )

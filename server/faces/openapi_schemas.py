@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Struct, inspect
 
 from siglip_edge.server.faces.route import Route
-from siglip_edge.server.inputs.schemas import Upload
+from siglip_edge.server.http.forms import Upload
 
 Object = dict[str, Any]
 

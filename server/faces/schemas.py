@@ -9,8 +9,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from siglip_edge.server.inputs.schemas import Modality
+
 Model = Annotated[str | None, Meta(description="Name of a served model; the default model when absent.")]
 Space = Annotated[str | None, Meta(description="409 unless the model's space_id is this one.")]
+StringKind = Annotated[
+    Modality | None, Meta(description="The kind of every plain string; each is judged by its form when absent.")
+]
 OnError = Annotated[
     Literal["fail", "null"],
     Meta(description="`fail`: a bad item fails the request. `null`: its result is null, with its error beside it."),

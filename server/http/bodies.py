@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from collections import defaultdict
-from typing import Any, TypeVar, get_origin, get_type_hints
+from collections.abc import Callable
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import falcon
-import msgspec
-from falcon.media import MultipartFormHandler
-from falcon.media.multipart import BodyPart
 
+from siglip_edge.runtime.errors import InvalidInput
 from siglip_edge.server.http import json
-from siglip_edge.server.inputs.schemas import Upload
+from siglip_edge.server.http.forms import Upload, form_values
 
 RequestT = TypeVar("RequestT")
 
-MAX_PARTS = 1024
-"""Parts per form. Falcon's default, 64, is less than the inputs that a request may have."""
+_FILE_NAMES = {"file", "files", "image", "images"}
+"""Names that clients give to the field of uploaded files."""
 
 
 def read_json(req: falcon.Request, kind: type[RequestT], max_bytes: int) -> RequestT:
@@ -35,24 +32,15 @@ def peek_keys(req: falcon.Request, max_bytes: int) -> frozenset[str]:
     if not _is_json(req):
         return frozenset()
     req.context.body = read(req, max_bytes)
-    try:
-        return frozenset(msgspec.json.decode(req.context.body, type=dict[str, msgspec.Raw]))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return frozenset()
+    return json.keys_of(req.context.body)
 
 
 def read_form(req: falcon.Request, kind: type[RequestT], max_bytes: int) -> RequestT:
     """The multipart form as a typed request: a field that is a list may be repeated."""
-    if not (req.content_type or "").lower().startswith(falcon.MEDIA_MULTIPART):
+    media_type = req.content_type or ""
+    if not media_type.lower().startswith(falcon.MEDIA_MULTIPART):
         raise falcon.HTTPUnsupportedMediaType(description="Send a form with Content-Type: multipart/form-data.")
-    body = read(req, max_bytes)
-    handler = MultipartFormHandler()
-    handler.parse_options.max_body_part_count = MAX_PARTS
-    handler.parse_options.max_body_part_buffer_size = max_bytes
-    values: dict[str, list[Any]] = defaultdict(list)
-    for part in handler.deserialize(io.BytesIO(body), req.content_type, len(body)):
-        if part.name:
-            values[part.name].append(_value(part))
+    values = form_values(read(req, max_bytes), media_type, _field_of(kind))
     return json.convert(_by_field(values, kind), kind)
 
 
@@ -94,16 +82,34 @@ def _read_within(req: falcon.Request, max_bytes: int) -> bytes:
     return b""
 
 
-def _value(part: BodyPart) -> str | Upload:
-    if part.filename is not None or part.name == "file":
-        return Upload(part.filename or "", part.get_data())
-    return part.get_text() or ""
+def _field_of(kind: type[Any]) -> Callable[[str], str]:
+    """Name of a part -> the request's field: `labels[]` is labels, `files` and `image` are file."""
+    fields = get_type_hints(kind)
+
+    def field_of(name: str) -> str:
+        bare = name.removesuffix("[]")
+        return "file" if bare in _FILE_NAMES and bare not in fields else bare
+
+    return field_of
 
 
 def _by_field(values: dict[str, list[Any]], kind: type[Any]) -> dict[str, Any]:
-    """Lists where the type has a list, else the last value given."""
-    lists = {name for name, field_type in get_type_hints(kind).items() if get_origin(field_type) is list}
-    return {name: given if name in lists else given[-1] for name, given in values.items()}
+    """Lists where the type has a list, else the last value given. Raises InvalidInput for a file that nothing reads."""
+    lists = {name: _is_list(field_type) for name, field_type in get_type_hints(kind).items()}
+    for name, given in values.items():
+        if name not in lists and any(isinstance(value, Upload) for value in given):
+            message = "no field of this form takes a file under this name; send files as `file`"
+            raise InvalidInput(message, param=name, code="unknown_file")
+    return {name: _flat(given) if lists.get(name) else given[-1] for name, given in values.items()}
+
+
+def _is_list(annotation: Any) -> bool:
+    return get_origin(annotation) is list or any(map(_is_list, get_args(annotation)))
+
+
+def _flat(given: list[Any]) -> list[Any]:
+    """A JSON list among the values stands for its items."""
+    return [item for value in given for item in (value if isinstance(value, list) else [value])]
 
 
 def _too_large(max_bytes: int) -> falcon.HTTPContentTooLarge:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin
 
 import msgspec
 import orjson
@@ -12,39 +15,152 @@ from siglip_edge.runtime.errors import InvalidInput
 
 RequestT = TypeVar("RequestT")
 
+ITEMWISE = msgspec.Meta(extra={"itemwise": True})
+"""Marks a field whose items are documented by its type and converted one by one with `convert_item`.
+
+So a bad item is an error of its own, and the neighbours live. Parsing leaves the field as the JSON has it.
+"""
+
 _PATH = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
+_HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
+"""The escape of a surrogate. msgspec refuses a body in which one stands alone, and cannot say where."""
 
 
 def parse(body: bytes, kind: type[RequestT]) -> RequestT:
     """JSON -> a typed request; unknown keys are ignored. Raises InvalidInput naming the key that is wrong."""
+    loose = _loose(kind)
     try:
-        return msgspec.json.decode(body, type=kind)
+        given = _decode(body, loose)
     except msgspec.ValidationError as error:
         raise _invalid(error, kind) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         raise InvalidInput("the body is not valid JSON in UTF-8", code="invalid_json") from None
+    return _strict(given, kind)
+
+
+def keys_of(body: bytes) -> frozenset[str]:
+    """Keys of a JSON object; empty for anything else."""
+    try:
+        return frozenset(_decode(body, dict[str, msgspec.Raw]))
+    except (ValueError, RecursionError):
+        return frozenset()
 
 
 def convert(values: dict[str, Any], kind: type[RequestT]) -> RequestT:
     """Form values -> a typed request; numbers and booleans may be text. Raises InvalidInput naming the field."""
+    loose = _loose(kind)
     try:
-        return msgspec.convert(values, kind, strict=False)
+        given = msgspec.convert(values, loose, strict=False)
     except msgspec.ValidationError as error:
         raise _invalid(error, kind) from None
+    return _strict(given, kind)
 
 
-def _invalid(error: msgspec.ValidationError, kind: type) -> InvalidInput:
-    """msgspec's sentence (Expected `int`, got `str`), its path as `param` (input[3]), and an enum's allowed words."""
+def convert_item(value: Any, kind: type[RequestT], param: str) -> RequestT:
+    """A part of a JSON body -> a typed value. Raises InvalidInput whose `param` begins with `param`."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(error, kind, param) from None
+
+
+def _decode(body: bytes, kind: Any) -> Any:
+    """Raises ValueError (msgspec's errors are such) or RecursionError."""
+    body = _utf8(body)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        if not _HALF_CHARACTER.search(body):
+            raise
+    return msgspec.convert(json.loads(body, parse_constant=_no_constant), kind)
+
+
+def _utf8(body: bytes) -> bytes:
+    """Without a byte order mark; UTF-16 and UTF-32 become UTF-8. Raises UnicodeDecodeError."""
+    encoding = json.detect_encoding(body)
+    return body if encoding == "utf-8" else body.decode(encoding).encode()
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _without_rules(kind: Any) -> type[msgspec.Struct]:
+    """The type without the rules of its ITEMWISE fields."""
+    return msgspec.defstruct(
+        kind.__name__, [_loose_field(field) for field in msgspec.structs.fields(kind)], kw_only=True
+    )
+
+
+_loose: Callable[[Any], type[msgspec.Struct]] = cache(_without_rules)
+
+
+def _strict(given: msgspec.Struct, kind: type[RequestT]) -> RequestT:
+    """-> the type that was asked for, with the values of its `_loose` form."""
+    return kind(**{name: getattr(given, name) for name in given.__struct_fields__})
+
+
+def _loose_field(field: msgspec.structs.FieldInfo) -> tuple[str, Any, Any]:
+    facts: dict[str, Any] = {"default": field.default, "default_factory": field.default_factory}
+    kind = Any if _is_itemwise(field.type) else field.type
+    return field.name, kind, msgspec.field(name=field.encode_name, **facts)
+
+
+def _is_itemwise(annotation: Any) -> bool:
+    return ITEMWISE in getattr(annotation, "__metadata__", ()) or any(map(_is_itemwise, get_args(annotation)))
+
+
+def _invalid(error: msgspec.ValidationError, kind: type, at: str = "") -> InvalidInput:
+    """msgspec's sentence (Expected `int`, got `str`), its path as `param` (input[3]), and what is allowed."""
     message = str(error)
-    path = _PATH.search(message)
-    missing = re.search(r"missing required field `(\w+)`", message)
-    param = path[1] if path else missing[1] if missing else None
-    sentence = _PATH.sub("", message)
+    found = _PATH.search(message)
+    sentence, path = (message[: found.start()], found[1]) if found else (message, "")
+    missing = re.search(r"missing required field `(\w+)`", sentence)
     if sentence.startswith("Invalid enum value"):
-        name = (param or "").partition("[")[0]
-        words = [word for field in msgspec.structs.fields(kind) if field.name == name for word in _words(field.type)]
-        sentence += f"; allowed: {', '.join(dict.fromkeys(words))}"
-    return InvalidInput(sentence, param=param or None, code="invalid_value")
+        sentence += f"; allowed: {', '.join(_allowed_words(kind, path))}"
+    if unknown := _UNKNOWN.fullmatch(sentence):
+        sentence = f"unknown key `{unknown[1]}`; allowed: {', '.join(_allowed_keys(kind, path))}"
+    last = unknown[1] if unknown else missing[1] if missing else ""
+    return InvalidInput(sentence, param=_joined(at, path, last) or None, code="invalid_value")
+
+
+def _joined(*names: str) -> str:
+    """`input[1]`, `content[0].type` -> `input[1].content[0].type`."""
+    return ".".join(name for name in names if name).replace(".[", "[")
+
+
+def _allowed_words(kind: type, path: str) -> list[str]:
+    *folders, name = _names(path) or [""]
+    found = [word for field in _fields(kind, folders) if field.name == name for word in _words(field.type)]
+    return list(dict.fromkeys(found))
+
+
+def _allowed_keys(kind: type, path: str) -> list[str]:
+    return list(dict.fromkeys(field.encode_name for field in _fields(kind, _names(path))))
+
+
+def _names(path: str) -> list[str]:
+    """`content[0].type` -> content, type."""
+    return re.findall(r"[^.\[\]]+(?=[.\[]|$)", path)
+
+
+def _fields(kind: Any, names: Sequence[str]) -> list[msgspec.structs.FieldInfo]:
+    """The fields of every Struct that the path `names` leads to, from `kind` on."""
+    fields = [field for struct in _structs(kind) for field in msgspec.structs.fields(struct)]
+    for name in names:
+        inner = [struct for field in fields if field.name == name for struct in _structs(field.type)]
+        fields = [field for struct in inner for field in msgspec.structs.fields(struct)]
+    return fields
+
+
+def _structs(annotation: Any) -> Iterator[type[msgspec.Struct]]:
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _structs(part)
 
 
 def _words(annotation: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""Inputs as callers send them -> texts, image files, or both. Only this module decides whether a string is an image."""
+"""Inputs as callers send them -> texts, image files, or several of them together."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 from siglip_edge.runtime.errors import InvalidInput, UnsupportedInput
-from siglip_edge.server.inputs import image_bytes
-from siglip_edge.server.inputs.image_bytes import ImageLimits
-from siglip_edge.server.inputs.schemas import Input, InputObject, Modality, Upload
+from siglip_edge.server.http.forms import Upload
+from siglip_edge.server.inputs import base64_images, image_bytes, image_strings
+from siglip_edge.server.inputs.image_bytes import ImageLimits, is_image_magic
+from siglip_edge.server.inputs.image_root import ImageRoot
+from siglip_edge.server.inputs.image_strings import Kind
+from siglip_edge.server.inputs.input_objects import Source, count_of, sources_of, sources_of_messages
+from siglip_edge.server.inputs.schemas import Modality
 
 P = ParamSpec("P")
 
@@ -21,9 +25,7 @@ _IDS_REFUSED = (
     "The operator can allow this model's own ids with ACCEPT_TOKEN_IDS=true"
 )
 
-
-_ECHOED_CHARS = 64
-"""An image that an answer repeats is cut after this many characters."""
+_AS_TEXT = 'As a text it is {"text": "…"}, or any string with "modality": "text"'
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,9 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Joint:
-    """A text and an image that together get one embedding."""
+    """Texts and images that together get one embedding."""
 
-    text: Text
-    image: ImageFile
+    parts: tuple[Text | ImageFile, ...]
     param: str
 
 
@@ -70,26 +71,36 @@ class InputReader:
     fetch: Callable[[str], bytes] | None = None
     """Image URL -> bytes. None: the operator has not allowed image URLs."""
 
-    def read_all(
-        self, given: Input | Sequence[Input | int], param: str, modality: Modality | None = None
-    ) -> list[AnyInput | InvalidInput]:
+    def read_all(self, given: Any, param: str, modality: Modality | None = None) -> list[AnyInput | InvalidInput]:
         """One input, or a list of inputs, in order. The error of a bad input takes its place, to be raised or reported.
 
-        Raises InvalidInput for an empty list and for too many inputs.
+        `given`: as the JSON has it. Raises InvalidInput for an empty list and for too many inputs.
         """
-        if isinstance(given, str | InputObject):
+        if not isinstance(given, list):
+            self.check_count(count_of(given), param)
             return [self.attempt(self.judge, given, param, modality)]
-        self.check_count(len(given), param)
-        ids = [item for item in given if isinstance(item, int)]
-        if len(ids) == len(given):  # one text as its token ids
-            return [self.attempt(self._token_ids, ids, param)]
+        if given and all(type(item) is int for item in given):  # one text as its token ids
+            return [self.attempt(self._token_ids, given, param)]
+        return self.read_each(given, param, modality)
+
+    def read_each(self, given: Any, param: str, modality: Modality | None = None) -> list[AnyInput | InvalidInput]:
+        """A list of inputs, as `read_all` reads it. Raises InvalidInput for anything but a list too."""
+        if not isinstance(given, list):
+            raise InvalidInput("a list of inputs is expected", param=param, code="invalid_value")
+        self.check_count(sum(map(count_of, given)), param)
         return [self.attempt(self.judge, item, f"{param}[{index}]", modality) for index, item in enumerate(given)]
 
-    def read_form(self, files: Sequence[Upload], inputs: Sequence[str]) -> list[AnyInput | InvalidInput]:
-        """Uploaded images, then inputs as strings."""
-        self.check_count(len(files) + len(inputs), "file")
+    def read_messages(self, messages: Any, param: str, modality: Modality | None = None) -> AnyInput | InvalidInput:
+        """The message of a user, in place of an input. The error of a bad message is returned."""
+        return self.attempt(lambda: self._joined(sources_of_messages(messages, param), param, modality))
+
+    def read_form(
+        self, files: Sequence[Upload], inputs: Sequence[Any], modality: Modality | None = None
+    ) -> list[AnyInput | InvalidInput]:
+        """Uploaded images, then inputs as strings, as JSON or as files."""
+        self.check_count(len(files) + sum(map(count_of, inputs)), "file")
         read = [self.attempt(self.file, upload.data, f"file[{index}]") for index, upload in enumerate(files)]
-        return read + [self.attempt(self.judge, item, f"input[{index}]") for index, item in enumerate(inputs)]
+        return read + [self.attempt(self.judge, item, f"input[{index}]", modality) for index, item in enumerate(inputs)]
 
     def check_count(self, count: int, param: str) -> None:
         """Raise InvalidInput without inputs, or with more inputs than a request may have."""
@@ -107,23 +118,26 @@ class InputReader:
         except InvalidInput as error:
             return error
 
-    def judge(self, given: Input | int, param: str, modality: Modality | None = None) -> AnyInput:
+    def judge(self, given: Any, param: str, modality: Modality | None = None) -> AnyInput:
         """Classify one input. A plain string is an image if it looks like one, unless `modality` decides.
 
         Raises InvalidInput.
         """
-        if isinstance(given, InputObject):
-            return self._explicit(given, param)
-        if isinstance(given, list | int):
-            return self._token_ids(given, param)
-        if modality == "text" or (modality is None and not _claims_to_be_image(given)):
-            return self.text(given, param)
-        return self.image(given, param)
+        if isinstance(given, str):
+            return self._part(Source(given, param, modality))
+        if isinstance(given, dict):
+            return self._joined(sources_of(given, param), param, modality)
+        if isinstance(given, Upload):
+            return self.file(given.data, param)
+        return self._token_ids(given, param)
 
     def text(self, text: str, param: str) -> Text:
         """A known text. Raises InvalidInput when it is empty or too long."""
         if not text:
             raise InvalidInput("the text is empty", param=param, code="empty_input")
+        if _has_half_characters(text):
+            message = "the text has half of a character (a lone surrogate); was it cut inside an emoji?"
+            raise InvalidInput(message, param=param, code="invalid_text")
         if len(text) > self.max_text_chars:
             message = f"the text has {len(text)} characters; at most {self.max_text_chars} are accepted"
             raise InvalidInput(message, param=param, code="text_too_long")
@@ -132,7 +146,7 @@ class InputReader:
     def image(self, source: str, param: str) -> ImageFile:
         """A known image: a data URI, base64, a URL, or a path below IMAGE_ROOT. Raises InvalidInput."""
         with _naming(param):
-            return self._within_limits(self._image_bytes(source) if source else b"", param)
+            return self._within_limits(self._image_bytes(source), param)
 
     def file(self, data: bytes, param: str) -> ImageFile:
         """An uploaded image. Raises InvalidInput."""
@@ -144,26 +158,52 @@ class InputReader:
             raise InvalidInput("the image is empty", code="empty_input")
         return ImageFile(image_bytes.check_bytes(data, self.limits), param)
 
-    def _image_bytes(self, source: str) -> bytes:
-        if source[:5].lower() == "data:":
-            return image_bytes.from_data_uri(source, self.limits)
-        if _is_url(source):
-            return self._fetched(source)
-        if image_bytes.looks_like_base64_image(source):
-            return image_bytes.from_base64(source, self.limits)
-        return self._file(source.removeprefix("file://"))
+    def _joined(self, sources: Sequence[Source], param: str, modality: Modality | None) -> AnyInput:
+        self.check_count(len(sources), param)
+        parts = tuple(self._part(source._replace(kind=source.kind or modality)) for source in sources)
+        return parts[0] if len(parts) == 1 else Joint(parts, param)
 
-    def _explicit(self, given: InputObject, param: str) -> AnyInput:
-        text = self.text(given.text, f"{param}.text") if given.text is not None else None
-        image = self.image(given.image, f"{param}.image") if given.image is not None else None
-        if text and image:
-            return Joint(text, image, param)
-        if not (one := text or image):
-            raise InvalidInput('an input object has "text", "image" or both', param=param)
-        return one
+    def _part(self, source: Source) -> Text | ImageFile:
+        kind = source.kind or ("image" if self._claims_to_be_image(source.value) else "text")
+        return self.text(source.value, source.param) if kind == "text" else self.image(source.value, source.param)
 
-    def _token_ids(self, given: list[int] | int, param: str) -> TokenIds:
-        if not self.accept_token_ids or isinstance(given, int):
+    def _claims_to_be_image(self, text: str) -> bool:
+        return image_strings.kind_of(text) is not Kind.TEXT or self._names_an_image_file(text)
+
+    def _names_an_image_file(self, text: str) -> bool:
+        """Whether the string, whose last letters say nothing, is a path below IMAGE_ROOT."""
+        source = image_strings.cleaned(text)
+        if self._root is None or not image_strings.may_be_path(source):
+            return False
+        return self._root.contains(source) or is_image_magic((self._root.read(source) or b"")[:64])
+
+    @property
+    def _root(self) -> ImageRoot | None:
+        return None if self.image_root is None else ImageRoot(self.image_root, self.limits.max_bytes)
+
+    def _image_bytes(self, given: str) -> bytes:
+        source = image_strings.cleaned(given)
+        if not source:
+            return b""
+        match image_strings.kind_of(source):
+            case Kind.DATA_URI:
+                return base64_images.from_data_uri(source, self.limits)
+            case Kind.URL:
+                return self._fetched(source)
+            case Kind.BASE64:
+                return base64_images.from_base64(image_strings.without_lost_scheme(source), self.limits)
+            case Kind.UNREADABLE:
+                raise UnsupportedInput(f"an image in a form that is not read: send a data URI or base64. {_AS_TEXT}")
+            case Kind.PATH | Kind.TEXT:
+                return self._file(source)
+
+    def _token_ids(self, given: Any, param: str) -> TokenIds:
+        ids = given if isinstance(given, list) else [given]
+        if not all(type(item) is int for item in ids):
+            raise InvalidInput(
+                "an input is a string, an object, or a list of token ids", param=param, code="invalid_value"
+            )
+        if not self.accept_token_ids or not isinstance(given, list):
             raise UnsupportedInput(_IDS_REFUSED, param=param, code="token_ids_refused")
         if not given:
             raise InvalidInput("the list of token ids is empty", param=param, code="empty_input")
@@ -173,25 +213,19 @@ class InputReader:
         if self.fetch is None:
             raise UnsupportedInput(
                 "image URLs are not fetched here; send the image as a data URI. "
-                'The operator can allow fetching with ALLOW_IMAGE_URLS=true; a URL as text is {"text": "…"}',
+                f"The operator can allow fetching with ALLOW_IMAGE_URLS=true. {_AS_TEXT}",
                 code="image_url_refused",
             )
         return self.fetch(url)
 
     def _file(self, source: str) -> bytes:
-        if self.image_root is None:
-            raise UnsupportedInput("not an image: send a data URI or base64 (paths need the operator's IMAGE_ROOT)")
-        root = self.image_root.resolve()
-        try:
-            path = (root / source).resolve()
-            if path.is_relative_to(root) and path.is_file():
-                with path.open("rb") as file:
-                    return file.read(
-                        self.limits.max_bytes + 1
-                    )  # one byte beyond the limit is enough to refuse the file
-        except (OSError, ValueError):  # unreadable, or a name that no file can have
-            pass
-        raise UnsupportedInput("no such image file below the operator's IMAGE_ROOT", code="image_not_found")
+        if self._root is None:
+            message = "not an image, or only its name: send a data URI or base64 (paths need the operator's IMAGE_ROOT)"
+            raise UnsupportedInput(f"{message}. {_AS_TEXT}")
+        if (data := self._root.read(source)) is None:
+            message = f"no such image file below the operator's IMAGE_ROOT. {_AS_TEXT}"
+            raise UnsupportedInput(message, code="image_not_found")
+        return data
 
 
 @contextmanager
@@ -204,24 +238,9 @@ def _naming(param: str) -> Iterator[None]:
         raise
 
 
-def _claims_to_be_image(text: str) -> bool:
-    return text[:11].lower() == "data:image/" or _is_url(text) or image_bytes.looks_like_base64_image(text)
-
-
-def _is_url(text: str) -> bool:
-    return text[:8].lower().startswith(("http://", "https://")) and not any(map(str.isspace, text))
-
-
-def echo(given: str | InputObject) -> str | InputObject:
-    """An input as an answer repeats it: a text in full, an image shortened."""
-    if isinstance(given, InputObject):
-        return InputObject(given.text, given.image and echo_image(given.image))
-    return echo_string(given)
-
-
-def echo_string(given: str) -> str:
-    return echo_image(given) if _claims_to_be_image(given) else given
-
-
-def echo_image(source: str) -> str:
-    return source if len(source) <= _ECHOED_CHARS else source[:_ECHOED_CHARS] + "…"
+def _has_half_characters(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False

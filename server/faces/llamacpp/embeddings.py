@@ -40,6 +40,8 @@ class ContentEmbeddings:
         param: str,
     ) -> None:
         embedder = self._service.embedder(req, request.model)
-        embeddings = embedder.embed(read_content(self._service.reader, content, param), req.context.request)
+        embeddings = embedder.embed(
+            read_content(self._service.reader, content, param, request.modality), req.context.request
+        )
         vectors = [normalized(embedding.vector, request.embd_normalize)[None] for embedding in embeddings]
         resp.data = json.render([PromptEmbedding(index, vector) for index, vector in enumerate(vectors)])

@@ -16,7 +16,7 @@ from siglip_edge.server.faces.llamacpp.schemas import (
 from siglip_edge.server.faces.service import Service
 from siglip_edge.server.faces.usage import usage_of
 from siglip_edge.server.http import json
-from siglip_edge.server.inputs.input_reader import echo_string
+from siglip_edge.server.inputs.echo import echo
 
 
 class Rerank:
@@ -28,7 +28,10 @@ class Rerank:
         embedder = self._service.embedder(req, request.model)
         field, documents = _documents(request)
         read = self._service.reader.read_all
-        embeddings = embedder.embed([*read(request.query, "query"), *read(documents, field)], req.context.request)
+        embeddings = embedder.embed(
+            [*read(request.query, "query", request.modality), *read(documents, field, request.modality)],
+            req.context.request,
+        )
         scores = ranked(embeddings[0], embeddings[1:], embedder.model.manifest.scoring)[: request.top_n]
         if field == "texts":
             resp.data = json.render([_ranked_text(score, documents, request) for score in scores])
@@ -49,10 +52,10 @@ def _documents(request: RerankRequest) -> tuple[str, list[str]]:
 
 
 def _result(score: Score, documents: list[str], request: RerankRequest) -> RerankResult:
-    document = RankedDocument(echo_string(documents[score.index])) if request.return_documents else None
+    document = RankedDocument(echo(documents[score.index], request.modality)) if request.return_documents else None
     return RerankResult(index=score.index, relevance_score=score.score, document=document)
 
 
 def _ranked_text(score: Score, texts: list[str], request: RerankRequest) -> RankedText:
-    text = echo_string(texts[score.index]) if request.return_text else None
+    text = echo(texts[score.index], request.modality) if request.return_text else None
     return RankedText(index=score.index, score=score.score, text=text)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from siglip_edge.server.faces.schemas import Model, Usage
+from siglip_edge.server.faces.schemas import Model, StringKind, Usage
 
 MEDIA_MARKER = "<__media__>"
 """Stands in a prompt where its image belongs."""
@@ -35,6 +35,7 @@ Normalize = Annotated[
 class ContentRequest(Struct, kw_only=True):
     content: Annotated[Content, Meta(description="A text or an image, or a mixed list of them.")]
     model: Model = None
+    modality: StringKind = None
     embd_normalize: Normalize = 2
 
 
@@ -42,6 +43,7 @@ class EmbeddingRequest(Struct, kw_only=True):
     content: Annotated[Content | None, Meta(description="A text or an image, or a mixed list of them.")] = None
     input: Annotated[Content | None, Meta(description="Another name for `content`.")] = None
     model: Model = None
+    modality: StringKind = None
     embd_normalize: Normalize = 2
 
 
@@ -67,6 +69,7 @@ class RerankRequest(Struct, kw_only=True):
     return_documents: Annotated[bool, Meta(description="With `documents`: repeat each in its result.")] = False
     return_text: Annotated[bool, Meta(description="With `texts`: repeat each in its result.")] = False
     model: Model = None
+    modality: StringKind = None
 
 
 class RankedDocument(Struct):

@@ -16,7 +16,8 @@ from siglip_edge.server.faces.native.schemas import (
 )
 from siglip_edge.server.faces.service import Service
 from siglip_edge.server.http import json
-from siglip_edge.server.inputs.input_reader import ImageFile, InputReader, echo_image
+from siglip_edge.server.inputs.echo import echo_image
+from siglip_edge.server.inputs.input_reader import ImageFile, InputReader
 
 
 class Classify:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import falcon
 from msgspec import UNSET
 
+from siglip_edge.runtime.errors import InvalidInput
 from siglip_edge.server.embedding.ranking import Score, ranked
 from siglip_edge.server.faces.native.schemas import RankAnswer, Ranking, RankRequest, RankResult
 from siglip_edge.server.faces.service import Service
 from siglip_edge.server.faces.usage import usage_of
 from siglip_edge.server.http import json
-from siglip_edge.server.inputs.input_reader import echo
+from siglip_edge.server.inputs.echo import echo
+from siglip_edge.server.inputs.input_reader import AnyInput, InputReader
 
 
 class Rank:
@@ -21,22 +23,28 @@ class Rank:
         request = self._service.json(req, RankRequest)
         embedder = self._service.embedder(req, request.model, request.expect_space)
         queries = request.query if isinstance(request.query, list) else [request.query]
-        read = self._service.reader.read_all
-        inputs = [*read(request.query, "query"), *read(request.candidates, "candidates")]
+        inputs = _read(self._service.reader, request)
         embeddings = embedder.embed(inputs, req.context.request)
         candidates, scoring = embeddings[len(queries) :], embedder.model.manifest.scoring
         results = [
-            RankResult(echo(query), _rankings(ranked(embedding, candidates, scoring), request))
+            RankResult(echo(query, request.modality), _rankings(ranked(embedding, candidates, scoring), request))
             for query, embedding in zip(queries, embeddings, strict=False)
         ]
         resp.data = json.render(RankAnswer(results, embedder.name, usage_of(embeddings)))
+
+
+def _read(reader: InputReader, request: RankRequest) -> list[AnyInput | InvalidInput]:
+    """The queries, then the candidates."""
+    read_queries = reader.read_each if isinstance(request.query, list) else reader.read_all
+    queries = read_queries(request.query, "query", request.modality)
+    return [*queries, *reader.read_each(request.candidates, "candidates", request.modality)]
 
 
 def _rankings(scores: list[Score], request: RankRequest) -> list[Ranking]:
     return [
         Ranking(
             index=score.index,
-            candidate=echo(request.candidates[score.index]),
+            candidate=echo(request.candidates[score.index], request.modality),
             score=score.score if request.return_scores else UNSET,
             similarity=score.similarity if request.return_scores else UNSET,
         )

@@ -7,16 +7,21 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from siglip_edge.server.faces.openai.schemas import ErrorBody
-from siglip_edge.server.faces.schemas import Model, OnError, Space, Usage
-from siglip_edge.server.inputs.schemas import InputObject, Upload
+from siglip_edge.server.faces.schemas import Model, OnError, Space, StringKind, Usage
+from siglip_edge.server.http.forms import Upload
+from siglip_edge.server.http.json import ITEMWISE
+from siglip_edge.server.inputs.schemas import InputObject
 
 
 class RankRequest(Struct, kw_only=True):
-    query: Annotated[str | InputObject | list[str | InputObject], Meta(description="A query, or a list of them.")]
-    candidates: Annotated[list[str | InputObject], Meta(description="Inputs that are ranked for each query.")]
+    query: Annotated[
+        str | InputObject | list[str | InputObject], ITEMWISE, Meta(description="A query, or a list of them.")
+    ]
+    candidates: Annotated[list[str | InputObject], ITEMWISE, Meta(description="Inputs that are ranked for each query.")]
     return_scores: bool = True
     top_n: Annotated[int, Meta(ge=1)] | None = None
     model: Model = None
+    modality: StringKind = None
     expect_space: Space = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import falcon
+from msgspec import UNSET
 
 from siglip_edge.runtime.errors import InvalidInput
 from siglip_edge.server.embedding.embedder import Embedder, Outcome
@@ -19,7 +20,7 @@ from siglip_edge.server.faces.openai.schemas import (
 from siglip_edge.server.faces.service import Service
 from siglip_edge.server.faces.usage import usage_of
 from siglip_edge.server.http import json
-from siglip_edge.server.inputs.input_reader import AnyInput
+from siglip_edge.server.inputs.input_reader import AnyInput, InputReader
 
 
 class Embeddings:
@@ -29,14 +30,26 @@ class Embeddings:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, EmbeddingsRequest)
         embedder = self._service.embedder(req, request.model, request.expect_space)
-        inputs = self._service.reader.read_all(request.input, "input", request.modality)
+        inputs = _read(self._service.reader, request)
         resp.data = json.render(_answer(embedder, inputs, request, req))
 
     def on_post_image(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.form(req, EmbeddingsForm)
         embedder = self._service.embedder(req, request.model, request.expect_space)
-        inputs = self._service.reader.read_form(request.file, request.input)
+        inputs = self._service.reader.read_form(request.file, request.input, request.modality)
         resp.data = json.render(_answer(embedder, inputs, request, req))
+
+
+def _read(reader: InputReader, request: EmbeddingsRequest) -> list[AnyInput | InvalidInput]:
+    """From `input` or `messages`. Raises InvalidInput when the request has both, or neither."""
+    if request.input is UNSET and request.messages is UNSET:
+        raise InvalidInput("Object missing required field `input`", param="input", code="invalid_value")
+    if request.input is UNSET:
+        return [reader.read_messages(request.messages, "messages", request.modality)]
+    if request.messages is not UNSET:
+        message = '"messages" stands in place of "input": send only one of them'
+        raise InvalidInput(message, param="messages", code="invalid_value")
+    return reader.read_all(request.input, "input", request.modality)
 
 
 def _answer(

@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from siglip_edge.server.faces.schemas import Model, OnError, Space, Usage
-from siglip_edge.server.inputs.schemas import Inputs, Modality, Upload
+from siglip_edge.server.faces.schemas import Model, OnError, Space, StringKind, Usage
+from siglip_edge.server.http.forms import Upload
+from siglip_edge.server.http.json import ITEMWISE
+from siglip_edge.server.inputs.schemas import InputObject, Inputs, Messages, Modality
 
 EncodingFormat = Literal["float", "base64", "int8", "uint8", "binary", "ubinary"]
 Encodings = EncodingFormat | Annotated[list[EncodingFormat], Meta(min_length=1)]
@@ -28,20 +30,28 @@ class ErrorAnswer(Struct):
 
 
 class EmbeddingsRequest(Struct, kw_only=True):
-    input: Annotated[Inputs, Meta(description="A text or an image, or a mixed list of them.")]
+    input: Annotated[Inputs | UnsetType, Meta(description="A text or an image, or a mixed list of them.")] = UNSET
+    messages: Annotated[
+        Messages | UnsetType, Meta(description="In place of `input`: one message of a user, which gives one vector.")
+    ] = UNSET
     model: Model = None
     encoding_format: Annotated[Encodings | None, Meta(description=_ENCODING)] = None
     embedding_type: Annotated[Encodings | None, Meta(description=_EMBEDDING_TYPE)] = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None
-    modality: Annotated[Modality | None, Meta(description="The kind of plain strings; guessed when absent.")] = None
+    modality: StringKind = None
     on_error: OnError = "fail"
     expect_space: Space = None
 
 
 class EmbeddingsForm(Struct, kw_only=True):
     file: Annotated[list[Upload], Meta(description="Image files.")] = []
-    input: Annotated[list[str], Meta(description="Texts, or images as strings; embedded after the files.")] = []
+    input: Annotated[
+        list[str | InputObject],
+        ITEMWISE,
+        Meta(description="Embedded after the files: texts, images as strings, or objects in parts typed as JSON."),
+    ] = []
+    modality: StringKind = None
     model: Model = None
     encoding_format: Annotated[list[EncodingFormat], Meta(description=_ENCODING)] = []
     embedding_type: Annotated[list[EncodingFormat], Meta(description=_EMBEDDING_TYPE)] = []

@@ -422,4 +422,4 @@ class TestImageRoot:
         ):
             error = ask(client, {"image": path})
             assert (error.status_code, error.json["error"]["code"]) == (400, "image_not_found"), path
-        assert ask(client, "sub/red.png").json["usage"]["prompt_tokens"] > 0  # a plain string is never taken for a path
+        assert ask(client, "sub/red.png").json["data"] == ask(client, data_uri(png())).json["data"]

@@ -22,7 +22,7 @@ from siglip_edge.runtime.images.geometry import decoded_side
 from siglip_edge.runtime.images.pixels import PIXEL_VALUES, image_row
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
-from siglip_edge.server.inputs import decoding, image_bytes
+from siglip_edge.server.inputs import base64_images, decoding
 from siglip_edge.server.inputs.decoding import FORMATS
 from siglip_edge.server.inputs.image_bytes import ImageLimits
 from tests.server.conftest import data_uri, png
@@ -40,7 +40,7 @@ def encoded(kind: str) -> bytes:
 def test_every_accepted_format_is_sniffed_and_decoded(kind):
     """Bare base64 of each format is seen to be an image, and its pixels are there."""
     data = encoded(kind)
-    assert image_bytes.looks_like_base64_image(base64.b64encode(data).decode())
+    assert base64_images.looks_like_base64_image(base64.b64encode(data).decode())
     assert decoding.decode(data, LIMITS).image.size == (256, 256)
 
 
@@ -56,7 +56,7 @@ def test_other_formats_are_refused(kind):
 )
 def test_texts_are_not_taken_for_images(text):
     """Only the base64 of a whole magic number counts."""
-    assert not image_bytes.looks_like_base64_image(text)
+    assert not base64_images.looks_like_base64_image(text)
 
 
 def test_pixels_are_counted_before_they_are_expanded():
@@ -80,7 +80,7 @@ def test_pixels_are_counted_before_they_are_expanded():
 def test_base64_beyond_the_limit_is_refused_before_it_is_decoded():
     """The length of the base64 text is enough to refuse it."""
     with pytest.raises(ImageTooLarge):
-        image_bytes.from_base64("A" * 2_000_000, LIMITS)
+        base64_images.from_base64("A" * 2_000_000, LIMITS)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
