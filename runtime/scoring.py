@@ -60,3 +60,11 @@ def softmax(cosine: Floats, scale: float) -> Floats:
     logits = scale * cosine.astype(np.float64)
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
+
+
+def clip_score(cosine: float) -> float:
+    """100 · max(cosine, 0), the CLIP score of Vision-Language Similarity Service.
+
+    CLIPScore has 2.5 in place of 100 (Hessel et al. 2021, eq. 1). It is no probability; `pairwise` is.
+    """
+    return 100 * max(cosine, 0.0)

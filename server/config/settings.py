@@ -20,7 +20,7 @@ from siglip_edge.server.config.text_files import read_text
 from siglip_edge.server.config.unknown_names import about_unknown_names
 from siglip_edge.server.config.variables import SettingsInvalid, known_names, read, variable, variables
 
-FACES = ("openai", "native", "llamacpp")
+FACES = ("openai", "native", "llamacpp", "similarity")
 """Names of the faces in `server/faces/table.py`, repeated because the parent process does not import that table."""
 
 

@@ -37,3 +37,8 @@ def ranked(
     scores = rule(scoring, cosines)
     order = np.argsort(-cosines, kind="stable")
     return [Score(int(index), float(scores[index]), float(cosines[index])) for index in order]
+
+
+def score_pair(image: Embedding, text: Embedding, scoring: Scoring) -> Score:
+    """Score one pair, independently of all others."""
+    return ranked(image, [text], scoring, shares=False)[0]

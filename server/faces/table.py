@@ -14,6 +14,7 @@ from siglip_edge.server.faces.openai.errors import render_error
 from siglip_edge.server.faces.openai.face import openai
 from siglip_edge.server.faces.route import Face, Route
 from siglip_edge.server.faces.service import Service
+from siglip_edge.server.faces.similarity.face import similarity
 from siglip_edge.server.http import bodies
 from siglip_edge.server.http.errors import Renderer
 from siglip_edge.server.http.router import Endpoint, Responder
@@ -22,6 +23,7 @@ FACES: Mapping[str, Callable[[Service], Face]] = {
     "openai": openai,
     "native": native,
     "llamacpp": llamacpp,
+    "similarity": similarity,
 }
 """The setting FACES chooses among these. The operations (health, metrics, documentation) are always served."""
 

@@ -121,7 +121,8 @@ class KeyMiddleware:
     def __init__(self, keys: Iterable[str], open_paths: Iterable[str]) -> None:
         self._digests = [_digest(key) for key in keys]
         self._open_paths = frozenset(open_paths)
-        self._open_folders = tuple(f"{path}/" for path in self._open_paths)
+        # Nothing lies below "/": Falcon ignores more slashes in front of a path, so "//x" is any path.
+        self._open_folders = tuple(f"{path}/" for path in self._open_paths - {"/"})
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
         if req.method == "OPTIONS" or self._is_open(req.path):  # a browser's preflight has no key

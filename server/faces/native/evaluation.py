@@ -9,7 +9,7 @@ import falcon
 from siglip_edge.runtime.artifacts.manifest import Scoring
 from siglip_edge.runtime.errors import InvalidInput
 from siglip_edge.server.embedding.embedder import Embedding, Outcome
-from siglip_edge.server.embedding.ranking import Score, ranked
+from siglip_edge.server.embedding.ranking import score_pair
 from siglip_edge.server.faces.native.schemas import (
     Evaluation,
     EvaluationBatchAnswer,
@@ -33,7 +33,8 @@ class Evaluate:
         embedder = self._service.embedder(req, request.model, request.expect_space)
         reader = self._service.reader
         pair = (reader.image(request.image, "image"), reader.text(request.text, "text"))
-        score = _score(embedder.embed(pair, req.context.request), embedder.model.manifest.scoring)
+        image, text = embedder.embed(pair, req.context.request)
+        score = score_pair(image, text, embedder.model.manifest.scoring)
         resp.data = json.render(Evaluation(score.score, score.similarity, embedder.name))
 
     def on_post_batch(self, req: falcon.Request, resp: falcon.Response) -> None:
@@ -63,10 +64,6 @@ def _result(index: int, pair: Sequence[Outcome], scoring: Scoring) -> Evaluation
     for outcome in pair:
         if isinstance(outcome, InvalidInput):
             return EvaluationResult(index=index, score=None, similarity=None, error=error_in_place(outcome))
-    score = _score([outcome for outcome in pair if isinstance(outcome, Embedding)], scoring)
+    image, text = (outcome for outcome in pair if isinstance(outcome, Embedding))
+    score = score_pair(image, text, scoring)
     return EvaluationResult(index=index, score=score.score, similarity=score.similarity)
-
-
-def _score(pair: Sequence[Embedding], scoring: Scoring) -> Score:
-    image, text = pair
-    return ranked(image, [text], scoring, shares=False)[0]

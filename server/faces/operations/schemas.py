@@ -92,3 +92,12 @@ class HealthAnswer(Struct, kw_only=True, omit_defaults=True):
 
 class ProbeAnswer(Struct):
     status: str
+
+
+class RootAnswer(Struct, kw_only=True):
+    name: str
+    version: str
+    model: Annotated[str, Meta(description="The default model.")]
+    docs: Annotated[str, Meta(description="Path of the interactive documentation.")]
+    openapi: str
+    health: str

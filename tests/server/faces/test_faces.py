@@ -51,6 +51,15 @@ def test_a_shared_path_is_the_others_when_one_is_off(client_of):
 def test_what_lies_beside_an_open_path_is_not_open(client_of):
     """/health and /docs are answered without a key, with everything below; a path that only begins alike is not."""
     client = client_of(API_KEYS="first")
-    for path in ("/health", "/health/live", "/docs", "/docs/start.js", "/docs/assets/swagger-ui.css", "/openapi.json"):
+    for path in (
+        "/",
+        "/health",
+        "/health/live",
+        "/docs",
+        "/docs/start.js",
+        "/docs/assets/swagger-ui.css",
+        "/openapi.json",
+    ):
         assert client.simulate_get(path).status_code == 200, path
-    assert client.simulate_get("/healthy").status_code == 401
+    for path in ("/healthy", "/v1/models", "//v1/models", "///v1/models"):  # beside "/", which is open
+        assert client.simulate_get(path).status_code == 401, path

@@ -113,7 +113,8 @@ def test_every_route_has_a_name_and_a_tag(client):
     assert all(re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) for name in names)
     assert {"create_embeddings", "rank", "classify", "evaluate", "list_models", "get_health"} <= set(names)
     tags = [tag["name"] for tag in document["tags"]]
-    assert tags == ["embeddings", "models", "ranking and classification", "evaluation", "llama.cpp", "operations"]
+    native = ["ranking and classification", "evaluation"]
+    assert tags == ["embeddings", "models", *native, "llama.cpp", "similarity service", "operations"]
     assert {tag for operation in operations_of(document) for tag in operation["tags"]} == set(tags)
 
 

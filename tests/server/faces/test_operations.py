@@ -170,19 +170,6 @@ class TestMetrics:
         assert client_of(ENABLE_METRICS="false").simulate_get("/metrics").status_code == 404
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    root = tmp_path_factory.mktemp("two")
-    write_model(root / "a", name="a", space_id="space-a")
-    write_model(root / "b", name="b", space_id="space-b", seed=1)
-    settings = Settings.from_env(
-        {"MODELS": f"fast={root / 'a'},accurate={root / 'b'}", "EMBEDDING_CACHE_SIZE": "0", "PREPARE": "false"}
-    )
-    client = falcon.testing.TestClient(create_app(settings))
-    wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
-    return client
-
-
 class TestModels:
     """MODELS: real directories, loaded by the app itself."""
 
