@@ -8,6 +8,7 @@ from dataclasses import replace
 import falcon.testing
 import pytest
 
+from siglip_edge.runtime.artifacts.manifest import Tower
 from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO
 from siglip_edge.runtime.machine.gpu import Gpu
 from siglip_edge.server.app import create_app
@@ -71,6 +72,11 @@ class TestFieldsOfSiglip2Api:
         (rate,) = [lane["rows_per_second"] for lane in body["models"][0]["lanes"] if lane["tower"] == "vision"]
         assert float(body["performance_estimates"]["images_per_second"]) == pytest.approx(rate, abs=0.06)
         assert "measured" in body["performance_estimates"]["note"]
+
+    def test_a_server_of_texts_has_no_rate_of_images(self, client_of, fake):
+        fake.towers = (Tower.TEXT,)
+        estimates = health(client_of())["performance_estimates"]
+        assert estimates == {"images_per_second": None, "note": "no vision tower is served"}
 
     @pytest.mark.parametrize(
         ("provider", "options", "shown"),
