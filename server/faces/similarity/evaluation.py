@@ -22,7 +22,8 @@ from siglip_edge.server.faces.similarity.schemas import (
 from siglip_edge.server.http import json
 from siglip_edge.server.http.errors import ModelNotFound
 from siglip_edge.server.http.request_context import RequestContext
-from siglip_edge.server.inputs.input_reader import AnyInput, echo_image
+from siglip_edge.server.inputs.echo import echo_image
+from siglip_edge.server.inputs.input_reader import AnyInput
 
 Result = tuple[str, Score | str]
 """Name of the model, and the score of a pair or the sentence that says why it has none."""

@@ -102,7 +102,7 @@ class TestBatch:
             ([], {}, "evaluations"),
             ([PAIR] * 300, {}, "evaluations"),
             ("a", {}, "evaluations"),
-            ([PAIR, {"image_input": "x"}], {}, "evaluations[1]"),
+            ([PAIR, {"image_input": "x"}], {}, "evaluations[1].text_prompt"),
             ([{**PAIR, "text_prompt": 3}], {}, "evaluations[0].text_prompt"),
             ([PAIR], {"batch_size": 0}, "batch_size"),
             ([PAIR], {"batch_size": 129}, "batch_size"),
