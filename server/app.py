@@ -9,6 +9,7 @@ import falcon
 
 from siglip_edge.runtime.machine.cpu import CpuBudget, read_cpu_budget
 from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.config.sizing import places
 from siglip_edge.server.embedding.preparation import Model
 from siglip_edge.server.faces import table
 from siglip_edge.server.faces.openapi import document
@@ -31,9 +32,6 @@ from siglip_edge.server.models.loading import plan_served
 from siglip_edge.server.models.registry import Models
 from siglip_edge.server.models.served_model import ServedModel
 from siglip_edge.server.observability.metrics import Metrics
-
-_SPARE_THREADS = 2
-"""Threads that embedding requests cannot occupy, so that probes are answered under any load."""
 
 App = falcon.App[falcon.Request, falcon.Response]
 
@@ -80,7 +78,7 @@ def _middleware(
         chain.append(falcon.CORSMiddleware(allow_origins=allowed, expose_headers=EXPOSED_HEADERS))
     if keys := settings.keys:
         chain.append(KeyMiddleware(keys, table.open_paths(faces)))
-    chain.append(AdmissionMiddleware(settings.threads - _SPARE_THREADS, models.backlog_s))
+    chain.append(AdmissionMiddleware(places(settings), models.backlog_s))
     return chain
 
 

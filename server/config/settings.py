@@ -134,6 +134,13 @@ class Settings:
         parsing.integer(1, 100_000),
         default=512,
     )
+    max_waiting_requests: int | None = variable(
+        "MAX_WAITING_REQUESTS",
+        "requests per worker that wait for one of the THREADS; above it the answer is 429; "
+        "not set: MAX_QUEUE_SIZE if that is set, no limit with QUEUE_OVERFLOW_ACTION=wait",
+        parsing.integer(0, 100_000),
+        default=0,
+    )
     queue_overflow_action: str = variable(
         "QUEUE_OVERFLOW_ACTION",
         "when the queue is full: reject (429) or wait",
@@ -254,8 +261,16 @@ class Settings:
             "batch_size": min(usual.batch_size, usual.threads),
             "max_batch_size": min(usual.max_batch_size, usual.max_queue_size),
             "max_queue_size": max(usual.max_queue_size, usual.max_batch_size),
+            "max_waiting_requests": cls._waiting(usual, is_limited="max_queue_size" in values),
             "embedding_cache_bytes": usual.embedding_cache_bytes if usual.embedding_cache_size is None else None,
         }
+
+    @staticmethod
+    def _waiting(usual: Settings, *, is_limited: bool) -> int | None:
+        """MAX_WAITING_REQUESTS where it is not set. `is_limited`: whether MAX_QUEUE_SIZE is set."""
+        if usual.queue_overflow_action == "wait":
+            return None
+        return usual.max_queue_size if is_limited else usual.max_waiting_requests
 
     def _check(self) -> None:
         # With fewer requests than rows per batch, requests of one row could never fill a batch.

@@ -10,6 +10,17 @@ from siglip_edge.server.config.settings import Settings
 _FIXED_RUNS = 2
 """Runs at once with AUTO_SCALE_WORKERS=false: the earlier server's number."""
 
+_SPARE_THREADS = 2
+"""Threads that embedding requests cannot occupy, so that probes are answered under any load."""
+
+_FEWEST_CONNECTIONS = 1000
+_MOST_CONNECTIONS = 4096
+"""A waiting connection takes a few kilobytes here, and up to 128 KiB of a body that the system has received."""
+_OTHER_CONNECTIONS = 256
+"""Idle ones, and those of probes."""
+_OTHER_FILES = 128
+"""Files that are no connections: the model's, the log, pipes."""
+
 _WORKER_BYTES = 400 << 20
 """Memory that WORKERS=auto counts per worker: a base model in INT8 and its requests."""
 
@@ -22,6 +33,24 @@ def worker_count(settings: Settings, cpu: CpuBudget) -> int:
     if settings.workers != "auto":
         return settings.workers
     return max(1, min(usable_cores(settings, cpu), cpu.memory // _WORKER_BYTES))
+
+
+def places(settings: Settings) -> int:
+    """-> the number of requests that one worker computes at the same time."""
+    return settings.threads - _SPARE_THREADS
+
+
+def worker_connections(settings: Settings, open_files: int) -> int:
+    """-> the number of connections that one worker holds. `open_files`: how many the system allows it."""
+    waiting = settings.max_waiting_requests
+    wanted = _MOST_CONNECTIONS if waiting is None else settings.threads + waiting + _OTHER_CONNECTIONS
+    return min(max(_FEWEST_CONNECTIONS, wanted), open_files - _OTHER_FILES)
+
+
+def waiting_requests(settings: Settings, connections: int) -> int:
+    """-> the number of requests that may wait for a place; probes always find a connection."""
+    room = max(0, connections - settings.threads - _OTHER_CONNECTIONS)
+    return room if settings.max_waiting_requests is None else min(room, settings.max_waiting_requests)
 
 
 def usable_cores(settings: Settings, cpu: CpuBudget) -> int:

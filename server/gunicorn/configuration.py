@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 from typing import Any
 
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.machine.memory import forget_code, give_back
 from siglip_edge.server.config.settings import Settings
-from siglip_edge.server.config.sizing import worker_count
+from siglip_edge.server.config.sizing import places, waiting_requests, worker_connections, worker_count
 from siglip_edge.server.gunicorn.logger import Logger
+from siglip_edge.server.gunicorn.waiting_line import WaitingLine
 
 MEMORY_FILES = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - no secrets
 """Directory in memory, where writing never waits for a disk. None: the directory for temporary files."""
+
+
+_MOST_FILES = 1 << 16
+"""More than every setting can need."""
 
 
 def gunicorn_settings(settings: Settings) -> dict[str, Any]:
@@ -27,7 +33,7 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         # Threads, because a sync worker holds one request at a time: no batch would ever have two requests.
         "worker_class": "siglip_edge.server.gunicorn.worker.Worker",
         "threads": settings.threads,
-        "worker_connections": 1000,
+        "worker_connections": worker_connections(settings, open_files()),
         # Longer than the 60 s of common proxies. The proxy closes first, so no request meets a closing connection.
         "keepalive": 75,
         "timeout": 30,  # of the main loop, which never computes; REQUEST_TIMEOUT limits a request
@@ -41,6 +47,14 @@ def gunicorn_settings(settings: Settings) -> dict[str, Any]:
         "post_worker_init": _post_worker_init,
         "child_exit": _child_exit,
     }
+
+
+def open_files() -> int:
+    """-> the number of open files that a worker may have, after raising it as far as this user may."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _MOST_FILES if most == resource.RLIM_INFINITY else min(most, _MOST_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    return allowed
 
 
 def bind_address(settings: Settings) -> str:
@@ -67,7 +81,9 @@ def _post_fork(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's s
 
 def _post_worker_init(worker: Any) -> None:
     """Called when the app is built. From here on the worker accepts connections."""
-    worker.request_timeout_s = worker.app.settings.request_timeout_s
+    settings = worker.app.settings
+    worker.request_timeout_s = settings.request_timeout_s
+    worker.line = WaitingLine(places(settings), waiting_requests(settings, worker.cfg.worker_connections))
     worker.app.announce()
 
 

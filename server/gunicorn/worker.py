@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from siglip_edge.server.gunicorn import refusals
 from siglip_edge.server.gunicorn.connection_reader import ConnectionReader
+from siglip_edge.server.gunicorn.waiting_line import WaitingLine
+from siglip_edge.server.http.worker_facts import ARRIVED, HAS_PLACE, WAITING
 
 HEAD_BYTES = 1 << 16
 """Largest request line and headers together; Node's server takes 16 KiB, nginx 32."""
@@ -38,6 +41,9 @@ _TOO_LARGE = refusals.Refusal(431, f"A request's line and headers have at most {
 
 _HEAD_ENDS = b"\r\n\r\n"
 
+_WITHOUT_PLACE = (b"GET ", b"HEAD ", b"OPTIONS ")
+"""Start of a request that computes nothing."""
+
 _MOMENT_S = 0.005
 """How long a thread waits for the connection's next request after an answer. A client in a closed loop is faster."""
 
@@ -52,6 +58,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     - A connection gets a thread when the head of its request is whole. Otherwise a few silent connections would take
       every thread.
     - A thread keeps its connection only for a next request that comes at once.
+    - A request that embeds needs one of `line`'s places, which leave threads for probes, and waits in the loop for it.
     - A thread spends no time on a body that the application did not read; gunicorn's spends seconds.
     - After the last answer of a connection, the loop discards late bytes in between its other work until the peer
       closes. Closing with unread bytes would reset the connection, which can destroy the answer on its way (RFC 9112,
@@ -60,11 +67,17 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     Connections in TLS or HTTP/2, which gunicorn's settings allow, keep gunicorn's way.
     """
 
+    wsgi: Any
+    """The app."""
+
     request_timeout_s = math.inf
     """How long the body of a request may take to arrive."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.line: WaitingLine[TConn] = WaitingLine()
+        self._answering = threading.local()
+        """The connection of this thread."""
         self._lingering: deque[TConn] = deque()
         self._is_plain = not self.cfg.is_ssl and self.cfg.http2_cleartext == "off"
 
@@ -83,6 +96,19 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self.alive = False
         self.cfg.worker_int(self)
         os._exit(0)
+
+    def load_wsgi(self) -> None:
+        """Let the app know about each request what only the worker knows."""
+        super().load_wsgi()
+        app = self.wsgi
+
+        def with_facts(environ: dict[str, Any], start_response: Any) -> Any:
+            conn = self._answering.conn
+            environ[ARRIVED], environ[HAS_PLACE], environ[WAITING] = conn.arrived, conn.has_place, len(self.line)
+            return app(environ, start_response)
+
+        if self._is_plain:
+            self.wsgi = with_facts
 
     def enqueue_req(self, conn: TConn) -> None:
         """Called by gunicorn for a connection that is new, readable again, or has sent more than its last request."""
@@ -112,13 +138,17 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def handle_request(self, req: Any, conn: TConn) -> object:
         req.unreader.deadline = time.monotonic() + self.request_timeout_s
+        self._answering.conn = conn
         return super().handle_request(req, conn)
 
     def _follows(self, conn: TConn) -> bool:
         """Whether the next head is whole within a moment; never while another request waits for a thread."""
-        if not self._is_plain or not self.alive or self.tpool._work_queue.qsize():  # noqa: SLF001 - no other way to know
+        if not self._is_plain or not self.alive or not conn.has_place or self.line:
+            return False
+        if self.tpool._work_queue.qsize():  # noqa: SLF001 - no other way to know
             return False
         conn.sock.settimeout(_MOMENT_S)
+        conn.arrived = time.monotonic()
         return self._next_step(conn) == self._give_thread  # the loop takes every other step
 
     def _more_came(self, conn: TConn, sock: socket.socket) -> None:
@@ -149,6 +179,16 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _give_thread(self, conn: TConn) -> None:
         conn.data_ready = True  # nothing to wait for
+        conn.arrived = time.monotonic()
+        if conn.parser.unreader.buf.getvalue().lstrip(b"\r\n").startswith(_WITHOUT_PLACE):
+            self._start(conn, has_place=False)
+        elif self.line.take_place():
+            self._start(conn, has_place=True)
+        elif not self.line.wait(conn, conn.arrived + self.request_timeout_s):
+            self._start(conn, has_place=False)  # the app refuses it, in the words of its face
+
+    def _start(self, conn: TConn, *, has_place: bool) -> None:
+        conn.has_place = has_place
         super().enqueue_req(conn)
 
     def _refuse(self, refusal: refusals.Refusal, conn: TConn) -> None:
@@ -163,6 +203,10 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         refusals.send(client, refusal or refusals.FAILED)
 
     def finish_request(self, conn: TConn, fs: Future[object]) -> None:
+        if getattr(conn, "has_place", False):
+            conn.has_place = False
+            if following := self.line.give_place():
+                self._start(following, has_place=True)
         if fs.cancelled() or (fs.exception() is None and not fs.result()):
             self._linger(conn)
         else:
@@ -177,6 +221,8 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             for conn in self.pending_conns:
                 conn.timeout = 0.0  # it has no whole request; a stopping worker would wait a minute for it
         super().murder_pending()
+        for conn in self.line.expired(time.monotonic()):
+            self._start(conn, has_place=False)  # the app says that its time is up
         while self._lingering and self._lingering[0].timeout <= time.monotonic():
             self._end(self._lingering[0])
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import falcon
 
-from siglip_edge.runtime.errors import Overloaded
+from siglip_edge.runtime.errors import DeadlineExceeded, Overloaded
 from siglip_edge.server.batching.retry_after import retry_after
 from siglip_edge.server.http.request_context import NO_FACE, RequestContext, has_hung_up, request_id
+from siglip_edge.server.http.worker_facts import ARRIVED, HAS_PLACE
 
 HEADERS = {
     "X-Request-ID": "Id of the request: from the caller, or new.",
@@ -50,7 +51,7 @@ class RequestContextMiddleware:
         self._observe = observe
 
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
-        started = time.monotonic()
+        started = req.env.get(ARRIVED) or time.monotonic()
         context = RequestContext(
             request_id=request_id(req.get_header("X-Request-ID")),
             started=started,
@@ -88,7 +89,8 @@ class RequestContextMiddleware:
 class AdmissionMiddleware:
     """Admits at most `limit` POST requests at the same time and answers others with 429: probes always find a thread.
 
-    `backlog_s`: estimated seconds of work in the lanes.
+    A worker that keeps requests waiting decides instead, by HAS_PLACE. `backlog_s`: estimated seconds of work in the
+    lanes.
     """
 
     def __init__(self, limit: int, backlog_s: Callable[[], float]) -> None:
@@ -98,11 +100,15 @@ class AdmissionMiddleware:
     def process_request(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002
         if req.method != "POST":
             return
-        if not self._places.acquire(blocking=False):
+        if time.monotonic() > req.context.request.deadline:
+            raise DeadlineExceeded("the request ran out of time while it waited for its turn")
+        has_place = req.env.get(HAS_PLACE)
+        if has_place is None:
+            has_place = req.context.admitted = self._places.acquire(blocking=False)
+        if not has_place:
             raise Overloaded(
                 "the server holds as many requests as it can", retry_after_s=retry_after(self._backlog_s())
             )
-        req.context.admitted = True
 
     def process_response(
         self,

@@ -25,6 +25,7 @@ from siglip_edge.server.faces.operations.schemas import (
     ProbeAnswer,
 )
 from siglip_edge.server.http import errors, json
+from siglip_edge.server.http.worker_facts import WAITING
 from siglip_edge.server.models.registry import Models
 from siglip_edge.server.models.served_model import ServedModel
 
@@ -39,9 +40,9 @@ class Health:
         self._cpu = cpu
         self._started = time.monotonic()
 
-    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
+    def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:
         """The facts, whether the server is ready or not. Not ready: 503, with the error beside them."""
-        answer = self._answer()
+        answer = self._answer(req.env.get(WAITING, 0))
         try:
             self._models.check_ready()
         except NotReady as error:
@@ -57,10 +58,11 @@ class Health:
         self._models.check_ready()
         resp.data = json.render(ProbeAnswer(status="ready"))
 
-    def _answer(self) -> HealthAnswer:
+    def _answer(self, waiting: int) -> HealthAnswer:
+        """`waiting`: number of requests that wait for a thread."""
         default = self._models.default
         models = [_model_health(model) for model in self._models.all()]
-        batches = self._batch_processing(default.plan, [lane for model in models for lane in model.lanes])
+        batches = self._batch_processing(default.plan, [lane for model in models for lane in model.lanes], waiting)
         return HealthAnswer(
             status=HEALTHY,
             model_loaded=default.embedder is not None,
@@ -80,7 +82,7 @@ class Health:
             cpu_count=batches.cpu_count,
         )
 
-    def _batch_processing(self, plan: ExecutionPlan, lanes: Sequence[LaneHealth]) -> BatchProcessing:
+    def _batch_processing(self, plan: ExecutionPlan, lanes: Sequence[LaneHealth], waiting: int) -> BatchProcessing:
         batch_size = max((lane.batch_size for lane in lanes), default=self._settings.batch_size)
         return BatchProcessing(
             enabled=self._settings.batch_size > 1,
@@ -89,7 +91,7 @@ class Health:
             max_concurrent_batches=concurrent_batches(self._settings, plan),
             auto_scaling=self._settings.auto_scale_workers and self._settings.max_concurrent_batches is None,
             cpu_count=self._cpu.cores,
-            queue_size=sum(lane.queue_size for lane in lanes),
+            queue_size=sum(lane.queue_size for lane in lanes) + waiting,
             max_queue_size=self._settings.max_queue_size,
             active_workers=sum(lane.busy for lane in lanes),
             total_workers=len(lanes),

@@ -34,7 +34,7 @@ class BatchProcessing(Struct, kw_only=True):
     max_concurrent_batches: Annotated[int, Meta(description="Runs of the default model at the same time.")]
     auto_scaling: Annotated[bool, Meta(description="Whether that number is chosen from the cores.")]
     cpu_count: int
-    queue_size: Annotated[int, Meta(description="Rows waiting in all lanes.")]
+    queue_size: Annotated[int, Meta(description="Rows waiting in all lanes, and requests waiting for a thread.")]
     max_queue_size: Annotated[int, Meta(description="Rows that may wait in one lane.")]
     active_workers: Annotated[int, Meta(description="Lanes at work now.")]
     total_workers: Annotated[int, Meta(description="Lanes: one per tower of each loaded model.")]
@@ -80,7 +80,7 @@ class HealthAnswer(Struct, kw_only=True, omit_defaults=True):
     batch_processing: BatchProcessing
     performance_estimates: PerformanceEstimates
     workers: Annotated[int, Meta(description="Processes.")]
-    queue_size: Annotated[int, Meta(description="Rows waiting in all lanes.")]
+    queue_size: Annotated[int, Meta(description="Rows waiting in all lanes, and requests waiting for a thread.")]
     max_queue_size: Annotated[int, Meta(description="Rows that may wait in one lane.")]
     active_workers: Annotated[int, Meta(description="Batch threads at work now.")]
     total_workers: Annotated[int, Meta(description="Batch threads: one per tower of each loaded model.")]

@@ -63,7 +63,12 @@ def test_siglip2_apis_image():
         AUTO_SCALE_WORKERS=true CPU_UTILIZATION_FACTOR=0.85 BATCH_SIZE=auto BATCH_WAIT_TIME_MS=auto MAX_QUEUE_SIZE=1000
         SIGLIP_VERBOSE_OUTPUT=true
     """)
-    assert changed(given) == {"cpu_utilization_factor": 0.85, "max_queue_size": 1000, "log_level": "debug"}
+    assert changed(given) == {
+        "cpu_utilization_factor": 0.85,
+        "max_queue_size": 1000,
+        "max_waiting_requests": 1000,
+        "log_level": "debug",
+    }
     assert given.notices == ()
 
 
@@ -72,7 +77,7 @@ def test_siglip2_apis_image():
     [
         (
             "BATCH_SIZE=16 BATCH_WAIT_TIME_MS=25 MAX_QUEUE_SIZE=2000",
-            {"batch_size": 16, "batch_wait_time_ms": 25.0, "max_queue_size": 2000},
+            {"batch_size": 16, "batch_wait_time_ms": 25.0, "max_queue_size": 2000, "max_waiting_requests": 2000},
         ),
         (
             "BATCH_SIZE=4 BATCH_WAIT_TIME_MS=10 MAX_CONCURRENT_BATCHES=8",
@@ -119,6 +124,7 @@ def test_the_batching_guides_table():
                 "batch_size": 16,
                 "max_queue_size": 128,
                 "max_batch_size": 128,
+                "max_waiting_requests": 128,
                 "warmup_steps": 2,
                 "warmup_batch_size": 8,
             },

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 import threading
 import time
+import urllib.request
 
 import pytest
+
+from tests.server.conftest import wait_until
 
 PATIENCE_S = 20
 
@@ -150,3 +154,69 @@ def test_a_stopping_worker_does_not_wait_for_silent_connections(start, tiny_dir,
     assert ask(server) == 200
     server.process.terminate()
     assert server.process.wait(PATIENCE_S) == 0
+
+
+def post_body(number):
+    body = b'{"input": "text %d"}' % number
+    return (
+        b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+        % (
+            len(body),
+            body,
+        )
+    )
+
+
+def test_a_burst_far_above_the_threads_waits_and_is_answered(running, tiny_dir, peers):
+    """QUEUE_OVERFLOW_ACTION=wait: 300 requests at once, two of them computed at a time, get 300 times 200."""
+    server = running(
+        MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4", MAX_QUEUE_SIZE="5000", QUEUE_OVERFLOW_ACTION="wait"
+    )
+    burst = peers(server, 300)
+    for number, one in enumerate(burst):
+        one.sendall(post_body(number))
+    assert ask(server) == 200
+    assert [status_of_answer(one) for one in burst] == [200] * 300
+
+
+def test_a_queue_of_requests_is_as_long_as_it_is_set(running, tiny_dir, peers):
+    """MAX_QUEUE_SIZE is also the number of requests that wait for a thread; the rest is refused at once."""
+    server = running(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4", MAX_QUEUE_SIZE="20", MAX_BATCH_SIZE="4")
+    held = peers(
+        server, 22, post_body(0)[:-1]
+    )  # two have a thread and wait for their last byte, twenty wait for a thread
+    wait_until(lambda: health(server)["queue_size"] == 20)
+    (late,) = peers(server, 1, post_body(0))
+    assert status_of_answer(late) == 429
+    assert ask(server) == 200
+    for one in held:
+        one.sendall(b"}")
+    assert [status_of_answer(one) for one in held] == [200] * 22
+    assert health(server)["queue_size"] == 0
+
+
+def test_time_in_the_queue_counts(running, tiny_dir, peers):
+    """A request that waits for a thread longer than REQUEST_TIMEOUT is answered with 504, though no thread is free."""
+    server = running(
+        MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4", QUEUE_OVERFLOW_ACTION="wait", REQUEST_TIMEOUT="1.5"
+    )
+    peers(server, 2, post_body(0)[:-1])
+    waiting = peers(server, 3, post_body(0))
+    assert [status_of_answer(one) for one in waiting] == [504] * 3
+
+
+def test_a_stop_answers_what_waits(start, tiny_dir, peers):
+    """SIGTERM: requests that wait for a thread are admitted ones."""
+    server = start(MODEL=str(tiny_dir), THREADS="4", BATCH_SIZE="4", QUEUE_OVERFLOW_ACTION="wait")
+    held, waiting = peers(server, 2, post_body(0)[:-1]), peers(server, 5, post_body(1))
+    wait_until(lambda: health(server)["queue_size"] == 5)
+    server.process.terminate()
+    for one in held:
+        one.sendall(b"}")
+    assert [status_of_answer(one) for one in [*held, *waiting]] == [200] * 7
+    assert server.process.wait(PATIENCE_S) == 0
+
+
+def health(server):
+    with urllib.request.urlopen(f"{server.url}/health", timeout=PATIENCE_S) as answer:
+        return json.load(answer)
