@@ -19,14 +19,13 @@ from PIL import Image
 from siglip_edge.bench.bodies import jpegs
 from siglip_edge.bench.results import LargeJpeg
 from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.runtime.images import decoding
 from siglip_edge.runtime.images.geometry import decoded_side
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.rows import Row
 from siglip_edge.server.config.environment import read_settings
 from siglip_edge.server.config.settings import Settings
-from siglip_edge.server.inputs import decoding
-from siglip_edge.server.inputs.image_bytes import ImageLimits
 from siglip_edge.server.models.loading import plan_as_served
 
 _TWELVE_MEGAPIXELS = (4000, 3000)
@@ -107,9 +106,8 @@ def waits(ends: Sequence[float], runs: int) -> list[float]:
 def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -> LargeJpeg:
     """Turn `count` photographs of 12 megapixels into rows, decoded as in the server, and decoded in full."""
     model = _opened(directory)
-    limits = ImageLimits(max_bytes=1 << 30, max_pixels=1 << 30)
     side = decoded_side(model.manifest.vision.geometry)
-    scaled, full = (partial(decoding.decode, limits=limits, target=target) for target in (side, None))
+    scaled, full = (partial(decoding.decode, target=target) for target in (side, None))
     pictures = jpegs(photos)[:count]
     files = [enlarge(data, seed) for seed, data in enumerate(pictures)]
     smooth = [enlarge(data, seed, grain=0) for seed, data in enumerate(pictures)]
@@ -117,14 +115,14 @@ def large_jpeg(directory: Path, photos: Path | None, count: int, repeats: int) -
     for data, easier in zip(files, smooth, strict=True):
         for _ in range(repeats):
             started, cpu = time.perf_counter(), time.process_time()
-            row = model.prepare_image(*scaled(data))
+            row = model.prepare_image(scaled(data))
             walls.append(time.perf_counter() - started)
             cpus.append(time.process_time() - cpu)
             started = time.perf_counter()
-            model.prepare_image(*scaled(easier))
+            model.prepare_image(scaled(easier))
             smooth_walls.append(time.perf_counter() - started)
         cpu = time.process_time()
-        exact = model.prepare_image(*full(data))
+        exact = model.prepare_image(full(data))
         full_cpus.append(time.process_time() - cpu)
         vectors = model.run(Tower.VISION, [row, exact])
         cosines.append(float(vectors[0] @ vectors[1]))

@@ -14,6 +14,7 @@ import io
 import math
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,23 +24,21 @@ from siglip_edge.bench.bare import enlarge
 from siglip_edge.bench.bodies import jpegs
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.execution.plan import Wishes
+from siglip_edge.runtime.images import decoding
 from siglip_edge.runtime.images.geometry import decoded_side
+from siglip_edge.runtime.images.picture import Picture
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.open_model import open_model
-from siglip_edge.server.inputs import decoding
-from siglip_edge.server.inputs.decoding import Decoded
-from siglip_edge.server.inputs.image_bytes import ImageLimits
 
-_LIMITS = ImageLimits(max_bytes=1 << 30, max_pixels=1 << 30)
 _FRACTIONS = (2, 4, 8)
 _MARGINS = (1.5, 2.0, 2.5, 3.0, 4.0)
 
 
-def at_fraction(data: bytes, fraction: int) -> Decoded:
+def at_fraction(data: bytes, fraction: int) -> Picture:
     """Decode at 1 / `fraction` of the size; 1: in full."""
     shorter = min(Image.open(io.BytesIO(data)).size)
     target = math.floor(shorter // fraction / decoding.SCALING_MARGIN)
-    return decoding.decode(data, _LIMITS, target=target if fraction > 1 else None)
+    return decoding.decode(data, target=target if fraction > 1 else None)
 
 
 def resized(photo: bytes, shorter: int) -> bytes:
@@ -53,8 +52,8 @@ def resized(photo: bytes, shorter: int) -> bytes:
 def cosines(model: EmbeddingModel, data: bytes, fraction: int) -> tuple[float, float]:
     """-> cosines to the embedding of the fully decoded image: as served, and without the box of the true sides."""
     scaled, exact = at_fraction(data, fraction), at_fraction(data, 1)
-    whole = scaled._replace(box=(0, 0, *scaled.image.size))
-    vectors = model.run(Tower.VISION, [model.prepare_image(*picture) for picture in (exact, scaled, whole)])
+    whole = replace(scaled, box=(0, 0, *scaled.image.size))
+    vectors = model.run(Tower.VISION, [model.prepare_image(picture) for picture in (exact, scaled, whole)])
     return float(vectors[0] @ vectors[1]), float(vectors[0] @ vectors[2])
 
 
@@ -70,7 +69,7 @@ def milliseconds(model: EmbeddingModel, files: list[bytes], repeats: int = 5) ->
     for data in files * repeats:
         for fraction, times in spent.items():
             started = time.process_time()
-            model.prepare_image(*at_fraction(data, fraction))
+            model.prepare_image(at_fraction(data, fraction))
             times.append(1000 * (time.process_time() - started))
     return {fraction: statistics.median(times) for fraction, times in spent.items()}
 

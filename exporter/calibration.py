@@ -10,13 +10,14 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from PIL import Image
 
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.graphs import graph_files as graphs
 from siglip_edge.exporter.reproducible import side_by_side
 from siglip_edge.runtime.artifacts.manifest import TextTower, VisionTower
-from siglip_edge.runtime.images.pixels import image_row
+from siglip_edge.runtime.errors import InvalidInput
+from siglip_edge.runtime.images.decoding import decode
+from siglip_edge.runtime.images.pixels import image_row, to_rgb
 from siglip_edge.runtime.rows import Arrays, Row
 from siglip_edge.runtime.text.token_ids import text_row
 
@@ -24,7 +25,7 @@ Floats = NDArray[np.float32]
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 """Shows an iteration: (items, what they are) -> the same items."""
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 _MOST_SKIPPED = 0.1
 """Share of unreadable calibration images beyond which the folder is probably the wrong one."""
 FEWEST_TEXTS = 8
@@ -54,20 +55,15 @@ def image_files(directory: Path) -> list[Path]:
 
 def _problem(path: Path) -> str | None:
     try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return str(error) or type(error).__name__
+        to_rgb(decode(path.read_bytes()))
+    except (OSError, InvalidInput) as error:
+        return str(error)
     return None
 
 
 def image_rows(paths: Sequence[Path], spec: VisionTower) -> list[Row]:
-    """Rows of readable images."""
-    rows: list[Row] = []
-    for path in paths:
-        with Image.open(path) as image:
-            rows.append(image_row(image, spec))
-    return rows
+    """Rows of readable images, decoded in full by the serving code."""
+    return [image_row(decode(path.read_bytes()), spec) for path in paths]
 
 
 def read_texts(file: Path) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import io
 import logging
 import os
 import shutil
@@ -19,7 +18,6 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 from onnxruntime import __version__ as ORT_VERSION  # noqa: N812 - its wheel has three names, its module one
-from PIL import Image
 
 from siglip_edge.exporter.calibration import Progress, image_files, image_rows, read_texts, text_rows
 from siglip_edge.exporter.errors import ExportError
@@ -38,6 +36,7 @@ from siglip_edge.runtime.artifacts.manifest import FORMAT_VERSION, Manifest, Pre
 from siglip_edge.runtime.artifacts.space_id import space_id
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
+from siglip_edge.runtime.images.decoding import decode
 from siglip_edge.runtime.images.pixels import image_row
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
@@ -162,7 +161,7 @@ def _rows(inputs: Inputs, towers: Towers, directory: Path) -> dict[Tower, TowerR
     if (vision := towers.vision) is not None:
         rows[Tower.VISION] = TowerRows(
             calibration=image_rows(inputs.pictures, vision),
-            golden=[image_row(Image.open(io.BytesIO(png)), vision) for png in inputs.golden_images],
+            golden=[image_row(decode(png), vision) for png in inputs.golden_images],
         )
     if (text := towers.text) is not None:
         tokenize = HuggingFaceTokenizer(directory / text.tokenizer.path)

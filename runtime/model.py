@@ -27,7 +27,7 @@ from siglip_edge.runtime.text.vocabulary import Vocabulary, graph_inputs
 if TYPE_CHECKING:
     from PIL import Image
 
-    from siglip_edge.runtime.images.geometry import Box
+    from siglip_edge.runtime.images.picture import Picture
 
 Floats = NDArray[np.float32]
 
@@ -156,12 +156,12 @@ class EmbeddingModel:
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def prepare_image(self, image: Image.Image, box: Box | None = None) -> Row:
-        """Any Pillow image, or the part of it in `box` -> one row of the vision tower. Raises UnsupportedInput."""
+    def prepare_image(self, image: Image.Image | Picture) -> Row:
+        """A decoded picture, or any Pillow image -> one row of the vision tower. Raises UnsupportedInput."""
         from siglip_edge.runtime.images.pixels import image_row  # noqa: PLC0415 - a text-only server never loads Pillow
 
         self._tower(Tower.VISION)
-        return image_row(image, self.manifest.vision, box)
+        return image_row(image, self.manifest.vision)
 
     def prepare_text(self, text: str) -> TextRow:
         """Any text -> one row of the text tower. Raises UnsupportedInput when no text tower is served."""
@@ -189,7 +189,7 @@ class EmbeddingModel:
             embeddings[positions] = l2_normalize(self._tower(tower).run(batch, crowded=crowded))
         return embeddings
 
-    def embed_images(self, images: Sequence[Image.Image]) -> Floats:
+    def embed_images(self, images: Sequence[Image.Image | Picture]) -> Floats:
         """Images -> (n, d) float32 of unit length. For scripts and the exporter; the server calls `run` by batches."""
         return self.run(Tower.VISION, [self.prepare_image(image) for image in images])
 

@@ -97,7 +97,7 @@ def _faces(settings: Settings, cpu: CpuBudget, models: Models, metrics: Metrics)
 
 def _reader(settings: Settings) -> InputReader:
     return InputReader(
-        limits=ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
+        limits=ImageLimits(settings.max_image_bytes),
         max_inputs=settings.max_batch_size,
         max_text_chars=settings.max_text_chars,
         accept_token_ids=settings.accept_token_ids,

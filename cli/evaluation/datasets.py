@@ -10,9 +10,12 @@ from pathlib import Path
 import click
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+from siglip_edge.runtime.errors import InvalidInput
+from siglip_edge.runtime.images.decoding import decode
+from siglip_edge.runtime.images.picture import Picture
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +47,12 @@ def load_dataset(path: Path) -> Dataset:
     return _dataset(_captions(path), labelled=False)
 
 
-def open_image(path: Path) -> Image.Image:
-    """Read and decode a picture. Raises click.ClickException when that fails."""
+def open_image(path: Path) -> Picture:
+    """Read and decode a picture as the server does. Raises click.ClickException when that fails."""
     try:
-        image = Image.open(path)
-        image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # of Pillow's plugins
+        return decode(path.read_bytes())
+    except (OSError, InvalidInput) as error:
         raise click.ClickException(f"{path}: cannot be read as a picture ({error})") from error
-    return image
 
 
 def _dataset(pairs: Iterable[tuple[Path, str]], *, labelled: bool) -> Dataset:

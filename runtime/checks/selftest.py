@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from io import BytesIO
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -29,6 +28,8 @@ from siglip_edge.runtime.rows import Row, TextRow
 if TYPE_CHECKING:
     from PIL import Image
 
+    from siglip_edge.runtime.images.picture import Picture
+
 Floats = NDArray[np.float32]
 
 FLOOR = {Precision.FP32: 0.9999, Precision.FP16: 0.999, Precision.INT8: 0.95, Precision.INT4: 0.95}
@@ -43,7 +44,7 @@ _NOISE_SIDE = 256
 class Prepares(Protocol):
     """A model that turns inputs into rows."""
 
-    def prepare_image(self, image: Image.Image) -> Row: ...
+    def prepare_image(self, image: Image.Image | Picture) -> Row: ...
     def prepare_text(self, text: str) -> TextRow: ...
 
 
@@ -56,7 +57,7 @@ class Embeds(Prepares, Protocol):
     @property
     def towers(self) -> tuple[Tower, ...]: ...
 
-    def embed_images(self, images: Sequence[Image.Image]) -> Floats: ...
+    def embed_images(self, images: Sequence[Image.Image | Picture]) -> Floats: ...
     def embed_texts(self, texts: Sequence[str]) -> Floats: ...
     def run(self, tower: Tower, rows: Sequence[Row], *, crowded: bool = False) -> Floats: ...
 
@@ -165,9 +166,9 @@ def one_each(rows: Iterable[GoldenRow]) -> list[GoldenRow]:
 def _least_cosine(model: Embeds, tower: Tower, rows: list[GoldenRow]) -> float:
     mine = [row for row in rows if row.tower is tower]
     if tower is Tower.VISION:
-        from PIL import Image  # noqa: PLC0415 - which texts alone do not need
+        from siglip_edge.runtime.images.decoding import decode  # noqa: PLC0415 - with Pillow, which texts do not need
 
-        got = model.embed_images([Image.open(BytesIO(row.png)) for row in mine if row.png is not None])
+        got = model.embed_images([decode(row.png) for row in mine if row.png is not None])
     else:
         got = model.embed_texts([row.text for row in mine if row.text is not None])
     wanted = np.stack([np.frombuffer(row.embedding, "<f4") for row in mine])

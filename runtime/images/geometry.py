@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from siglip_edge.runtime.artifacts.manifest import Geometry, Patches, ShortestSideCrop, Squash
-
-Box = tuple[float, float, float, float]
-"""Left, upper, right, lower, in pixels."""
+from siglip_edge.runtime.images.picture import Box
 
 
 def decoded_side(geometry: Geometry) -> int:

@@ -171,7 +171,7 @@ class Settings:
     )
     max_body_bytes: int = variable("MAX_BODY_BYTES", "bytes per request body", parsing.size, default=64 << 20)
     max_image_bytes: int = variable("MAX_IMAGE_BYTES", "bytes per image file", parsing.size, default=20 << 20)
-    max_image_pixels: int = variable("MAX_IMAGE_PIXELS", "pixels per image", parsing.size, default=50_000_000)
+    max_image_pixels: int = variable("MAX_IMAGE_PIXELS", "pixels per image", parsing.size, default=64_000_000)
     accept_token_ids: bool = variable(
         "ACCEPT_TOKEN_IDS",
         "accept arrays of token ids; they must be ids of this model's own tokenizer",

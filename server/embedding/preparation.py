@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from blake3 import blake3
 
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
-from siglip_edge.runtime.errors import DeadlineExceeded
+from siglip_edge.runtime.errors import DeadlineExceeded, SiglipEdgeError, UndecodableImage
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.model import Floats
 from siglip_edge.runtime.rows import Row, TextRow
@@ -24,8 +25,9 @@ from siglip_edge.server.inputs.input_reader import ImageFile, Text, TokenIds
 if TYPE_CHECKING:
     from PIL import Image
 
-    from siglip_edge.runtime.images.geometry import Box
-    from siglip_edge.server.inputs.decoding import Decoded
+    from siglip_edge.runtime.images.picture import Picture
+
+logger = logging.getLogger("siglip_edge")
 
 Part = Text | TokenIds | ImageFile
 """An input for one tower; a joint input has two parts."""
@@ -41,7 +43,7 @@ class Model(Protocol):
     @property
     def towers(self) -> tuple[Tower, ...]: ...
 
-    def prepare_image(self, image: Image.Image, box: Box | None = None) -> Row: ...
+    def prepare_image(self, image: Image.Image | Picture) -> Row: ...
 
     def prepare_text(self, text: str) -> TextRow: ...
 
@@ -71,7 +73,7 @@ class Preparation:
     At most `max_decoding` images are decoded at the same time, because the pixels of an image take the most memory.
     """
 
-    def __init__(self, model: Model, decode: Callable[[bytes], Decoded], *, max_decoding: int) -> None:
+    def __init__(self, model: Model, decode: Callable[[bytes], Picture], *, max_decoding: int) -> None:
         self._model = model
         self._decode = decode
         self._decoding = threading.BoundedSemaphore(max_decoding)
@@ -107,10 +109,21 @@ class Preparation:
             if not self._decoding.acquire(timeout=max(0.0, context.deadline - time.monotonic())):
                 raise DeadlineExceeded("the request ran out of time before its image was decoded")
             try:
-                row = self._model.prepare_image(*self._decode(image.data))
+                row = self._row(image.data)
             finally:
                 self._decoding.release()
         return Prepared(Tower.VISION, row, patches=row.cost)
+
+    def _row(self, data: bytes) -> Row:
+        """Raises InvalidInput for whatever this picture makes a library raise, so that its neighbours live."""
+        picture = self._decode(data)
+        try:
+            return self._model.prepare_image(picture)
+        except (SiglipEdgeError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - of a mode or a size that nobody has tried
+            logger.warning("a decoded image was refused: its preparation raised %s", type(error).__name__)
+            raise UndecodableImage("the image cannot be prepared: its pixels are of no form known here") from None
 
 
 def tower_of(part: Part) -> Tower:

@@ -15,13 +15,12 @@ from siglip_edge.server.embedding.cache import EmbeddingCache
 from siglip_edge.server.embedding.embedder import Embedder, Lane
 from siglip_edge.server.embedding.lanes import LaneLimits, make_lanes
 from siglip_edge.server.embedding.preparation import Model, Preparation
-from siglip_edge.server.inputs.image_bytes import ImageLimits
 from siglip_edge.server.models.idle import REST_S, IdleWatch, watch_for_unloading
 from siglip_edge.server.models.warmup import warm_up
 from siglip_edge.server.observability.metrics import Metrics
 
 if TYPE_CHECKING:
-    from siglip_edge.server.inputs.decoding import Decoded
+    from siglip_edge.runtime.images.picture import Picture
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,13 @@ class Assembly:
         )
 
     def _preparation(self, model: Model) -> Preparation:
-        limits = ImageLimits(self.settings.max_image_bytes, self.settings.max_image_pixels)
+        most = self.settings.max_image_pixels
 
-        def decode(data: bytes) -> Decoded:
+        def decode(data: bytes) -> Picture:
             # Imported with the first image: a server that gets only texts never loads Pillow.
+            from siglip_edge.runtime.images import decoding  # noqa: PLC0415
             from siglip_edge.runtime.images.geometry import decoded_side  # noqa: PLC0415
-            from siglip_edge.server.inputs import decoding  # noqa: PLC0415
 
-            return decoding.decode(data, limits, target=decoded_side(model.manifest.vision.geometry))
+            return decoding.decode(data, max_pixels=most, target=decoded_side(model.manifest.vision.geometry))
 
         return Preparation(model, decode, max_decoding=self.cpu.cores)

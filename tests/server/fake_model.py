@@ -14,7 +14,7 @@ from PIL import Image
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.errors import UnsupportedInput
 from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
-from siglip_edge.runtime.images.geometry import Box
+from siglip_edge.runtime.images.picture import Picture
 from siglip_edge.runtime.images.pixels import image_row
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.rows import Row, TextRow
@@ -45,8 +45,8 @@ class FakeModel:
         self.entered = threading.Semaphore(0)
         """Released once a run, before the gate: a test waits until the batch thread is inside."""
 
-    def prepare_image(self, image: Image.Image, box: Box | None = None) -> Row:
-        return image_row(image, self.manifest.vision, box)
+    def prepare_image(self, image: Image.Image | Picture) -> Row:
+        return image_row(image, self.manifest.vision)
 
     def prepare_text(self, text: str) -> TextRow:
         spec = self.manifest.text

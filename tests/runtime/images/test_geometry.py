@@ -1,6 +1,7 @@
 """An image is resized, cropped and cut as the reference processor of each family does it."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from transformers.models.siglip2.image_processing_siglip2 import get_image_size_
 
 from siglip_edge.runtime.artifacts.manifest import Geometry, Patches, ShortestSideCrop, Squash, VisionTower
 from siglip_edge.runtime.images.geometry import cut, decoded_side, size_for
+from siglip_edge.runtime.images.picture import Picture
 from siglip_edge.runtime.images.pixels import image_row
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
@@ -60,7 +62,7 @@ def naflex_reference(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
 
 
 def clip_pixels(image: Image.Image, box=None) -> np.ndarray:
-    return image_row(image, CLIP, box).arrays["pixel_values"]
+    return image_row(replace(Picture.of(image), box=box), CLIP).arrays["pixel_values"]
 
 
 @pytest.mark.parametrize("size", SHAPES)

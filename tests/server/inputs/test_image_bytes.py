@@ -9,6 +9,7 @@ import tracemalloc
 import zlib
 
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,16 +19,22 @@ from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Squash, 
 from siglip_edge.runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage
 from siglip_edge.runtime.execution.plan import Wishes, plan
 from siglip_edge.runtime.execution.session import available_providers
+from siglip_edge.runtime.images.decoding import decode
+from siglip_edge.runtime.images.formats import FORMATS
 from siglip_edge.runtime.images.geometry import decoded_side
+from siglip_edge.runtime.images.picture import Picture
 from siglip_edge.runtime.images.pixels import PIXEL_VALUES, image_row
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
-from siglip_edge.server.inputs import base64_images, decoding
-from siglip_edge.server.inputs.decoding import FORMATS
+from siglip_edge.server.inputs import base64_images
 from siglip_edge.server.inputs.image_bytes import ImageLimits
 from tests.server.conftest import data_uri, png
 
-LIMITS = ImageLimits(max_bytes=1 << 20, max_pixels=1_000_000)
+MOST = 1_000_000
+LIMITS = ImageLimits(max_bytes=1 << 20)
+
+
+pillow_heif.register_heif_opener()
 
 
 def encoded(kind: str) -> bytes:
@@ -41,14 +48,14 @@ def test_every_accepted_format_is_sniffed_and_decoded(kind):
     """Bare base64 of each format is seen to be an image, and its pixels are there."""
     data = encoded(kind)
     assert base64_images.looks_like_base64_image(base64.b64encode(data).decode())
-    assert decoding.decode(data, LIMITS).image.size == (256, 256)
+    assert decode(data, max_pixels=MOST).image.size == (256, 256)
 
 
 @pytest.mark.parametrize("kind", ["PPM", "ICO", "TGA", "EPS", "PCX"])
 def test_other_formats_are_refused(kind):
     """No other plugin of Pillow is ever used."""
     with pytest.raises(UndecodableImage, match="JPEG, PNG"):
-        decoding.decode(encoded(kind), LIMITS)
+        decode(encoded(kind), max_pixels=MOST)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +78,7 @@ def test_pixels_are_counted_before_they_are_expanded():
     tracemalloc.start()
     try:
         with pytest.raises(ImageTooLarge, match="30000 x 30000"):
-            decoding.decode(bomb, LIMITS)
+            decode(bomb, max_pixels=MOST)
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -88,7 +95,7 @@ def test_truncated_files_are_refused(kind):
     """A file cut in half is an error, never a half-grey picture."""
     data = encoded(kind)
     with pytest.raises(UndecodableImage):
-        decoding.decode(data[: len(data) // 2], LIMITS)
+        decode(data[: len(data) // 2], max_pixels=MOST)
 
 
 @settings(max_examples=300, deadline=None)
@@ -99,10 +106,10 @@ def test_damaged_files_are_decoded_or_refused(kind, damage):
     for place, value in damage:
         data[int(place * len(data))] = value
     try:
-        image, _ = decoding.decode(bytes(data), LIMITS, target=16)
+        image = decode(bytes(data), max_pixels=MOST, target=16).image
     except InvalidInput:
         return
-    assert image.width * image.height <= LIMITS.max_pixels
+    assert image.width * image.height <= MOST
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
@@ -129,6 +136,25 @@ def test_exif_orientation_is_applied(client):
     assert embedding(turned, exif=exif) == embedding(upright) != embedding(turned)
 
 
+def test_what_raises_on_one_picture_refuses_that_picture(client, fake, caplog):
+    """Its neighbours live, and the log names no byte of it."""
+
+    def prepare_image(picture):
+        if Picture.of(picture).image.size == (7, 7):
+            raise RuntimeError("caller's bytes")
+        return image_row(picture, fake.manifest.vision)
+
+    fake.prepare_image = prepare_image
+    inputs = [data_uri(png("red")), data_uri(png("red", size=(7, 7)))]
+    answer = client.simulate_post("/v1/embeddings", json={"input": inputs, "on_error": "null"})
+    good, bad = answer.json["data"]
+    assert len(good["embedding"]) == 12
+    assert bad["error"]["param"] == "input[1]"
+    assert client.simulate_post("/v1/embeddings", json={"input": inputs}).status_code == 400
+    assert "RuntimeError" in caplog.text
+    assert "caller's" not in caplog.text
+
+
 SPEC = VisionTower(
     geometry=Squash(size=64, patch_size=16), resample="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3, artifacts={}
 )
@@ -149,25 +175,25 @@ def jpeg(width: int, height: int, mode: str = "RGB", **save) -> bytes:
 
 def rows(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """As the server decodes it, and in full."""
-    scaled, exact = decoding.decode(data, LIMITS, target=decoded_side(SPEC.geometry)), decoding.decode(data, LIMITS)
+    scaled, exact = decode(data, max_pixels=MOST, target=decoded_side(SPEC.geometry)), decode(data, max_pixels=MOST)
     assert max(scaled.image.size) < max(exact.image.size)
     assert exact.box is None
     return pixels_of(scaled), pixels_of(exact)
 
 
-def pixels_of(decoded: decoding.Decoded) -> np.ndarray:
+def pixels_of(decoded: Picture) -> np.ndarray:
     """(3, size, size), signed, so that differences can be taken."""
-    return image_row(decoded.image, SPEC, decoded.box).arrays[PIXEL_VALUES].astype(int)
+    return image_row(decoded, SPEC).arrays[PIXEL_VALUES].astype(int)
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction():
     """Never below the margin on either side; a smaller JPEG, or one of which no target is known, as it is."""
-    assert decoding.decode(jpeg(1000, 640), LIMITS, target=64).image.size == (250, 160)
-    assert decoding.decode(jpeg(1000, 639), LIMITS, target=64).image.size == (
+    assert decode(jpeg(1000, 640), max_pixels=MOST, target=64).image.size == (250, 160)
+    assert decode(jpeg(1000, 639), max_pixels=MOST, target=64).image.size == (
         500,
         320,
     )  # a quarter would be 159.75 high
-    for small in (decoding.decode(jpeg(1000, 319), LIMITS, target=64), decoding.decode(jpeg(1000, 640), LIMITS)):
+    for small in (decode(jpeg(1000, 319), max_pixels=MOST, target=64), decode(jpeg(1000, 640), max_pixels=MOST)):
         assert small.image.size[0] == 1000
         assert small.box is None
 
@@ -203,12 +229,12 @@ def test_scaled_decoding_keeps_the_embedding(model_dir, photographs, precision):
     execution = plan(available_providers(), read_cpu_budget(), manifest, Wishes(precision=precision))
     model = EmbeddingModel.load(model_dir, execution, towers=[Tower.VISION])
     files = [photo.read_bytes() for photo in photographs]
-    exact = embed(model, [decoding.decode(file, LIMITS) for file in files])
+    exact = embed(model, [decode(file, max_pixels=MOST) for file in files])
     scaled = embed(
-        model, [decoding.decode(file, LIMITS, target=decoded_side(manifest.vision.geometry)) for file in files]
+        model, [decode(file, max_pixels=MOST, target=decoded_side(manifest.vision.geometry)) for file in files]
     )
     assert (exact * scaled).sum(axis=1).min() >= 0.999
 
 
-def embed(model: EmbeddingModel, pictures: list[decoding.Decoded]) -> np.ndarray:
-    return model.run(Tower.VISION, [model.prepare_image(*picture) for picture in pictures])
+def embed(model: EmbeddingModel, pictures: list[Picture]) -> np.ndarray:
+    return model.run(Tower.VISION, [model.prepare_image(picture) for picture in pictures])
