@@ -14,9 +14,12 @@ BASE := bench/.checkpoints
 PHOTOS ?= ../shared/photos
 # One process per core. A file's tests stay in one process, so that each of its servers starts once.
 PYTEST := $(TEST)/bin/python -m pytest --numprocesses logical --dist loadfile --ignore tests/clients
+# Some clients leave a connection open when they are done: theirs to close, and no failure of ours.
+PYTEST_CLIENTS := SIGLIP_EDGE=$(SERVE)/bin/siglip-edge $(CLIENTS)/bin/python -m pytest -p no:cacheprovider \
+	-p no:unraisableexception
 SOURCES := pyproject.toml constraints.txt deploy/install.sh
 
-.PHONY: serve test test-fast lint types pytest test-clients test-openvino openvino-figures format evaluate demo-model demo-export demo-evaluate bench clean
+.PHONY: serve test test-fast lint types pytest test-clients test-browser test-openvino openvino-figures format evaluate demo-model demo-export demo-evaluate bench clean
 
 serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
 	MODEL=$(MODEL) $(SERVE)/bin/siglip-edge serve
@@ -60,9 +63,10 @@ demo-evaluate: $(DEMO)/.installed  ## the model card's table: the checkpoint, th
 	$(DEMO)/bin/python -m demo.evaluate --model quantized_models/emoji-siglip --precision int4
 
 test-clients: $(SERVE)/.installed $(CLIENTS)/.installed  ## other people's clients against a real server
-	# Some of them leave a connection open when they are done with: theirs to close, and no failure of ours.
-	SIGLIP_EDGE=$(SERVE)/bin/siglip-edge $(CLIENTS)/bin/python -m pytest -p no:cacheprovider \
-		-p no:unraisableexception tests/clients
+	$(PYTEST_CLIENTS) tests/clients
+
+test-browser: $(SERVE)/.installed $(CLIENTS)/.installed  ## every "try it out" of /docs pressed in Chromium
+	$(PYTEST_CLIENTS) tests/clients/test_docs_page.py
 
 test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO, in an environment of its own
 	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/server tests/cli --ignore tests/runtime/images
@@ -106,8 +110,9 @@ $(OPENVINO)/.installed: $(SOURCES)
 	deploy/install.sh $(OPENVINO) openvino,test --editable
 	touch $@
 
-$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package-lock.json
+$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package-lock.json tests/clients/chromium.sh
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
 	npm ci --silent --prefix tests/clients
+	tests/clients/chromium.sh
 	touch $@

@@ -87,10 +87,12 @@ class _Writer:
         routes = [route for _, route in there]
         described: Object = {
             "tags": [_tag(*claim).name for claim in there],
-            "summary": " Or: ".join(route.summary for route in routes),
+            "summary": routes[0].summary,
             "operationId": routes[0].name,
             "responses": self._responses(there),
         }
+        if others := [f"{_tag(*claim).name}: {claim[1].summary}" for claim in there[1:]]:
+            described["description"] = "\n".join(["The same path in other APIs:", *others])
         if routes[0].request is not None:
             described["requestBody"] = {"required": True, "content": self._bodies(there)}
         if parameters := self._parameters(routes[0]):
@@ -116,11 +118,11 @@ class _Writer:
         """One example, or one for each face that shares the path."""
         (_, route), *others = there
         body: Object = {"schema": self._any_of(route.request for _, route in there)}
+        if route.is_form:  # its examples are in the schema
+            return {_FORM: body}
         if others:
-            body["examples"] = {_tag(*claim).name: {"value": dict(claim[1].example)} for claim in there}
-        else:
-            body["example"] = dict(route.example)
-        return {_FORM if route.is_form else JSON: body}
+            return {JSON: body | {"examples": {_tag(*claim).name: {"value": claim[1].example} for claim in there}}}
+        return {JSON: body | {"example": route.example}}
 
     def _parameters(self, route: Route) -> list[Object]:
         named = [_parameter(name, "path", "", self.model) for name in re.findall(r"{(\w+)}", route.path)]

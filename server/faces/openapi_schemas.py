@@ -40,14 +40,16 @@ def schemas(routes: Collection[Route], errors: Iterable[Any]) -> Schemas:
     structs = _structs([*kinds, Upload])
     found, components = msgspec.json.schema_components([*kinds, *structs], ref_template=_REF)
     references = {kind: schema["$ref"] for kind, schema in zip(structs, found[len(kinds) :], strict=True)}
-    requests, forms = _structs(sent), _structs(route.request for route in routes if route.is_form)
+    requests, forms = _structs(sent), {route.request: route.example for route in routes if route.is_form}
     for kind, reference in references.items():
         component = components[_name(reference)]
         component["required"] = _must_be_sent(kind) if kind in requests else _always_answered(kind)
-        for field in component["properties"].values():
+        for name, field in component["properties"].items():
             _tell_default(field)
             if kind in forms:
-                _leave_null_out(field)
+                _restate_for_form(field)
+            if name in forms.get(kind, ()):
+                field["examples"] = [forms[kind][name]]
     del components[_name(references[Upload])]
     return Schemas(
         {kind: _plain(schema, references[Upload]) for kind, schema in zip(kinds, found, strict=False)},
@@ -94,9 +96,13 @@ def _tell_default(field: Object) -> None:
         field["description"] = " ".join([*words, f"When absent: `{json.dumps(field['default'])}`."])
 
 
-def _leave_null_out(field: Object) -> None:
+def _restate_for_form(field: Object) -> None:
+    """No null; a list of one is its item: a form has a field, or repeats it."""
     if _NULL in field.get("anyOf", ()):
         field["anyOf"].remove(_NULL)
+    if field.get("maxItems") == 1:
+        field |= field.pop("items")
+        del field["minItems"], field["maxItems"]
 
 
 def _plain(schema: Object, upload: str) -> Object:

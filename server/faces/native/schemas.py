@@ -55,7 +55,7 @@ class ClassifyRequest(Struct, kw_only=True):
 
 
 class ClassifyForm(Struct, kw_only=True):
-    file: list[Upload]
+    file: Annotated[list[Upload], Meta(description="One image file.", min_length=1, max_length=1)]
     labels: Annotated[list[str], Meta(description="`a,b`, or repeated.")]
     template: str | None = None
     multi_label: bool = True

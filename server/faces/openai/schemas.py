@@ -60,15 +60,16 @@ class EmbeddingsForm(Struct, kw_only=True):
     expect_space: Space = None
 
 
+_ENCODED = [{"type": "array", "items": {"type": "number"}}, {"type": "string"}]
+
 Vector = Annotated[
     Any,
     Meta(
         description="In the encoding of the answer; an object where there are several; null for an input that failed.",
         extra_json_schema={
             "anyOf": [
-                {"type": "array", "items": {"type": "number"}},
-                {"type": "string"},
-                {"type": "object"},
+                *_ENCODED,
+                {"type": "object", "additionalProperties": {"anyOf": _ENCODED}},
                 {"type": "null"},
             ]
         },

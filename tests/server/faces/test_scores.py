@@ -135,14 +135,15 @@ def test_classify_an_upload(client, labels):
 
 
 def test_classify_an_upload_with_options(client):
-    """Form fields are text: multi_label=false is understood, a wrong one is named."""
+    """Form fields are text: multi_label=false is understood, a wrong one is named, and so is any number of files but one."""
     fields: list[Field] = [("file", ("red.png", png())), ("labels", "cat,dog")]
     answer = client.simulate_post("/v1/classify/image", **form([*fields, ("multi_label", "false")]))
     assert sum(item["score"] for item in answer.json["classifications"]) == pytest.approx(1, abs=1e-5)
     bad = client.simulate_post("/v1/classify/image", **form([*fields, ("multi_label", "perhaps")]))
     assert (bad.status_code, bad.json["error"]["param"]) == (400, "multi_label")
-    none = client.simulate_post("/v1/classify/image", **form([("labels", "cat")]))
-    assert (none.status_code, none.json["error"]["param"]) == (400, "file")
+    for files in ([], [("file", ("red.png", png()))] * 2):
+        refused = client.simulate_post("/v1/classify/image", **form([*files, ("labels", "cat")]))
+        assert (refused.status_code, refused.json["error"]["param"]) == (400, "file")
 
 
 def test_embedding_uploads(client):
