@@ -91,8 +91,8 @@ class _Writer:
             "operationId": routes[0].name,
             "responses": self._responses(there),
         }
-        if others := [f"{_tag(*claim).name}: {claim[1].summary}" for claim in there[1:]]:
-            described["description"] = "\n".join(["The same path in other APIs:", *others])
+        if others := [f"- {_tag(*claim).name}: {claim[1].summary}" for claim in there[1:]]:
+            described["description"] = "\n".join(["Other APIs share the path:", "", *others])
         if routes[0].request is not None:
             described["requestBody"] = {"required": True, "content": self._bodies(there)}
         if parameters := self._parameters(routes[0]):

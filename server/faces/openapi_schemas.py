@@ -108,7 +108,7 @@ def _restate_for_form(field: Object) -> None:
 def _plain(schema: Object, upload: str) -> Object:
     """The schema without defaults; a file as Swagger UI knows it; no choice of one; words with their type."""
     if schema.get("$ref") == upload:
-        return _FILE
+        return {**{key: part for key, part in schema.items() if key != "$ref"}, **_FILE}
     plain = {key: _plain_part(key, part, upload) for key, part in schema.items() if key != "default" and part != []}
     if len(plain.get("anyOf", ())) == 1:
         plain |= plain.pop("anyOf")[0]

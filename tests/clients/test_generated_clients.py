@@ -55,6 +55,9 @@ def test_documented_requests_have_the_generated_types(answers, url):
     text, image = vector_of(url, "pizza"), vector_of(url, IMAGE)
     vectors = [item["embedding"] for item in answers["mixed"]["data"]]
     assert vectors[:4] == [text, image, text, image]
+    assert [item["embedding"] for item in answers["parts"]["data"]] == [text, image, vectors[4]]
+    assert answers["messages"]["data"][0]["embedding"] == image
+    assert answers["encodings"]["data"][0]["embedding"]["float"] == text
     assert answers["text"]["data"] == answers["nulls"]["data"] == answers["expected"]["data"]
     short = np.frombuffer(base64.b64decode(answers["everyField"]["data"][0]["embedding"]), "<f4")
     assert len(short) == 64
@@ -72,6 +75,7 @@ def test_typed_uploads_and_scores(answers, url):
     for name in ("classified", "classifiedFile"):
         assert answers[name]["classifications"][0]["label"] == "pizza"
     assert answers["batch"]["results"][0]["score"] == answers["evaluated"]["score"] > 0.5
+    assert answers["clipScore"]["score"] == answers["evaluated"]["score"]
     assert answers["model"]["modalities"] == ["text", "image"]
     assert answers["health"]["models"][0]["id"] == answers["model"]["id"]
 

@@ -35,6 +35,15 @@ console.log(
   JSON.stringify({
     text: await embed({ input: "pizza" }),
     mixed: await embed({ input: ["pizza", image, { text: "pizza" }, { image }, { text: "pizza", image }] }),
+    parts: await embed({
+      input: [
+        { type: "text", text: "pizza" },
+        { type: "image_url", image_url: { url: image } },
+        { content: [{ type: "text", text: "pizza" }, { type: "image_base64", image_base64: picture! }] },
+      ],
+    }),
+    messages: await embed({ messages: [{ role: "user", content: [{ type: "image_url", image_url: image }] }] }),
+    encodings: await embed({ input: "pizza", encoding_format: ["float", "ubinary"] }),
     everyField: await embed({
       input: ["pizza"],
       model,
@@ -57,6 +66,9 @@ console.log(
     classified: await answer(POST("/v1/classify", { body: { image, labels, multi_label: false } })),
     classifiedFile: await answer(POST("/v1/classify/image", { body: { file, labels }, bodySerializer: form })),
     evaluated: await answer(POST("/evaluator/v1/evaluation/single", { body: { image, text: "pizza" } })),
+    clipScore: await answer(
+      POST("/evaluator/v1/evaluation/single", { body: { image_input: image, text_prompt: "pizza" } }),
+    ),
     batch: await answer(POST("/evaluator/v1/evaluation/batch", { body: { items: [{ image, text: "pizza" }] } })),
     prompts: await answer(POST("/embedding", { body: { content: ["pizza"] } })),
     reranked: await answer(POST("/v1/rerank", { body: { query: "pizza", documents: labels } })),

@@ -130,6 +130,7 @@ def test_a_form_has_file_choosers_and_no_null(client, route):
     content = document["paths"][route.path]["post"]["requestBody"]["content"]["multipart/form-data"]
     form = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
     file = form["properties"]["file"]
+    assert file["description"]
     assert file.get("items", file).items() >= {"type": "string", "format": "binary"}.items()
     assert {name: form["properties"][name]["examples"] for name in route.example} == {
         name: [value] for name, value in route.example.items()
