@@ -12,11 +12,15 @@ from pathlib import Path
 _ROLLUP = Path("/proc/self/smaps_rollup")
 _MAPS = Path("/proc/self/smaps")
 _UNWRITTEN_CODE = re.compile(
-    r"^(\w+)-(\w+) r-[x-]p .* /.*(?:\.so|/python)[^/\n]*\n(?:\w+: .*\n)*?Anonymous: +0 kB", re.MULTILINE
+    r"^(\w+)-(\w+) r-[x-]p .* /.*(?:\.so|/python)[^/\n]*\n"
+    r"(?:\w+: .*\n)*?Rss: +[1-9].*\n(?:\w+: .*\n)*?Anonymous: +0 kB",
+    re.MULTILINE,
 )
-"""Matches a mapping in /proc/self/smaps of a library's code or constants, none of whose pages was written.
+"""Matches a mapping in /proc/self/smaps of a library's code or constants, some of whose pages are resident and none of
+which was written.
 
-A page that the dynamic linker relocated counts as anonymous and must stay.
+A page that the dynamic linker relocated counts as anonymous and must stay. QEMU's user-mode emulation writes 0 kB for
+everything: its mappings must stay too, and the resident size tells them from the kernel's.
 """
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 """From glibc's malloc.h."""
@@ -80,6 +84,11 @@ def forget_code() -> None:
     if not _MAPS.exists():
         return
     madvise = ctypes.CDLL(None).madvise
-    for start, end in _UNWRITTEN_CODE.findall(_MAPS.read_text()):
-        first = int(start, 16)
-        madvise(ctypes.c_void_p(first), ctypes.c_size_t(int(end, 16) - first), mmap.MADV_DONTNEED)
+    for first, size in unwritten_code(_MAPS.read_text()):
+        madvise(ctypes.c_void_p(first), ctypes.c_size_t(size), mmap.MADV_DONTNEED)
+
+
+def unwritten_code(maps: str) -> list[tuple[int, int]]:
+    """The text of /proc/self/smaps -> (address, bytes) of every mapping that comes back unchanged from its file."""
+    ranges = [(int(start, 16), int(end, 16)) for start, end in _UNWRITTEN_CODE.findall(maps)]
+    return [(start, end - start) for start, end in ranges]

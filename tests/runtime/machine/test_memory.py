@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
-from siglip_edge.runtime.machine.memory import give_back, read_memory
+from siglip_edge.runtime.machine.memory import give_back, read_memory, unwritten_code
 
 ROLLUP = """\
 55d0c8a5e000-7ffd9b1f2000 ---p 00000000 00:00 0                          [rollup]
@@ -62,3 +63,37 @@ assert before.anonymous - after.anonymous <= 1 << 20, (before, after)
 assert onnxruntime.get_available_providers() and numpy.linalg.norm(numpy.ones(4)) == 2
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+MAPPING = """\
+{where} {mode} 00000000 fe:00 5497569                                {path}
+Size:                  5208 kB
+Rss:                {resident:8} kB
+Pss:                     12 kB
+Anonymous:          {anonymous:8} kB
+THPeligible:    0
+VmFlags: rd ex mr me
+"""
+CODE = {"where": "400000-916000", "mode": "r-xp", "path": "/usr/lib/libm.so.6", "resident": 1000, "anonymous": 0}
+DATA = {**CODE, "where": "930000-a5f000", "mode": "rw-p", "anonymous": 40}
+
+
+def test_code_that_nothing_wrote_to_can_be_forgotten():
+    """A library's mappings with resident pages, of which none is anonymous."""
+    maps = MAPPING.format_map(CODE) + MAPPING.format_map(DATA)
+    assert unwritten_code(maps) == [(0x400000, 0x516000)]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        pytest.param({"anonymous": 4}, id="relocated by the linker"),
+        pytest.param({"mode": "rw-p"}, id="data"),
+        pytest.param({"path": "/usr/share/locale"}, id="another file"),
+        pytest.param({"resident": 0}, id="QEMU's zeros, which say nothing about writes"),
+    ],
+)
+def test_every_other_mapping_is_kept(kept):
+    """What a neighbour's fields say does not count for it."""
+    assert unwritten_code(MAPPING.format_map(CODE | kept) + MAPPING.format_map(DATA)) == []
+    assert len(unwritten_code(MAPPING.format_map(CODE | kept) + MAPPING.format_map(CODE))) == 1
