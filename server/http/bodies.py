@@ -94,13 +94,22 @@ def _field_of(kind: type[Any]) -> Callable[[str], str]:
 
 
 def _by_field(values: dict[str, list[Any]], kind: type[Any]) -> dict[str, Any]:
-    """Lists where the type has a list, else the last value given. Raises InvalidInput for a file that nothing reads."""
+    """Lists where the type has a list, else the one value given.
+
+    Raises InvalidInput for two values of such a field, and for a file under a name that nothing reads.
+    """
     lists = {name: _is_list(field_type) for name, field_type in get_type_hints(kind).items()}
     for name, given in values.items():
         if name not in lists and any(isinstance(value, Upload) for value in given):
             message = "no field of this form takes a file under this name; send files as `file`"
             raise InvalidInput(message, param=name, code="unknown_file")
-    return {name: _flat(given) if lists.get(name) else given[-1] for name, given in values.items()}
+    return {name: _flat(given) if lists.get(name) else _single(name, given) for name, given in values.items()}
+
+
+def _single(name: str, given: list[Any]) -> Any:
+    if any(value != given[0] for value in given):
+        raise InvalidInput("the form has two values of this field", param=name, code="invalid_value")
+    return given[0]
 
 
 def _is_list(annotation: Any) -> bool:

@@ -45,7 +45,8 @@ def form_values(body: bytes, content_type: str, field_of: Callable[[str], str]) 
         name = _utf8(part.segment.name or "")
         if not name:
             raise InvalidInput("a part of the form has no name", code="invalid_form")
-        values[field_of(name)].append(_value(part, field_of(name)))
+        if part.body or part.segment.filename != "":  # a file chooser that nobody used sends an empty part
+            values[field_of(name)].append(_value(part, field_of(name)))
     return values
 
 
@@ -118,8 +119,9 @@ def _filename(segment: MultipartSegment) -> str | None:
     if "filename*" in disposition:
         header = Message()
         header["Content-Disposition"] = disposition
-        if isinstance(name := header.get_param("filename", header="Content-Disposition"), tuple):
-            return collapse_rfc2231_value(name)
+        for name, value in header.get_params([], header="Content-Disposition"):
+            if name == "filename" and isinstance(value, tuple):
+                return collapse_rfc2231_value(value)
     return None if segment.filename is None else _utf8(segment.filename)
 
 

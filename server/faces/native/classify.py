@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+
 import falcon
+import msgspec
 
 from siglip_edge.runtime.errors import InvalidInput
 from siglip_edge.server.embedding.embedder import Embedder
@@ -16,6 +20,7 @@ from siglip_edge.server.faces.native.schemas import (
 )
 from siglip_edge.server.faces.service import Service
 from siglip_edge.server.http import json
+from siglip_edge.server.http.forms import Upload
 from siglip_edge.server.inputs.echo import echo_image
 from siglip_edge.server.inputs.input_reader import ImageFile, InputReader
 
@@ -34,11 +39,25 @@ class Classify:
     def on_post_image(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.form(req, ClassifyForm)
         embedder = self._service.embedder(req, request.model, request.expect_space)
-        image = self._service.reader.file(request.file[0].data, "file")
+        image = self._service.reader.file(_only(request.file).data, "file")
         if len(request.labels) == 1:
-            request.labels = [label.strip() for label in request.labels[0].split(",") if label.strip()]
+            request.labels = _listed(request.labels[0])
         classified = _classify(embedder, self._service.reader, image, request, req)
         resp.data = json.render(ClassifyFileAnswer(request.file[0].name, classified, embedder.name))
+
+
+def _only(files: Sequence[Upload]) -> Upload:
+    if len(files) != 1:
+        raise InvalidInput(f"{len(files)} files; exactly one is named among the labels", param="file")
+    return files[0]
+
+
+def _listed(labels: str) -> list[str]:
+    """`cat, dog` or `["cat", "dog"]` -> the labels. Raises InvalidInput for a JSON list of something else."""
+    with suppress(msgspec.DecodeError):
+        if isinstance(parsed := msgspec.json.decode(labels), list):
+            return json.convert_item(parsed, list[str], "labels")
+    return [label.strip() for label in labels.split(",") if label.strip()]
 
 
 def _classify(
