@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+_MOST_TOKENS = 1 << 20
+"""More tokens than any vocabulary has, for graphs that hold their vocabulary and do not tell its size."""
+
 
 class EmbeddingModel:
     """The towers of one embedding space. Thread-safe, because onnxruntime sessions and tokenizers are thread-safe."""
@@ -172,8 +175,8 @@ class EmbeddingModel:
     def prepare_token_ids(self, ids: Sequence[int]) -> TextRow:
         """Token ids of this model, prefix and suffix included -> one row of the text tower. Raises UnsupportedInput."""
         self._tower(Tower.TEXT)
-        most = self._vocabulary.rows if self._vocabulary else 0
-        if most and not all(0 <= token < most for token in ids):
+        most = self._vocabulary.rows if self._vocabulary else _MOST_TOKENS
+        if not all(0 <= token < most for token in ids):
             raise UnsupportedInput(f"token ids must be those of this model, from 0 to {most - 1}")
         return padded(ids, self.manifest.text)
 

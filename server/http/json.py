@@ -32,9 +32,9 @@ def parse(body: bytes, kind: type[RequestT]) -> RequestT:
     loose = _loose(kind)
     try:
         given = _decode(body, loose)
-    except msgspec.ValidationError as error:
-        raise _invalid(error, kind) from None
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, msgspec.ValidationError):
+            raise _invalid(error, kind) from None
         raise InvalidInput("the body is not valid JSON in UTF-8", code="invalid_json") from None
     return _strict(given, kind)
 
@@ -52,7 +52,7 @@ def convert(values: dict[str, Any], kind: type[RequestT]) -> RequestT:
     loose = _loose(kind)
     try:
         given = msgspec.convert(values, loose, strict=False)
-    except msgspec.ValidationError as error:
+    except ValueError as error:
         raise _invalid(error, kind) from None
     return _strict(given, kind)
 
@@ -61,7 +61,7 @@ def convert_item(value: Any, kind: type[RequestT], param: str) -> RequestT:
     """A part of a JSON body -> a typed value. Raises InvalidInput whose `param` begins with `param`."""
     try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
+    except ValueError as error:
         raise _invalid(error, kind, param) from None
 
 
@@ -113,9 +113,9 @@ def _is_itemwise(annotation: Any) -> bool:
     return ITEMWISE in getattr(annotation, "__metadata__", ()) or any(map(_is_itemwise, get_args(annotation)))
 
 
-def _invalid(error: msgspec.ValidationError, kind: type, at: str = "") -> InvalidInput:
+def _invalid(error: Exception, kind: type, at: str = "") -> InvalidInput:
     """msgspec's sentence (Expected `int`, got `str`), its path as `param` (input[3]), and what is allowed."""
-    message = str(error)
+    message = str(error) if isinstance(error, msgspec.ValidationError) else "a word has half of a character"
     found = _PATH.search(message)
     sentence, path = (message[: found.start()], found[1]) if found else (message, "")
     missing = re.search(r"missing required field `(\w+)`", sentence)
@@ -172,7 +172,10 @@ def _words(annotation: Any) -> list[str]:
 
 def render(answer: Any) -> bytes:
     """A typed answer -> JSON."""
-    return _encoder.encode(answer)
+    try:
+        return _encoder.encode(answer)
+    except UnicodeEncodeError:  # an error that repeats half of a character
+        return json.dumps(msgspec.to_builtins(answer), ensure_ascii=False).encode(errors="replace")
 
 
 def _encode_array(value: Any) -> msgspec.Raw:

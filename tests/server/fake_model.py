@@ -53,7 +53,7 @@ class FakeModel:
         return padded([*canonicalize(text, spec).encode(), *spec.suffix_ids], spec)
 
     def prepare_token_ids(self, ids: Sequence[int]) -> TextRow:
-        if max(ids) >= VOCABULARY:
+        if not all(0 <= given < VOCABULARY for given in ids):
             raise UnsupportedInput(f"token ids must be this model's own, from 0 to {VOCABULARY - 1}")
         return padded(ids, self.manifest.text)
 
