@@ -111,6 +111,6 @@ def _fetcher(settings: Settings) -> Callable[[str], bytes]:
 
     return ImageFetcher(
         max_bytes=settings.max_image_bytes,
-        hosts=tuple(host.lower() for host in settings.image_url_hosts),
+        hosts=settings.image_url_hosts,
         timeout_s=min(10.0, settings.request_timeout_s),
     )

@@ -10,6 +10,7 @@ from typing import Any
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|openvino(:[A-Za-z0-9_.,:]+)?")
+_HOST = re.compile(r"(\[[\da-f:.%]+\]|[^\s:/\[\]@]+)(:\d{1,5})?")
 _SIZE = re.compile(r"(\d+)\s*([kmg]?)(i?b)?", re.IGNORECASE)
 _UNIT = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
@@ -112,6 +113,14 @@ def model_name(directory: Path) -> str:
 
 def names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """Host names and addresses in lower case, each alone or with a port; `*` stands for every other host."""
+    listed = tuple(name.lower() for name in names(text))
+    if not all(name == "*" or _HOST.fullmatch(name) for name in listed):
+        raise UnreadableValue("host or host:port, comma-separated, an IPv6 address in brackets; * for public hosts")
+    return listed
 
 
 def named_paths(text: str) -> tuple[tuple[str, Path], ...]:

@@ -191,8 +191,9 @@ class Settings:
     )
     image_url_hosts: tuple[str, ...] = variable(
         "IMAGE_URL_HOSTS",
-        "hosts from which images are fetched; empty: every host with a public address",
-        parsing.names,
+        "hosts from which images are fetched, whatever their address: `host` (ports 80 and 443) or `host:port`; "
+        "`*` for every host with a public address; empty: only those",
+        parsing.hosts,
         default=(),
     )
     image_root: Path | None = variable(

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from siglip_edge.runtime.errors import ImageTooLarge, UndecodableImage, UnsupportedInput
+from siglip_edge.server.config.variables import SettingsInvalid
 from siglip_edge.server.inputs.urls import ImageFetcher, is_global
-from tests.server.conftest import png
+from tests.server.conftest import data_uri, png
 
 
 class SiteServer(http.server.ThreadingHTTPServer):
@@ -33,7 +34,7 @@ class Site(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.seen.append((self.path, dict(self.headers)))
-        getattr(self, "get" + self.path.partition("?")[0].replace("/", "_"))()
+        getattr(self, "get" + self.path.partition("?")[0].replace("/", "_").replace("%20", "_"))()
 
     def answer(self, status=200, body=b"", **headers):
         self.send_response(status)
@@ -44,6 +45,12 @@ class Site(http.server.BaseHTTPRequestHandler):
 
     def get_red(self):
         self.answer(200, png(), Content_Type="image/png")
+
+    def get_my_photo(self):
+        self.get_red()
+
+    def get_octets(self):
+        self.answer(200, png(), Content_Type="application/octet-stream")
 
     def get_hop(self):
         self.answer(302, Location="/red")
@@ -158,6 +165,69 @@ def test_listed_hosts_only(fetch):
     assert fetch("/red", hosts=("cats.example",)) == png()
     with pytest.raises(UnsupportedInput, match="IMAGE_URL_HOSTS"):
         fetch("/red", hosts=("dogs.example",), resolve=None)
+
+
+def test_a_listed_host_may_have_any_address_and_its_port(fetch, site):
+    """`host:port` allows exactly that port, `host` the usual ports; neither allows another host or a redirect to one."""
+    port, nothing = site.server_address[1], {"is_allowed": lambda address: False}
+    listed = f"cats.example:{port}"
+    assert fetch("/red", hosts=(listed,), ports=(80, 443), **nothing) == png()
+    assert fetch("/hop", hosts=(listed,), ports=(80, 443), **nothing) == png()
+    assert fetch("/red", host="CATS.example.", hosts=("cats.example",), **nothing) == png()
+    for hosts in (("cats.example",), ("cats.example:80",), (f"dogs.example:{port}",), (f"ats.example:{port}",)):
+        with pytest.raises(UnsupportedInput, match="host and port"):
+            fetch("/red", hosts=hosts, ports=(80, 443), **nothing)
+    with pytest.raises(UnsupportedInput, match="host and port"):
+        fetch("/inside", hosts=(listed,), ports=(80, 443), **nothing)
+
+
+def test_a_star_adds_the_public_internet(fetch, site):
+    """With `*` beside a listed host, other hosts are fetched as without a list: checked addresses, usual ports."""
+    hosts = (f"inside.example:{site.server_address[1]}", "*")
+    assert fetch("/red", hosts=hosts) == png()
+    with pytest.raises(UnsupportedInput, match="not on the public internet"):
+        fetch("/red", host="both.example", hosts=hosts)
+    with pytest.raises(UnsupportedInput, match="ports 80 and 443 only"):
+        fetch("/red", hosts=hosts, ports=(80, 443))
+
+
+def test_the_operator_s_own_machine_by_its_address(site, client_of):
+    """IMAGE_URL_HOSTS=127.0.0.1:port reaches a server beside this one, from a string that is sent as an input."""
+    port = site.server_address[1]
+    client = client_of(ALLOW_IMAGE_URLS="true", IMAGE_URL_HOSTS=f"127.0.0.1:{port}, nas.local")
+    expected = client.simulate_post("/v1/embeddings", json={"input": data_uri(png())}).json["data"]
+    for url in (
+        f"http://127.0.0.1:{port}/red",
+        f" http://127.0.0.1:{port}/red\n",
+        f"http://127.0.0.1:{port}/my photo?q=a b",
+    ):
+        answer = client.simulate_post("/v1/embeddings", json={"input": url})
+        assert answer.status_code == 200, answer.text
+        assert answer.json["data"] == expected
+    assert site.seen[-1][0] == "/my%20photo?q=a%20b"
+    for url in (f"http://localhost:{port}/red", f"http://127.0.0.1:{port + 1}/red", f"http://127.0.0.1:{port}/\nred"):
+        error = client.simulate_post("/v1/embeddings", json={"input": url}).json["error"]
+        assert error["code"] == "image_url_refused", url
+
+
+def test_a_host_name_in_other_letters(fetch, site):
+    """An international name is resolved and sent in its ASCII form."""
+    assert fetch("/red", host="käse.example") == png()
+    assert site.seen[-1][1]["Host"].startswith("xn--kse-qla.example:")
+
+
+def test_a_store_that_does_not_know_the_type(fetch):
+    """application/octet-stream says nothing, so the bytes decide."""
+    assert fetch("/octets") == png()
+
+
+@pytest.mark.parametrize(
+    "value", ["http://nas.local", "nas.local/photos", "nas:port", "a b", "me@nas", "::1", "nas:123456"]
+)
+def test_a_list_of_hosts_that_cannot_be_read_stops_the_start(client_of, value):
+    """The sentence names the setting and the form."""
+    with pytest.raises(SettingsInvalid, match=r"IMAGE_URL_HOSTS.*host or host:port"):
+        client_of(IMAGE_URL_HOSTS=value)
 
 
 @pytest.mark.parametrize(("path", "kind"), [("/html", "content type"), ("/missing", "status 404")])
