@@ -10,6 +10,7 @@ BENCH := .venv-bench
 INFINITY := .venv-infinity
 DEMO := .venv-demo
 OPENVINO := .venv-openvino
+OPENVINO_WHEEL := .venv-openvino-wheel
 BASE := bench/.checkpoints
 PHOTOS ?= ../shared/photos
 # One process per core. A file's tests stay in one process, so that each of its servers starts once.
@@ -19,7 +20,7 @@ PYTEST_CLIENTS := SIGLIP_EDGE=$(SERVE)/bin/siglip-edge $(CLIENTS)/bin/python -m 
 	-p no:unraisableexception
 SOURCES := pyproject.toml constraints.txt deploy/install.sh
 
-.PHONY: serve test test-fast lint types pytest test-clients test-browser test-openvino openvino-figures format evaluate demo-model demo-export demo-evaluate bench clean
+.PHONY: serve test test-fast lint types pytest test-clients test-browser test-openvino test-openvino-wheel openvino-figures format evaluate demo-model demo-export demo-evaluate bench clean
 
 serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
 	MODEL=$(MODEL) $(SERVE)/bin/siglip-edge serve
@@ -68,8 +69,13 @@ test-clients: $(SERVE)/.installed $(CLIENTS)/.installed  ## other people's clien
 test-browser: $(SERVE)/.installed $(CLIENTS)/.installed  ## every "try it out" of /docs pressed in Chromium
 	$(PYTEST_CLIENTS) tests/clients/test_docs_page.py
 
-test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO, in an environment of its own
-	$(OPENVINO)/bin/python -m pytest tests/providers tests/runtime tests/server tests/cli --ignore tests/runtime/images
+OPENVINO_TESTS := tests/providers tests/runtime tests/server tests/cli --ignore tests/runtime/images
+
+test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO's plugin; needs an Intel CPU or GPU
+	$(OPENVINO)/bin/python -m pytest $(OPENVINO_TESTS)
+
+test-openvino-wheel: $(OPENVINO_WHEEL)/.installed  ## the same on the older wheel onnxruntime-openvino, on any CPU
+	$(OPENVINO_WHEEL)/bin/python -m pytest $(OPENVINO_TESTS)
 
 openvino-figures: $(OPENVINO)/.installed  ## fidelity, time and memory of MODEL on OpenVINO and on the CPU, in turns
 	$(OPENVINO)/bin/python -m siglip_edge.bench.providers $(MODEL)
@@ -83,7 +89,7 @@ bench: $(BENCH)/.installed $(INFINITY)/.installed  ## every target at real size,
 		--infinity $(INFINITY)/bin/python --json bench/out/bench.json --plot bench/out/bench.svg --markdown
 
 clean:
-	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) $(INFINITY) $(DEMO) $(OPENVINO) build *.egg-info
+	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) $(INFINITY) $(DEMO) $(OPENVINO) $(OPENVINO_WHEEL) build *.egg-info
 
 $(SERVE)/.installed: $(SOURCES)
 	deploy/install.sh $(SERVE) cpu --editable
@@ -108,6 +114,10 @@ $(DEMO)/.installed: $(SOURCES)
 
 $(OPENVINO)/.installed: $(SOURCES)
 	deploy/install.sh $(OPENVINO) openvino,test --editable
+	touch $@
+
+$(OPENVINO_WHEEL)/.installed: $(SOURCES)
+	deploy/install.sh $(OPENVINO_WHEEL) test onnxruntime-openvino --editable
 	touch $@
 
 $(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/package-lock.json tests/clients/chromium.sh

@@ -2,7 +2,7 @@
 
     python -m siglip_edge.bench.providers MODEL [--threads 1] [--forwards 20] [--rows 1,8]
 
-In an environment with onnxruntime-openvino (`make openvino-figures`) this compares OpenVINO with the CPU provider.
+Where OpenVINO has a device (`make openvino-figures`) this compares OpenVINO with the CPU provider.
 A cosine is the least cosine to FP32 over the golden rows. Times are medians of forwards in turns, without decoding and
 tokenization. Memory is the private memory of the loaded model after its self-test, without packed graphs.
 `siglip-edge tune` decides by wall time, which needs an idle machine. CPU time on one thread is valid on a busy machine.

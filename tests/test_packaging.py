@@ -125,12 +125,15 @@ def test_data_files_are_packaged():
 
 
 def test_the_wheels_of_onnxruntime_exclude_each_other():
-    """Each runtime extra holds exactly one onnxruntime wheel, and they are declared as conflicting."""
+    """CUDA has a wheel of its own and conflicts with every extra that takes the stock wheel."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    for extra in ("cpu", "cuda", "openvino"):
-        assert sum(requirement.startswith("onnxruntime") for requirement in extras[extra]) == 1
-    assert [{"extra": "cpu"}, {"extra": "cuda"}, {"extra": "openvino"}] in project["tool"]["uv"]["conflicts"]
+    stock = {"cpu"} | {extra for extra, named in extras.items() if "siglip-edge[cpu]" in named}
+    assert stock == {"cpu", "openvino", "export"}
+    (cuda,) = (name for name in extras["cuda"] if name.startswith("onnxruntime"))
+    assert cuda.startswith("onnxruntime-gpu")
+    for extra in stock:
+        assert [{"extra": extra}, {"extra": "cuda"}] in project["tool"]["uv"]["conflicts"]
     assert not any("torch" in requirement for requirement in project["project"]["dependencies"])
 
 
@@ -139,7 +142,7 @@ def test_no_extra_installs_an_onnxruntime_that_is_excluded(machine):
     """pyproject.toml refuses the releases that `runtime/checks/kernels.py` warns of, and takes the tested one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = [Requirement(text) for extra in project["optional-dependencies"].values() for text in extra]
-    wheels = [one for one in named if re.fullmatch("onnxruntime(-gpu)?", one.name)]
+    wheels = [one for one in named if re.fullmatch("onnxruntime(-gpu|-openvino)?", one.name)]
     assert {one.name for one in wheels} >= {"onnxruntime", "onnxruntime-gpu"}
     for wheel in wheels:
         for release in ("1.22.0", "1.24.4", "1.25.0", "1.27.0", "1.31.1"):

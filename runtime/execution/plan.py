@@ -17,6 +17,12 @@ OPENVINO = "OpenVINOExecutionProvider"
 
 _PROVIDER_OF_DEVICE = {"cpu": CPU, "cuda": CUDA, "openvino": OPENVINO}
 
+_WHERE = {
+    "cuda": " in an environment of its own, on a machine with an NVIDIA GPU",
+    "openvino": ", on a machine with an Intel CPU or GPU",
+}
+"""Where the provider of a named device works."""
+
 _PREFERENCE: Mapping[str, tuple[Precision, ...]] = {
     # INT8 suits the CPU of an edge machine. FP16 graphs are computed in float32 there: more memory and no speed.
     # INT4 is last: it takes the least memory, but its weights are widened to float32 and take the time of FP32.
@@ -236,8 +242,7 @@ def _targets(available: Collection[str], device: str, cpu: CpuBudget) -> list[_T
     if provider not in available:
         have = ", ".join(sorted(available))
         raise ProviderUnavailable(
-            f"device {device!r}: onnxruntime here offers {have} only; "
-            f"install siglip-edge[{name}] in an environment of its own"
+            f"device {device!r}: onnxruntime here offers {have} only; install siglip-edge[{name}]{_WHERE.get(name, '')}"
         )
     options = {CUDA: {"device_id": detail or "0"}, OPENVINO: {"device_type": detail or "CPU"}}.get(provider, {})
     return [_Target(provider, options, f"{device} as asked")]

@@ -1,4 +1,4 @@
-"""A graph on an execution provider: batch -> pooled outputs. Outside exporter/, no other module imports onnxruntime."""
+"""A graph on an execution provider: batch -> pooled outputs. Only this folder and exporter/ import onnxruntime."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from siglip_edge.runtime.errors import ArtifactCorrupt, ProviderUnavailable
+from siglip_edge.runtime.execution import openvino_plugin
 from siglip_edge.runtime.execution.plan import OPENVINO, ExecutionPlan
 from siglip_edge.runtime.rows import Arrays
 
@@ -35,7 +36,8 @@ onnxruntime.set_default_logger_severity(3)  # errors only: warnings concern grap
 
 def available_providers() -> tuple[str, ...]:
     """onnxruntime's names of the execution providers in this environment."""
-    return tuple(onnxruntime.get_available_providers())
+    openvino_plugin.devices()  # registers the plugin, whose devices count
+    return tuple(name for name in onnxruntime.get_available_providers() if "." not in name)  # no OpenVINO....AUTO
 
 
 def version() -> str:
@@ -107,9 +109,10 @@ class GraphSession:
             have = ", ".join(available_providers())
             message = f"{plan.provider} was planned but onnxruntime here offers {have} only; set DEVICE=cpu"
             raise ProviderUnavailable(message)
-        wanted = [(plan.provider, provider_options(plan))]
+        options = options or session_options(plan)
+        wanted = _wanted(plan, options)
         try:
-            self._session = onnxruntime.InferenceSession(graph, options or session_options(plan), providers=wanted)
+            self._session = onnxruntime.InferenceSession(graph, options, providers=wanted)
         except Exception as error:  # onnxruntime's exceptions share no other base class
             raise ArtifactCorrupt(f"{graph}: onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
         if self._session.get_providers()[0] != plan.provider:
@@ -134,6 +137,15 @@ class GraphSession:
         """A batch of one random row that the graph accepts; the same row in every call."""
         rng = np.random.default_rng(0)
         return {taken.name: _noise(taken, rng) for taken in self._session.get_inputs()}
+
+
+def _wanted(plan: ExecutionPlan, options: onnxruntime.SessionOptions) -> list[tuple[str, dict[str, str]]] | None:
+    """The providers of a session, or None when `options` got the device of a plugin. Raises ProviderUnavailable."""
+    settings = provider_options(plan)
+    if plan.provider != OPENVINO or not openvino_plugin.devices():
+        return [(plan.provider, settings)]
+    options.add_provider_for_devices([openvino_plugin.device(settings.pop("device_type"))], settings)
+    return None
 
 
 def _noise(taken: onnxruntime.NodeArg, rng: np.random.Generator) -> NDArray[np.generic]:
