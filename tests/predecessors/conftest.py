@@ -6,7 +6,10 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ PICTURES = {
 """Name in an example -> the picture of the demo that stands for it."""
 
 _HOST = re.compile(r"http://localhost:\d+")
+_PICTURE_HOST = re.compile(r"https://(?:example\.com|images\.unsplash\.com)/")
 
 
 @pytest.fixture(scope="session")
@@ -40,12 +44,33 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class _Pictures(SimpleHTTPRequestHandler):
+    """A picture for every path: the file of that name, else `cat.jpg`, as a photograph's address has no suffix."""
+
+    def translate_path(self, path: str) -> str:
+        file = Path(self.directory) / Path(path).name
+        return str(file if file.exists() else file.with_name("cat.jpg"))
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's signature
+        """Nothing: pytest shows what fails."""
+
+
+@pytest.fixture(scope="session")
+def picture_host(pictures: Path) -> Iterator[str]:
+    """`host:port` of a web server that stands for the hosts of the examples' pictures."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Pictures, directory=str(pictures))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
 @pytest.fixture
-def shell(pictures: Path) -> Callable[[Server, str], Any]:
+def shell(pictures: Path, picture_host: str) -> Callable[[Server, str], Any]:
     """`shell(server, example)` -> the JSON that the shell commands of an example print."""
 
     def run(server: Server, example: str) -> Any:
-        return json.loads(_printed(server, ["sh", "-c"], example.replace("/path/to/", ""), pictures))
+        here = _PICTURE_HOST.sub(f"http://{picture_host}/", example.replace("/path/to/", ""))
+        return json.loads(_printed(server, ["sh", "-c"], here, pictures))
 
     return run
 

@@ -16,9 +16,11 @@ DIMENSIONS = 192
 
 
 @pytest.fixture
-def server(running, pictures):
-    """The shipped model under the name of the README's examples; the pictures' folder is IMAGE_ROOT."""
-    return running(MODELS=f"{LARGE}={EMOJI}", IMAGE_ROOT=str(pictures))
+def server(running, pictures, picture_host):
+    """The shipped model by the name of the README's examples. Its settings allow the pictures' folder and their host."""
+    return running(
+        MODELS=f"{LARGE}={EMOJI}", IMAGE_ROOT=str(pictures), ALLOW_IMAGE_URLS="true", IMAGE_URL_HOSTS=picture_host
+    )
 
 
 def vectors(answer):
@@ -52,6 +54,54 @@ curl -s -X POST "http://localhost:8001/v1/embeddings" \\
 """
         answer = shell(server, example)
         assert [len(vector) for vector in vectors(answer)] == [DIMENSIONS]
+
+    def test_image_url_embedding(self, server, shell, python):
+        """The vector is the picture's, as an upload of the file gives it."""
+        example = """
+curl -s -X POST "http://localhost:8001/v1/embeddings" \\
+  -H "Content-Type: application/json" \\
+  -d '{"input": "https://example.com/image.jpg"}'
+"""
+        upload = """
+import requests
+response = requests.post("http://localhost:8001/v1/embeddings/image", files={"file": open("image.jpg", "rb")})
+"""
+        (fetched,), (uploaded,) = vectors(shell(server, example)), vectors(python(server, upload, "response.json()"))
+        assert np.array_equal(fetched, uploaded)
+
+    def test_multiple_inputs(self, server, shell):
+        """Text, picture, text, in order."""
+        example = """
+curl -s -X POST "http://localhost:8001/v1/embeddings" \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "input": [
+      "a cat",
+      "https://example.com/cat.jpg",
+      "a dog"
+    ]
+  }'
+"""
+        cat, picture, dog = vectors(shell(server, example))
+        assert picture @ dog > picture @ cat  # the picture behind the URL is a dog's
+
+    def test_an_image_url_is_refused_unless_the_operator_allows_it(self, running, shell):
+        """On purpose: a server that fetches any URL reaches what only its own network should. The error names the setting."""
+        example = """
+curl -s -X POST "http://localhost:8001/v1/embeddings" \\
+  -H "Content-Type: application/json" \\
+  -d '{"input": "https://example.com/image.jpg"}'
+"""
+        error = shell(running(MODELS=f"{LARGE}={EMOJI}"), example)["error"]
+        assert (error["param"], error["code"]) == ("input", "image_url_refused")
+        assert "ALLOW_IMAGE_URLS=true" in error["message"]
+
+    def test_form_data_with_a_url(self, server, shell):
+        """The README's comment says "text or URL"."""
+        answer = shell(
+            server, 'curl -s "http://localhost:8001/v1/embeddings/image" -F "input=https://example.com/image.jpg"'
+        )
+        assert answer["usage"]["image_patches"] > 0
 
     def test_base64_image_embedding(self, server, shell, pictures):
         """With the whole picture in place of the README's dots; the dots themselves are a 400, never a text."""
@@ -97,6 +147,52 @@ with open("image.jpg", "rb") as f:
 
 
 class TestRankAndClassify:
+    def test_rank_pictures_behind_urls(self, server, shell):
+        """The curl example of "Rank/Similarity"."""
+        example = """
+curl -s -X POST "http://localhost:8001/v1/rank" \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "query": "cute animals",
+    "candidates": [
+      "https://example.com/cat.jpg",
+      "https://example.com/dog.jpg",
+      "https://example.com/fish.jpg"
+    ]
+  }'
+"""
+        rankings = shell(server, example)["results"][0]["rankings"]
+        assert [item["index"] for item in rankings] == [0, 1, 2]  # one picture stands for all three
+        assert {item["candidate"].rpartition("/")[2] for item in rankings} == {"cat.jpg", "dog.jpg", "fish.jpg"}
+
+    def test_a_url_as_the_query(self, server, shell):
+        """The request of "Rank/Similarity"."""
+        example = """
+curl -s -X POST "http://localhost:8001/v1/rank" \\
+  -H "Content-Type: application/json" \\
+  -d '{
+  "query": "https://example.com/image.jpg",
+  "candidates": [
+    "a photo of a cat",
+    "a photo of a dog",
+    "a photo of a bird"
+  ]
+}'
+"""
+        assert len(shell(server, example)["results"][0]["rankings"]) == 3
+
+    def test_classify_a_url(self, server, shell):
+        """The curl example of "Zero-shot Classification"; the address has no suffix."""
+        example = """
+curl -s -X POST "http://localhost:8001/v1/classify" \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "image": "https://images.unsplash.com/photo-1514888286974-6c03e2ca1dba",
+    "labels": ["cat", "dog", "hamster", "rabbit"]
+  }'
+"""
+        assert shell(server, example)["classifications"][0]["label"] == "dog"  # the picture of a dog stands for it
+
     @pytest.mark.parametrize(
         "body",
         [

@@ -11,15 +11,22 @@ from tests.predecessors.conftest import EMOJI
 
 
 @pytest.fixture
-def server(running, pictures):
-    """Both of the service's profiles, by MODELS; pictures on the server's disk, by IMAGE_ROOT."""
-    return running(MODELS=f"fast={EMOJI},accurate={EMOJI}", IMAGE_ROOT=str(pictures))
+def server(running, pictures, picture_host):
+    """Both of the service's profiles, by MODELS; pictures on the server's disk and on another host."""
+    return running(
+        MODELS=f"fast={EMOJI},accurate={EMOJI}",
+        IMAGE_ROOT=str(pictures),
+        ALLOW_IMAGE_URLS="true",
+        IMAGE_URL_HOSTS=picture_host,
+    )
 
 
-def sources(pictures):
-    """The forms in which the load test sends a picture: a path on the server, and a data URI."""
+@pytest.fixture
+def sources(pictures, picture_host):
+    """The forms in which the load test sends a picture: a path on the server, a data URI, a URL."""
     path = pictures / "image.jpg"
-    return [str(path), f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"]
+    inline = base64.b64encode(path.read_bytes()).decode()
+    return [str(path), f"data:image/jpeg;base64,{inline}", f"http://{picture_host}/image.jpg"]
 
 
 def post(server, path, body):
@@ -36,8 +43,8 @@ def test_service_health_check(server):
 
 
 @pytest.mark.parametrize("profile", ["fast", "accurate"])
-def test_single_evaluation(server, pictures, profile):
-    """A path and a data URI of one picture have one score; the right text has the higher one."""
+def test_single_evaluation(server, sources, profile):
+    """A path, a data URI and a URL of one picture have one score; the right text has the higher one."""
     scores = {
         text: {
             post(
@@ -45,7 +52,7 @@ def test_single_evaluation(server, pictures, profile):
                 "/evaluator/v1/evaluation/single",
                 {"image_input": source, "text_prompt": text, "model_config_name": profile},
             )["clip_score"]
-            for source in sources(pictures)
+            for source in sources
         }
         for text in ("pizza", "a bicycle")
     }
@@ -53,19 +60,21 @@ def test_single_evaluation(server, pictures, profile):
     assert 100 >= right > wrong >= 0
 
 
-def test_batch_evaluation(server, pictures):
+def test_batch_evaluation(server, sources):
     """The command line reads each result's `clip_score`, else its `error`; the load test counts `total_processed`."""
-    images = [*sources(pictures), "missing.jpg"]
+    images = [*sources, "missing.jpg"]
     evaluations = [{"image_input": image, "text_prompt": "pizza", "model_config_name": "fast"} for image in images]
     body = post(
         server,
         "/evaluator/v1/evaluation/batch",
         {"evaluations": evaluations, "batch_size": 32, "show_progress": True},
     )
-    assert (body["total_processed"], body["total_successful"], body["total_failed"]) == (3, 2, 1)
-    assert body["results"][0]["clip_score"] == body["results"][1]["clip_score"] > 0
-    assert body["results"][2]["clip_score"] is None
-    assert body["results"][2]["error"].startswith("evaluations[2].image_input: ")
+    assert (body["total_processed"], body["total_successful"], body["total_failed"]) == (4, 3, 1)
+    *good, missing = body["results"]
+    (score,) = {result["clip_score"] for result in good}
+    assert score > 0
+    assert missing["clip_score"] is None
+    assert missing["error"].startswith("evaluations[3].image_input: ")
 
 
 def test_prometheus_metrics(server):
