@@ -20,7 +20,7 @@ PYTEST_CLIENTS := SIGLIP_EDGE=$(SERVE)/bin/siglip-edge $(CLIENTS)/bin/python -m 
 	-p no:unraisableexception
 SOURCES := pyproject.toml constraints.txt deploy/install.sh
 
-.PHONY: serve test test-fast lint types pytest test-clients test-browser test-openvino test-openvino-wheel openvino-figures format evaluate demo-model demo-export demo-evaluate bench clean
+.PHONY: serve test test-fast lint types pytest test-clients test-browser test-openvino test-openvino-wheel openvino-figures format evaluate demo-model demo-export demo-evaluate bench conformance clean
 
 serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
 	MODEL=$(MODEL) $(SERVE)/bin/siglip-edge serve
@@ -87,6 +87,9 @@ bench: $(BENCH)/.installed $(INFINITY)/.installed  ## every target at real size,
 	mkdir -p bench/out
 	$(BENCH)/bin/siglip-edge bench $(BASE)/models/base --photos $(PHOTOS) --against $(BASE)/checkpoint \
 		--infinity $(INFINITY)/bin/python --json bench/out/bench.json --plot bench/out/bench.svg --markdown
+
+conformance: $(TEST)/.installed  ## the documents of the servers that this one succeeds, replayed on servers of this checkout
+	$(TEST)/bin/python -m tests.conformance
 
 clean:
 	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) $(INFINITY) $(DEMO) $(OPENVINO) $(OPENVINO_WHEEL) build *.egg-info

@@ -96,16 +96,19 @@ def wait_until(condition: Callable[[], bool], timeout: float = 60.0) -> None:
 
 
 class Server:
-    """`siglip-edge serve` as a user starts it, on a free port of 127.0.0.1. `inside`: words before the command."""
+    """`siglip-edge serve` as a user starts it, on a free port of 127.0.0.1, in the folder of its log.
 
-    def __init__(self, log: Path, *, inside: Sequence[str] = (), **environ: str) -> None:
+    `inside`: words before the command. `arguments`: words after it.
+    """
+
+    def __init__(self, log: Path, *, inside: Sequence[str] = (), arguments: Sequence[str] = (), **environ: str) -> None:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
         env = {**os.environ, "PYTHONPATH": str(ROOT), "PORT": str(self.port), "PREPARE": "false", **environ}
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [*inside, sys.executable, "-c", "from siglip_edge.cli.main import main; main()", "serve"],
+                [*inside, sys.executable, "-c", "from siglip_edge.cli.main import main; main()", "serve", *arguments],
                 cwd=log.parent, env=env, stdout=output, stderr=subprocess.STDOUT,
             )  # fmt: skip
 
