@@ -30,8 +30,11 @@ BODIES: dict[str, list[dict[str, Any]]] = {
     ],
     "/v1/rank": [{"query": ["a", PICTURE], "candidates": ["b", {"image": PICTURE}], "top_n": 1, "return_scores": True}],
     "/v1/classify": [{"image": PICTURE, "labels": ["cat", "dog"], "template": "a {}", "multi_label": False}],
-    "/evaluator/v1/evaluation/single": [{"image": PICTURE, "text": "a"}],
-    "/evaluator/v1/evaluation/batch": [{"items": [{"image": PICTURE, "text": "a"}], "on_error": "null"}],
+    "/evaluator/v1/evaluation/single": [{"image": PICTURE, "text": "a"}, {"image_input": PICTURE, "text_prompt": "a", "model_config_name": "tiny"}],
+    "/evaluator/v1/evaluation/batch": [
+        {"items": [{"image": PICTURE, "text": "a"}], "on_error": "null"},
+        {"evaluations": [{"image_input": PICTURE, "text_prompt": "a"}], "batch_size": 8, "show_progress": False},
+    ],
     "/embedding": [{"content": [{"prompt_string": "a <__media__>", "multimodal_data": [PICTURE]}, "b"], "embd_normalize": 2}],
     "/embeddings": [{"content": "a", "model": "tiny"}, {"input": ["a"]}],
     "/rerank": [{"query": "a", "documents": ["b", PICTURE], "top_n": 1, "return_documents": True}],

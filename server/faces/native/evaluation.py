@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import falcon
 
@@ -47,17 +48,23 @@ class Evaluate:
         resp.data = json.render(EvaluationBatchAnswer(results, embedder.name))
 
 
-def _inputs(items: Sequence[EvaluationItem], reader: InputReader) -> list[AnyInput | InvalidInput]:
+def _inputs(items: Any, reader: InputReader) -> list[AnyInput | InvalidInput]:
     """Image, text, image, text, …; a bad input is replaced by its error."""
+    if not isinstance(items, list):
+        raise InvalidInput("a list of pairs is expected", param="items", code="invalid_value")
     reader.check_count(len(items), "items")
-    return [
-        outcome
-        for index, item in enumerate(items)
-        for outcome in (
-            reader.attempt(reader.image, item.image, f"items[{index}].image"),
-            reader.attempt(reader.text, item.text, f"items[{index}].text"),
-        )
-    ]
+    return [one for index, item in enumerate(items) for one in _pair(item, f"items[{index}]", reader)]
+
+
+def _pair(given: Any, param: str, reader: InputReader) -> tuple[AnyInput | InvalidInput, AnyInput | InvalidInput]:
+    try:
+        item = json.convert_item(given, EvaluationItem, param)
+    except InvalidInput as error:
+        return error, error
+    return (
+        reader.attempt(reader.image, item.image, f"{param}.image"),
+        reader.attempt(reader.text, item.text, f"{param}.text"),
+    )
 
 
 def _result(index: int, pair: Sequence[Outcome], scoring: Scoring) -> EvaluationResult:

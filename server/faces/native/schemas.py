@@ -81,18 +81,20 @@ class ClassifyFileAnswer(Struct):
     model: str
 
 
-class EvaluationItem(Struct):
+class EvaluationItem(Struct, forbid_unknown_fields=True):
     image: str
     text: str
 
 
-class EvaluationRequest(EvaluationItem, kw_only=True):
+class EvaluationRequest(Struct, kw_only=True):
+    image: str
+    text: str
     model: Model = None
     expect_space: Space = None
 
 
 class EvaluationBatchRequest(Struct, kw_only=True):
-    items: list[EvaluationItem]
+    items: Annotated[list[EvaluationItem], ITEMWISE]
     on_error: OnError = "null"
     model: Model = None
     expect_space: Space = None

@@ -203,3 +203,22 @@ def test_evaluate_a_batch_with_errors_in_place(client):
     failed = post(client, "/evaluator/v1/evaluation/batch", {"items": items, "on_error": "fail"}, 400)
     assert failed["error"]["param"] in {"items[1].image", "items[2].text"}
     assert post(client, "/evaluator/v1/evaluation/batch", {"items": []}, 400)["error"]["param"] == "items"
+
+
+@pytest.mark.parametrize(
+    ("bad", "param"),
+    [
+        ({"image": 5, "text": "a"}, "items[1].image"),
+        ({"text": "a"}, "items[1].image"),
+        ({"image": data_uri(png()), "text": "a", "images": []}, "items[1].images"),
+        (None, "items[1]"),
+        ("a", "items[1]"),
+    ],
+)
+def test_a_pair_that_is_none_costs_the_others_nothing(client, bad, param):
+    """A wrong type, a missing or an unknown key is the error of its pair alone."""
+    good = {"image": data_uri(png()), "text": "a cat"}
+    results = post(client, "/evaluator/v1/evaluation/batch", {"items": [good, bad, good]})["results"]
+    assert [result["score"] is None for result in results] == [False, True, False]
+    assert results[1]["error"]["param"] == param
+    assert post(client, "/evaluator/v1/evaluation/batch", {"items": {}}, 400)["error"]["param"] == "items"
