@@ -23,7 +23,7 @@ _QUOTES = {('"', '"'), ("'", "'"), ("<", ">")}
 _HEADER_CHARS = 256
 """Longest header of a data URI."""
 _MEDIA_TYPE = re.compile(r"(?:image|application|audio|video|text|font|model|binary|x-\w+)/", re.IGNORECASE | re.ASCII)
-_LOST_SCHEME = re.compile(r"(?:[\w.+-]+/[\w.+-]+;)?base64[,:]\s*", re.IGNORECASE | re.ASCII)
+_LOST_SCHEME = re.compile(r"(?:[\w.+-]{1,64}/[\w.+-]{1,64};)?base64[,:]\s{0,9}", re.IGNORECASE | re.ASCII)
 """A data URI without its `data:`."""
 _DATA_URI_INSIDE = re.compile(r"data:[^,\s]{0,256};base64,", re.IGNORECASE)
 _BASE64 = re.compile(r"[\w+/=%-]*", re.ASCII)
@@ -56,7 +56,7 @@ _ABSOLUTE = re.compile(
 _RAW = re.compile(
     "[\x89\ufffd\u2030]PNG\r?\n|\xff\xd8\xff|\ufffd{3,4}.{0,2}(?:JFIF|Exif)|GIF8[79]a.{0,4}\0|RIFF.{4}WEBPVP8"
     r"|b['\"]\\x(?:89PNG|ff\\xd8)"
-    r"|(?:0x)?(?:ffd8ff|89504e470d0a1a0a|474946383[79]61)[\da-f\s]{24,}$"
+    r"|(?:0x)?(?:ffd8ff|89504e470d0a1a0a|474946383[79]61)[\da-f]{24}"
     r"|(?:<\?xml[^>]*>\s*)?(?:<!--.{0,500}?-->\s*|<!doctype[^>]*>\s*)*<svg[\s>].*</svg>$",
     re.IGNORECASE | re.DOTALL,
 )
