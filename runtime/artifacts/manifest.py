@@ -123,6 +123,15 @@ class Patches(_Part, frozen=True, kw_only=True, tag="patches", tag_field="kind")
 Geometry = Squash | ShortestSideCrop | Patches
 
 
+class ColorProfiles(StrEnum):
+    """The treatment of ICC profiles that image files embed."""
+
+    IGNORED = "ignored"
+    """As in transformers' image processors."""
+    TO_SRGB = "to_srgb"
+    """Pixels are converted to sRGB; a profile that cannot be used is ignored."""
+
+
 class VisionTower(_Part, frozen=True, kw_only=True):
     """How an image becomes a row, and the artifacts. The graph itself normalises by `mean` and `std`."""
 
@@ -131,6 +140,7 @@ class VisionTower(_Part, frozen=True, kw_only=True):
     """Pillow's name of the checkpoint's resize filter: nearest, lanczos, bilinear, bicubic, box or hamming."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    color_profiles: ColorProfiles = ColorProfiles.IGNORED
     inputs: tuple[str, ...] = ("pixel_values",)
     artifacts: dict[Precision, Artifact]
 
@@ -333,7 +343,7 @@ class _Head(msgspec.Struct):
 KNOWN_RULES = frozenset({
     *("geometry:squash", "geometry:shortest_side_crop", "geometry:patches"),
     *("padding:full", "padding:buckets", "prompts", "text:lowercase", "text:strip_punctuation"),
-    *("input:pixel_values", "input:patches", "input:grid"),
+    *("color_profiles:to_srgb", "input:pixel_values", "input:patches", "input:grid"),
     *("input:token_embeddings", "input:token_ids", "input:attention_mask"),
     *("scoring:sigmoid", "scoring:softmax", "scoring:cosine"),
     *("shortening:rotation", "shortening:matryoshka"),
@@ -346,8 +356,10 @@ def rules_of(manifest: Manifest) -> tuple[str, ...]:
     towers = [manifest.tower(tower) for tower in manifest.tower_names]
     rules = {f"input:{name}" for tower in towers for name in tower.inputs}
     rules.add(f"scoring:{_kind(manifest.scoring)}")
-    if manifest.towers.vision is not None:
-        rules.add(f"geometry:{_kind(manifest.towers.vision.geometry)}")
+    if (vision := manifest.towers.vision) is not None:
+        rules.add(f"geometry:{_kind(vision.geometry)}")
+        if vision.color_profiles is not ColorProfiles.IGNORED:
+            rules.add(f"color_profiles:{vision.color_profiles}")
     if (text := manifest.towers.text) is not None:
         rules.add(f"padding:{_kind(text.padding)}")
         flags = {

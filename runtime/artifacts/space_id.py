@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from siglip_edge.runtime.artifacts.manifest import Squash, TextTower, Towers, VisionTower
+from siglip_edge.runtime.artifacts.manifest import ColorProfiles, Squash, TextTower, Towers, VisionTower
 
 _VERSION_1_VISION = {"geometry", "resample", "mean", "std"}
 _VERSION_1_TEXT = {"length", "pad_id", "suffix_ids", "lowercase", "strip_punctuation", "tokenizer"}
@@ -21,8 +21,19 @@ _NOT_CONTRACT = ("artifacts", "packed_tokenizer")
 
 def space_id(weights_sha256: str, towers: Towers) -> str:
     """16 hexadecimal digits. `weights_sha256`: hexadecimal digest over the names and values of all tensors."""
+    if towers.vision is not None and towers.vision.color_profiles is ColorProfiles.TO_SRGB:
+        ignoring = msgspec.structs.replace(towers.vision, color_profiles=ColorProfiles.IGNORED)
+        return space_in_srgb(space_id(weights_sha256, msgspec.structs.replace(towers, vision=ignoring)))
     contract = _version_1(towers) or _version_2(towers)
     return hashlib.sha256(weights_sha256.encode() + msgspec.json.encode(contract)).hexdigest()[:16]
+
+
+def space_in_srgb(space: str) -> str:
+    """The space of the same model when it converts colour profiles to sRGB.
+
+    It depends on the model's space alone, so that `siglip-edge upgrade` finds it without the checkpoint.
+    """
+    return hashlib.sha256(f"{space} color_profiles:{ColorProfiles.TO_SRGB}".encode()).hexdigest()[:16]
 
 
 def _version_1(towers: Towers) -> list[dict[str, Any]] | None:

@@ -6,15 +6,17 @@ A large picture is converted in bands, so that its conversion takes no more memo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from siglip_edge.runtime.artifacts.manifest import ColorProfiles
 from siglip_edge.runtime.errors import UnsupportedInput
 from siglip_edge.runtime.images.containers.contents import SampleRange
 from siglip_edge.runtime.images.picture import Picture
-from siglip_edge.runtime.images.profiles import lab_to_srgb
+from siglip_edge.runtime.images.profiles import converted, lab_to_srgb, to_srgb
 
 Convert = Callable[[Image.Image], Image.Image]
 
@@ -25,13 +27,16 @@ _INK = frozenset({"L", "CMYK"})
 """Modes that a colour profile is applied to as they are."""
 
 
-def rgb(picture: Picture) -> Image.Image:
+def rgb(picture: Picture, profiles: ColorProfiles = ColorProfiles.IGNORED) -> Image.Image:
     """Any mode -> 8-bit RGB: alpha is blended over white, deep samples are scaled, Pillow converts other modes.
 
-    Raises UnsupportedInput for samples whose black and white the file does not name.
+    `profiles`: whether the embedded colour profile decides what RGB means. Raises UnsupportedInput for samples whose
+    black and white the file does not name.
     """
-    image = flattened(picture)
-    return image if image.mode == "RGB" else _in_bands(image, "RGB", lambda band: band.convert("RGB"))
+    flat = flattened(picture)
+    if profiles is ColorProfiles.TO_SRGB and (transform := to_srgb(picture.profile, flat.mode)) is not None:
+        return _in_bands(flat, "RGB", partial(converted, transform=transform))
+    return flat if flat.mode == "RGB" else _in_bands(flat, "RGB", lambda band: band.convert("RGB"))
 
 
 def flattened(picture: Picture) -> Image.Image:

@@ -16,12 +16,14 @@ from types import MappingProxyType
 
 from PIL import Image, ImageFile
 
+from siglip_edge.runtime.artifacts.manifest import ColorProfiles
 from siglip_edge.runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage, UnsupportedInput
 from siglip_edge.runtime.images.containers import heif, jpeg, png, tiff, webp
 from siglip_edge.runtime.images.containers.contents import Contents, whole_profile
 from siglip_edge.runtime.images.formats import FORMATS, SNIFFED_BYTES, format_of
 from siglip_edge.runtime.images.orientation import orientation_of
 from siglip_edge.runtime.images.picture import Box, Picture
+from siglip_edge.runtime.images.profiles import to_srgb
 from siglip_edge.runtime.images.silence import silence_image_libraries
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow only warns at its own limit; `check_pixels` enforces MAX_IMAGE_PIXELS
@@ -65,11 +67,18 @@ _PADDING = tuple(bits * 512 for bits in (b"", b"\x00", b"\x5a", b"\xa5", b"\x33"
 """Put before the end of a JPEG that lacks it: as long as pixels are missing, they change with it."""
 
 
-def decode(data: bytes, *, max_pixels: int | None = None, target: int | None = None) -> Picture:
+def decode(
+    data: bytes,
+    *,
+    max_pixels: int | None = None,
+    target: int | None = None,
+    profiles: ColorProfiles = ColorProfiles.IGNORED,
+) -> Picture:
     """Decode the first picture of a file. Raises UndecodableImage, UnsupportedInput or ImageTooLarge.
 
     `target`: side in pixels that the picture will be squashed to. A much larger JPEG is decoded at 1/2, 1/4 or 1/8 of
-    its size. None: every picture is decoded in full.
+    its size. None: every picture is decoded in full. `profiles`: print and grey pictures whose profile will be applied
+    are decoded in full, because their samples are too far from light to be averaged.
     """
     kind = format_of(data[:SNIFFED_BYTES])
     if kind is None:
@@ -78,6 +87,8 @@ def decode(data: bytes, *, max_pixels: int | None = None, target: int | None = N
         contents = _READERS[kind](data) if kind in _READERS else Contents(pixels=data)
         image = _opened(kind, contents.pixels)
     check_pixels(image.size, max_pixels)
+    if profiles is ColorProfiles.TO_SRGB and image.mode != "RGB" and to_srgb(contents.profile, image.mode) is not None:
+        target = None
     with _refusing(kind, known=not contents.is_rare):
         return _decoded(kind, image, contents, target)
 

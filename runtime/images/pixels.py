@@ -42,12 +42,13 @@ def to_rgb(image: Image.Image | Picture) -> Image.Image:
 
 def _fitted(picture: Picture, spec: VisionTower) -> Image.Image:
     """Upright RGB in the size that the tower takes."""
+    image = rgb(picture, spec.color_profiles)
     width, height = size_for(_upright_size(picture), spec.geometry)
     if picture.box is None:
-        shown = resized(to_rgb(picture), (width, height), spec.resample)
+        shown = resized(upright(image, picture.orientation), (width, height), spec.resample)
     else:  # `box` has the directions of the stored image, so the image is resized before it is turned
         stored = (height, width) if picture.orientation in SIDEWAYS else (width, height)
-        shown = upright(resized(rgb(picture), stored, spec.resample, picture.box), picture.orientation)
+        shown = upright(resized(image, stored, spec.resample, picture.box), picture.orientation)
     return centre_crop(shown, spec.geometry) if isinstance(spec.geometry, ShortestSideCrop) else shown
 
 

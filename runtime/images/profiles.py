@@ -1,13 +1,21 @@
-"""Colour profiles: from an embedded ICC profile to sRGB, by LittleCMS, which Pillow carries."""
+"""Colour profiles: from an embedded ICC profile to sRGB, by LittleCMS, which Pillow carries.
+
+A profile that is broken, or that describes another kind of picture, counts for nothing: the pixels decide.
+"""
 
 from __future__ import annotations
 
 import io
-from functools import cache, lru_cache
+import threading
+from collections import OrderedDict
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
+from blake3 import blake3
 from PIL import Image, ImageCms
+
+Transform = ImageCms.ImageCmsTransform
 
 _KEPT = 8
 """Transforms that are kept, of the profiles that came last. One of a printing press takes two megabytes."""
@@ -18,17 +26,41 @@ _MODES = MappingProxyType({"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"})
 """Colour space of a profile -> the mode of Pillow that it describes."""
 
 
-def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """8-bit grey, RGB or CMYK -> 8-bit RGB in sRGB.
+class _Kept:
+    """The transforms of the last profiles, by the digests of the profiles, which may have megabytes."""
 
-    A profile that is broken, or that describes another kind of picture, counts for nothing: the pixels decide.
+    def __init__(self) -> None:
+        self._transforms: OrderedDict[bytes, Transform | None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, profile: bytes) -> Transform | None:
+        key = blake3(profile).digest()
+        with self._lock:
+            if key not in self._transforms:
+                self._transforms[key] = _made(profile)
+                if len(self._transforms) > _KEPT:
+                    self._transforms.popitem(last=False)
+            self._transforms.move_to_end(key)
+            return self._transforms[key]
+
+
+_kept = _Kept()
+
+
+def to_srgb(profile: bytes | None, mode: str) -> Transform | None:
+    """The transform of pictures of `mode` (L, RGB or CMYK) to sRGB; None: nothing is to be done.
+
+    Nothing is to be done for sRGB itself, whatever its name, and for a profile that cannot be used. Threads share a
+    transform: LittleCMS copies the only state of one, the colour seen last, for each call.
     """
-    transform = _transform(profile) if profile else None
-    if transform is not None and image.mode == "L" and transform.input_mode == "RGB":
-        image = image.convert("RGB")
-    if transform is None or image.mode != transform.input_mode:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    return transform.apply(image)
+    transform = _kept.of(profile) if profile else None
+    describes = transform is not None and (transform.input_mode == mode or (transform.input_mode, mode) == ("RGB", "L"))
+    return transform if describes else None
+
+
+def converted(image: Image.Image, transform: Transform) -> Image.Image:
+    """8-bit grey, RGB or CMYK -> 8-bit RGB in sRGB."""
+    return transform.apply(image if image.mode == transform.input_mode else image.convert(transform.input_mode))
 
 
 def lab_to_srgb(image: Image.Image) -> Image.Image:
@@ -36,23 +68,18 @@ def lab_to_srgb(image: Image.Image) -> Image.Image:
     return _lab().apply(image)
 
 
-@lru_cache(_KEPT)
-def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
-    """-> the transform to sRGB; None for sRGB itself and for a profile that LittleCMS cannot use.
-
-    LittleCMS lets threads share a transform: each call has its own copy of the only state, the colour seen last.
-    """
+def _made(profile: bytes) -> Transform | None:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         mode = _MODES[source.profile.xcolor_space.strip()]
         # Perceptual is the intent for pictures, and the default of Pillow and of browsers.
-        transform = ImageCms.ImageCmsTransform(source, _srgb(), mode, "RGB", ImageCms.Intent.PERCEPTUAL)
+        transform = Transform(source, _srgb(), mode, "RGB", ImageCms.Intent.PERCEPTUAL)
     except (OSError, ValueError, KeyError, ImageCms.PyCMSError):
         return None
     return None if mode == "RGB" and _changes_nothing(transform) else transform
 
 
-def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+def _changes_nothing(transform: Transform) -> bool:
     moved = np.asarray(transform.apply(Image.fromarray(_CUBE))).astype(int) - _CUBE
     return int(np.abs(moved).max()) <= _NO_DIFFERENCE
 
@@ -63,6 +90,6 @@ def _srgb() -> ImageCms.ImageCmsProfile:
 
 
 @cache
-def _lab() -> ImageCms.ImageCmsTransform:
+def _lab() -> Transform:
     lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
-    return ImageCms.ImageCmsTransform(lab, _srgb(), "LAB", "RGB", ImageCms.Intent.PERCEPTUAL)
+    return Transform(lab, _srgb(), "LAB", "RGB", ImageCms.Intent.PERCEPTUAL)

@@ -83,6 +83,9 @@ class Assembly:
             from siglip_edge.runtime.images import decoding  # noqa: PLC0415
             from siglip_edge.runtime.images.geometry import decoded_side  # noqa: PLC0415
 
-            return decoding.decode(data, max_pixels=most, target=decoded_side(model.manifest.vision.geometry))
+            vision = model.manifest.vision
+            return decoding.decode(
+                data, max_pixels=most, target=decoded_side(vision.geometry), profiles=vision.color_profiles
+            )
 
         return Preparation(model, decode, max_decoding=self.cpu.cores)

@@ -10,21 +10,24 @@ from click.testing import CliRunner
 from PIL import Image
 
 from siglip_edge.cli.main import main
-from siglip_edge.runtime.artifacts.manifest import Manifest
+from siglip_edge.runtime.artifacts.manifest import ColorProfiles, Manifest
 from siglip_edge.runtime.execution.plan import Wishes
 from siglip_edge.runtime.open_model import open_model
 
 EMOJI = Path(__file__).parents[2] / "quantized_models/emoji-siglip"
+VERSION_1 = Path(__file__).parents[1] / "emoji_siglip_version_1.json"
 
 
 @pytest.fixture
 def directory(tmp_path) -> Path:
-    """A copy of the shipped model, which is of version 1."""
-    return shutil.copytree(EMOJI, tmp_path / "emoji")
+    """A copy of the shipped model, as it was in version 1."""
+    copy = shutil.copytree(EMOJI, tmp_path / "emoji")
+    shutil.copy(VERSION_1, copy / "manifest.json")
+    return copy
 
 
-def upgrade(directory: Path):
-    return CliRunner().invoke(main, ["upgrade", str(directory)])
+def upgrade(directory: Path, *options: str):
+    return CliRunner().invoke(main, ["upgrade", str(directory), *options])
 
 
 def contents(directory: Path) -> dict[str, bytes]:
@@ -45,14 +48,28 @@ def test_only_the_manifest_is_rewritten(directory):
 
 def test_an_upgraded_model_gives_the_same_vectors_in_the_same_space(directory):
     """Bit for bit, at full length and shortened."""
-    assert upgrade(directory).exit_code == 0
     picture = Image.linear_gradient("L")
-    old, new = (open_model(one, Wishes(device="cpu")) for one in (EMOJI, directory))
+    old = open_model(directory, Wishes(device="cpu"))
+    assert upgrade(directory).exit_code == 0
+    new = open_model(directory, Wishes(device="cpu"))
     texts = old.embed_texts(["a pizza", "an octopus"])
     assert np.array_equal(new.embed_texts(["a pizza", "an octopus"]), texts)
     assert np.array_equal(new.embed_images([picture]), old.embed_images([picture]))
     assert np.array_equal(new.shorten(texts, 64), old.shorten(texts, 64))
     assert new.manifest.space_id == old.manifest.space_id
+
+
+def test_a_model_adopts_srgb_when_it_is_asked_to(directory):
+    """Its space is then another: that of a new export. Vectors of pictures without a profile stay."""
+    plain = Image.linear_gradient("L")
+    before = open_model(directory, Wishes(device="cpu"))
+    result = upgrade(directory, "--to-srgb")
+    assert "space 83e61abac49fdd26, before e68a93149354192d" in result.output
+    after = open_model(directory, Wishes(device="cpu"))
+    assert after.manifest == Manifest.load(EMOJI)
+    assert after.manifest.vision.color_profiles is ColorProfiles.TO_SRGB
+    assert np.array_equal(after.embed_images([plain]), before.embed_images([plain]))
+    assert "83e61abac49fdd26 as before" in upgrade(directory, "--to-srgb").output
 
 
 def test_an_upgrade_of_an_upgraded_model_changes_nothing(directory):

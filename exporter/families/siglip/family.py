@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from siglip_edge.exporter.families.family import TO_BE_WRITTEN, Contract, Family
 from siglip_edge.exporter.families.siglip.checkpoint import SiglipCheckpoint, load_checkpoint
-from siglip_edge.runtime.artifacts.manifest import Sigmoid, Squash, TextTower, Tower, Towers, VisionTower
+from siglip_edge.runtime.artifacts.manifest import ColorProfiles, Sigmoid, Squash, TextTower, Tower, Towers, VisionTower
 from siglip_edge.runtime.images.pixels import PIXEL_VALUES
 from siglip_edge.runtime.rows import Arrays
 from siglip_edge.runtime.text.token_ids import TOKEN_IDS
@@ -67,6 +67,7 @@ def _vision(checkpoint: SiglipCheckpoint) -> VisionTower:
         resample=checkpoint.resample,
         mean=checkpoint.mean,
         std=checkpoint.std,
+        color_profiles=ColorProfiles.TO_SRGB,
         artifacts={},
     )
 

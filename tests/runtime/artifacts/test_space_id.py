@@ -5,10 +5,12 @@ import json
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from siglip_edge.runtime.artifacts.checksums import FileRecord
 from siglip_edge.runtime.artifacts.manifest import (
     Buckets,
+    ColorProfiles,
     FullLength,
     PackedTokenizerSpec,
     Patches,
@@ -18,7 +20,7 @@ from siglip_edge.runtime.artifacts.manifest import (
     Towers,
     VisionTower,
 )
-from siglip_edge.runtime.artifacts.space_id import space_id
+from siglip_edge.runtime.artifacts.space_id import space_id, space_in_srgb
 
 WEIGHTS = "ab" * 32
 VISION = VisionTower(
@@ -122,3 +124,12 @@ def test_other_weights_and_a_tower_less_are_another_space():
 
 def test_a_field_left_at_its_default_is_the_same_contract():
     assert changed(text=msgspec.structs.replace(TEXT, padding=FullLength(), prefix_ids=())) == changed()
+
+
+def test_profiles_converted_to_srgb_are_another_space_that_the_old_one_tells():
+    """So that a model upgraded without its checkpoint is in the space of a new export."""
+    ignoring = Towers(vision=VISION, text=TEXT)
+    converting = Towers(vision=replace(VISION, color_profiles=ColorProfiles.TO_SRGB), text=TEXT)
+    old, new = space_id(WEIGHTS, ignoring), space_id(WEIGHTS, converting)
+    assert old == version_1_digest() != new
+    assert new == space_in_srgb(old)
