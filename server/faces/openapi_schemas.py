@@ -2,7 +2,7 @@
 
 Generators of clients and Swagger UI read a schema more strictly than JSON Schema does: to generators, a field with a
 default is always there; Swagger UI fills a form with the default, null too. So no schema has a default, `required`
-lists the fields that must be sent or that every answer has, and a form has no null, which nobody can type.
+lists the fields that must be sent or that every answer has, and a form has neither null nor objects.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def schemas(routes: Collection[Route], errors: Iterable[Any]) -> Schemas:
         for name, field in component["properties"].items():
             _tell_default(field)
             if kind in forms:
-                _restate_for_form(field)
+                _restate_for_form(field, references[Upload])
             if name in forms.get(kind, ()):
                 field["examples"] = [forms[kind][name]]
     del components[_name(references[Upload])]
@@ -96,13 +96,18 @@ def _tell_default(field: Object) -> None:
         field["description"] = " ".join([*words, f"When absent: `{json.dumps(field['default'])}`."])
 
 
-def _restate_for_form(field: Object) -> None:
-    """No null; a list of one is its item: a form has a field, or repeats it."""
-    if _NULL in field.get("anyOf", ()):
-        field["anyOf"].remove(_NULL)
+def _restate_for_form(field: Object, upload: str) -> None:
+    """A part of a form is a text or a file: no null, no object. A list of one is its item: fields are repeated."""
+    for schema in (field, field.get("items", {})):
+        if "anyOf" in schema:
+            schema["anyOf"] = [choice for choice in schema["anyOf"] if _fits_part(choice, upload)]
     if field.get("maxItems") == 1:
         field |= field.pop("items")
         del field["minItems"], field["maxItems"]
+
+
+def _fits_part(schema: Object, upload: str) -> bool:
+    return schema != _NULL and schema.get("$ref") in {None, upload}
 
 
 def _plain(schema: Object, upload: str) -> Object:
