@@ -9,9 +9,10 @@ from email.message import Message
 from email.utils import collapse_rfc2231_value
 from typing import Any, NamedTuple
 
+import falcon
 import msgspec
 from msgspec import Struct
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from pybase64 import b64decode
 
 from siglip_edge.runtime.errors import InvalidInput
@@ -51,12 +52,13 @@ def form_values(body: bytes, content_type: str, field_of: Callable[[str], str]) 
 
 
 def _boundary(content_type: str) -> str:
-    boundary = parse_options_header(content_type)[1].get("boundary", "")
+    # Falcon's reader of the header takes `boundary=----=_Part_1` without quotation marks too.
+    boundary = falcon.parse_header(content_type)[1].get("boundary", "").rstrip()
     if not 1 <= len(boundary) <= _MAX_BOUNDARY_CHARS or not boundary.isascii():
         raise InvalidInput(
             "the Content-Type has no boundary; let your HTTP library write the header of a form", code="invalid_form"
         )
-    return str(boundary)
+    return boundary
 
 
 def _parts(body: bytes, boundary: str) -> Iterator[_Part]:

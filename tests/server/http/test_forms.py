@@ -203,6 +203,23 @@ def test_a_boundary_that_is_missing_or_wrong_is_400(client, boundary):
     assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_form")
 
 
+@pytest.mark.parametrize(
+    ("boundary", "header"),
+    [
+        ("----=_Part_1.2", "----=_Part_1.2"),
+        ("a b'()+_,-./:=?", '"a b\'()+_,-./:=?"'),
+        ("--------------------------9051914041544843", "--------------------------9051914041544843; charset=utf-8"),
+        ("x" * 70, "x" * 70),
+    ],
+)
+def test_boundaries_as_libraries_write_them(client, boundary, header):
+    """With and without quotation marks, with the characters that RFC 2046 allows, with a parameter after it."""
+    body = f"--{boundary}\r\n".encode() + part(FILE, RED) + f"\r\n--{boundary}--".encode()
+    media = f"multipart/form-data; boundary={header}"
+    answer = client.simulate_post("/v1/embeddings/image", body=body, headers={"Content-Type": media})
+    assert answer.status_code == 200, answer.text
+
+
 def test_modality_holds_in_forms(client):
     """A path is a text when the form says so."""
     answer = send(client, field("input", "photos/cat.jpg"), field("modality", "text"))
