@@ -14,7 +14,7 @@ _ECHOED_CHARS = 64
 def echo(given: Any, modality: Modality | None = None) -> Any:
     """An input of any form, as JSON has it. `modality`: the kind of plain strings that the request states."""
     if isinstance(given, str):
-        return given if modality == "text" else echo_string(given)
+        return given if modality == "text" else echo_image(given) if modality == "image" else echo_string(given)
     if isinstance(given, list):
         return [echo(item, modality) for item in given]
     if isinstance(given, dict):

@@ -33,7 +33,7 @@ class Source(NamedTuple):
 
 def sources_of(value: Any, param: str) -> list[Source]:
     """The parts of an input object, in order. Raises InvalidInput naming the key that is wrong."""
-    given = convert_item(value, InputObject, param)
+    given = value if isinstance(value, InputObject) else convert_item(value, InputObject, param)
     if given.content is None:
         return _of_part(given, param)
     if any(getattr(given, key) is not None for key in _KEYS):

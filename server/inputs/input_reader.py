@@ -15,7 +15,7 @@ from siglip_edge.server.inputs.image_bytes import ImageLimits, is_image_magic
 from siglip_edge.server.inputs.image_root import ImageRoot
 from siglip_edge.server.inputs.image_strings import Kind
 from siglip_edge.server.inputs.input_objects import Source, count_of, sources_of, sources_of_messages
-from siglip_edge.server.inputs.schemas import Modality
+from siglip_edge.server.inputs.schemas import InputObject, Modality
 
 P = ParamSpec("P")
 
@@ -125,7 +125,7 @@ class InputReader:
         """
         if isinstance(given, str):
             return self._part(Source(given, param, modality))
-        if isinstance(given, dict):
+        if isinstance(given, dict | InputObject):
             return self._joined(sources_of(given, param), param, modality)
         if isinstance(given, Upload):
             return self.file(given.data, param)
@@ -147,6 +147,13 @@ class InputReader:
         """A known image: a data URI, base64, a URL, or a path below IMAGE_ROOT. Raises InvalidInput."""
         with _naming(param):
             return self._within_limits(self._image_bytes(source), param)
+
+    def image_of(self, given: Any, param: str) -> ImageFile:
+        """A known image in any form of an input. Raises InvalidInput, for a text too."""
+        read = self.judge(given, param, "image")
+        if not isinstance(read, ImageFile):
+            raise InvalidInput("one image is expected, and nothing beside it", param=param, code="invalid_value")
+        return read
 
     def file(self, data: bytes, param: str) -> ImageFile:
         """An uploaded image. Raises InvalidInput."""

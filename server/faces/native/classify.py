@@ -21,7 +21,7 @@ from siglip_edge.server.faces.native.schemas import (
 from siglip_edge.server.faces.service import Service
 from siglip_edge.server.http import json
 from siglip_edge.server.http.forms import Upload
-from siglip_edge.server.inputs.echo import echo_image
+from siglip_edge.server.inputs.echo import echo
 from siglip_edge.server.inputs.input_reader import ImageFile, InputReader
 
 
@@ -32,9 +32,9 @@ class Classify:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, ClassifyRequest)
         embedder = self._service.embedder(req, request.model, request.expect_space)
-        image = self._service.reader.image(request.image, "image")
+        image = self._service.reader.image_of(request.image, "image")
         classified = _classify(embedder, self._service.reader, image, request, req)
-        resp.data = json.render(ClassifyAnswer(echo_image(request.image), classified, embedder.name))
+        resp.data = json.render(ClassifyAnswer(echo(request.image, "image"), classified, embedder.name))
 
     def on_post_image(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.form(req, ClassifyForm)

@@ -33,7 +33,7 @@ class Evaluate:
         request = self._service.json(req, EvaluationRequest)
         embedder = self._service.embedder(req, request.model, request.expect_space)
         reader = self._service.reader
-        pair = (reader.image(request.image, "image"), reader.text(request.text, "text"))
+        pair = (reader.image_of(request.image, "image"), reader.text(request.text, "text"))
         image, text = embedder.embed(pair, req.context.request)
         score = score_pair(image, text, embedder.model.manifest.scoring)
         resp.data = json.render(Evaluation(score.score, score.similarity, embedder.name))
@@ -62,7 +62,7 @@ def _pair(given: Any, param: str, reader: InputReader) -> tuple[AnyInput | Inval
     except InvalidInput as error:
         return error, error
     return (
-        reader.attempt(reader.image, item.image, f"{param}.image"),
+        reader.attempt(reader.image_of, item.image, f"{param}.image"),
         reader.attempt(reader.text, item.text, f"{param}.text"),
     )
 

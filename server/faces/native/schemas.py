@@ -12,6 +12,12 @@ from siglip_edge.server.http.forms import Upload
 from siglip_edge.server.http.json import ITEMWISE
 from siglip_edge.server.inputs.schemas import InputObject
 
+Image = Annotated[
+    str | InputObject,
+    ITEMWISE,
+    Meta(description="Data URI, base64, a URL where fetching is allowed, or an object with one of these."),
+]
+
 
 class RankRequest(Struct, kw_only=True):
     query: Annotated[
@@ -46,7 +52,7 @@ class RankAnswer(Struct):
 
 
 class ClassifyRequest(Struct, kw_only=True):
-    image: Annotated[str, Meta(description="Data URI, base64, or a URL where fetching is allowed.")]
+    image: Image
     labels: list[str]
     template: Annotated[str | None, Meta(description="`{}` is the label; the model's own when absent.")] = None
     multi_label: Annotated[bool, Meta(description="false: a softmax over the labels, so that scores sum to 1.")] = True
@@ -70,7 +76,7 @@ class Classification(Struct):
 
 
 class ClassifyAnswer(Struct):
-    image: str
+    image: Annotated[str | InputObject, Meta(description="As sent, shortened.")]
     classifications: Annotated[list[Classification], Meta(description="Best first.")]
     model: str
 
@@ -82,12 +88,12 @@ class ClassifyFileAnswer(Struct):
 
 
 class EvaluationItem(Struct, forbid_unknown_fields=True):
-    image: str
+    image: Image
     text: str
 
 
 class EvaluationRequest(Struct, kw_only=True):
-    image: str
+    image: Image
     text: str
     model: Model = None
     expect_space: Space = None

@@ -197,6 +197,30 @@ def test_modality_states_the_kind_on_every_route_that_judges(client):
         post(client, {**body, "modality": "image"}, 400, route)
 
 
+def test_fields_of_one_image_take_objects(client):
+    """`image` of a classification and of a pair may be a content part; a text, or several parts, are refused by name."""
+    part = {"type": "image_url", "image_url": {"url": RED}}
+    for path, body in (
+        ("/v1/classify", {"labels": ["a", "b"]}),
+        ("/evaluator/v1/evaluation/single", {"text": "a"}),
+    ):
+        answers = [post(client, {**body, "image": image}, path=path) for image in (RED, part, {"content": [part]})]
+        assert len({str({**answer, "image": None}) for answer in answers}) == 1
+        for image, param in (
+            ({"text": "a"}, "image"),
+            ({"content": [part, "a"]}, "image.content[1]"),
+            ({"images": []}, "image.images"),
+            (5, "image"),
+        ):
+            assert post(client, {**body, "image": image}, 400, path)["error"]["param"] == param
+    items = [{"image": part, "text": "a"}, {"image": {"text": "a"}, "text": "a"}]
+    results = post(client, {"items": items}, path="/evaluator/v1/evaluation/batch")["results"]
+    assert [result.get("error", {}).get("param") for result in results] == [None, "items[1].image"]
+    assert post(client, {"labels": ["a"], "image": part}, path="/v1/classify")["image"]["image_url"] == {
+        "url": RED[:64] + "…"
+    }
+
+
 def test_rank_repeats_content_with_images_shortened(client):
     """Objects come back as they were sent, but for the images."""
     query = {"content": [{"type": "text", "text": RED}, {"type": "image_url", "image_url": {"url": RED}}, RED]}
