@@ -26,6 +26,7 @@ from siglip_edge.server.http.middleware import (
 )
 from siglip_edge.server.http.router import Router
 from siglip_edge.server.inputs.image_bytes import ImageLimits
+from siglip_edge.server.inputs.image_sources import ImageSources
 from siglip_edge.server.inputs.input_reader import InputReader
 from siglip_edge.server.models.assembly import Assembly
 from siglip_edge.server.models.loading import plan_served
@@ -97,12 +98,14 @@ def _faces(settings: Settings, cpu: CpuBudget, models: Models, metrics: Metrics)
 
 def _reader(settings: Settings) -> InputReader:
     return InputReader(
-        limits=ImageLimits(settings.max_image_bytes),
+        images=ImageSources(
+            limits=ImageLimits(settings.max_image_bytes),
+            root=settings.image_root,
+            fetch=_fetcher(settings) if settings.allow_image_urls else None,
+        ),
         max_inputs=settings.max_batch_size,
         max_text_chars=settings.max_text_chars,
         accept_token_ids=settings.accept_token_ids,
-        image_root=settings.image_root,
-        fetch=_fetcher(settings) if settings.allow_image_urls else None,
     )
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ParamSpec
 
 from siglip_edge.runtime.errors import InvalidInput, UnsupportedInput
 from siglip_edge.server.http.forms import Upload
-from siglip_edge.server.inputs import base64_images, image_bytes, image_strings
-from siglip_edge.server.inputs.image_bytes import ImageLimits, is_image_magic
-from siglip_edge.server.inputs.image_root import ImageRoot
-from siglip_edge.server.inputs.image_strings import Kind
+from siglip_edge.server.inputs import image_bytes
+from siglip_edge.server.inputs.image_sources import ImageSources
 from siglip_edge.server.inputs.input_objects import Source, count_of, sources_of, sources_of_messages
 from siglip_edge.server.inputs.schemas import InputObject, Modality
 
@@ -24,8 +21,6 @@ _IDS_REFUSED = (
     "in LangChain set OpenAIEmbeddings(check_embedding_ctx_length=False). "
     "The operator can allow this model's own ids with ACCEPT_TOKEN_IDS=true"
 )
-
-_AS_TEXT = 'As a text it is {"text": "…"}, or any string with "modality": "text"'
 
 
 @dataclass(frozen=True)
@@ -63,13 +58,10 @@ AnyInput = Text | TokenIds | ImageFile | Joint
 class InputReader:
     """Classifies inputs and checks their limits. It decodes base64, but no image."""
 
-    limits: ImageLimits
+    images: ImageSources
     max_inputs: int
     max_text_chars: int
     accept_token_ids: bool = False
-    image_root: Path | None = None
-    fetch: Callable[[str], bytes] | None = None
-    """Image URL -> bytes. None: the operator has not allowed image URLs."""
 
     def read_all(self, given: Any, param: str, modality: Modality | None = None) -> list[AnyInput | InvalidInput]:
         """One input, or a list of inputs, in order. The error of a bad input takes its place, to be raised or reported.
@@ -146,7 +138,7 @@ class InputReader:
     def image(self, source: str, param: str) -> ImageFile:
         """A known image: a data URI, base64, a URL, or a path below IMAGE_ROOT. Raises InvalidInput."""
         with _naming(param):
-            return self._within_limits(self._image_bytes(source), param)
+            return self._within_limits(self.images.read(source), param)
 
     def image_of(self, given: Any, param: str) -> ImageFile:
         """A known image in any form of an input. Raises InvalidInput, for a text too."""
@@ -163,7 +155,7 @@ class InputReader:
     def _within_limits(self, data: bytes, param: str) -> ImageFile:
         if not data:
             raise InvalidInput("the image is empty", code="empty_input")
-        return ImageFile(image_bytes.check_bytes(data, self.limits), param)
+        return ImageFile(image_bytes.check_bytes(data, self.images.limits), param)
 
     def _joined(self, sources: Sequence[Source], param: str, modality: Modality | None) -> AnyInput:
         self.check_count(len(sources), param)
@@ -171,38 +163,8 @@ class InputReader:
         return parts[0] if len(parts) == 1 else Joint(parts, param)
 
     def _part(self, source: Source) -> Text | ImageFile:
-        kind = source.kind or ("image" if self._claims_to_be_image(source.value) else "text")
+        kind = source.kind or ("image" if self.images.is_meant(source.value) else "text")
         return self.text(source.value, source.param) if kind == "text" else self.image(source.value, source.param)
-
-    def _claims_to_be_image(self, text: str) -> bool:
-        return image_strings.kind_of(text) is not Kind.TEXT or self._names_an_image_file(text)
-
-    def _names_an_image_file(self, text: str) -> bool:
-        """Whether the string, whose last letters say nothing, is a path below IMAGE_ROOT."""
-        source = image_strings.cleaned(text)
-        if self._root is None or not image_strings.may_be_path(source):
-            return False
-        return self._root.contains(source) or is_image_magic((self._root.read(source) or b"")[:64])
-
-    @property
-    def _root(self) -> ImageRoot | None:
-        return None if self.image_root is None else ImageRoot(self.image_root, self.limits.max_bytes)
-
-    def _image_bytes(self, given: str) -> bytes:
-        source = image_strings.cleaned(given)
-        if not source:
-            return b""
-        match image_strings.kind_of(source):
-            case Kind.DATA_URI:
-                return base64_images.from_data_uri(source, self.limits)
-            case Kind.URL:
-                return self._fetched(source)
-            case Kind.BASE64:
-                return base64_images.from_base64(image_strings.without_lost_scheme(source), self.limits)
-            case Kind.UNREADABLE:
-                raise UnsupportedInput(f"an image in a form that is not read: send a data URI or base64. {_AS_TEXT}")
-            case Kind.PATH | Kind.TEXT:
-                return self._file(source)
 
     def _token_ids(self, given: Any, param: str) -> TokenIds:
         ids = given if isinstance(given, list) else [given]
@@ -215,24 +177,6 @@ class InputReader:
         if not given:
             raise InvalidInput("the list of token ids is empty", param=param, code="empty_input")
         return TokenIds(tuple(given), param)
-
-    def _fetched(self, url: str) -> bytes:
-        if self.fetch is None:
-            raise UnsupportedInput(
-                "image URLs are not fetched here; send the image as a data URI. "
-                f"The operator can allow fetching with ALLOW_IMAGE_URLS=true. {_AS_TEXT}",
-                code="image_url_refused",
-            )
-        return self.fetch(url)
-
-    def _file(self, source: str) -> bytes:
-        if self._root is None:
-            message = "not an image, or only its name: send a data URI or base64 (paths need the operator's IMAGE_ROOT)"
-            raise UnsupportedInput(f"{message}. {_AS_TEXT}")
-        if (data := self._root.read(source)) is None:
-            message = f"no such image file below the operator's IMAGE_ROOT. {_AS_TEXT}"
-            raise UnsupportedInput(message, code="image_not_found")
-        return data
 
 
 @contextmanager

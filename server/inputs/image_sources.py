@@ -1,0 +1,73 @@
+"""A string that a caller sent as an image -> the bytes of its file: by the forms that `image_strings` tells apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from siglip_edge.runtime.errors import UnsupportedInput
+from siglip_edge.server.inputs import base64_images, image_strings
+from siglip_edge.server.inputs.image_bytes import ImageLimits, is_image_magic
+from siglip_edge.server.inputs.image_root import ImageRoot
+from siglip_edge.server.inputs.image_strings import Kind
+
+_AS_TEXT = 'As a text it is {"text": "…"}, or any string with "modality": "text"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSources:
+    limits: ImageLimits
+    root: Path | None = None
+    """IMAGE_ROOT. None: no file of the server is read."""
+    fetch: Callable[[str], bytes] | None = None
+    """Image URL -> bytes. None: the operator has not allowed image URLs."""
+
+    def is_meant(self, text: str) -> bool:
+        """Whether a plain string is meant as an image: by its form, or because it is the path of one below the root."""
+        return image_strings.kind_of(text) is not Kind.TEXT or self._is_path_of_image(text)
+
+    def read(self, given: str) -> bytes:
+        """The bytes of the image; none for a string of blanks. Raises InvalidInput."""
+        source = image_strings.cleaned(given)
+        if not source:
+            return b""
+        match image_strings.kind_of(source):
+            case Kind.DATA_URI:
+                return base64_images.from_data_uri(source, self.limits)
+            case Kind.URL:
+                return self._fetched(source)
+            case Kind.BASE64:
+                return base64_images.from_base64(image_strings.without_lost_scheme(source), self.limits)
+            case Kind.UNREADABLE:
+                raise UnsupportedInput(f"an image in a form that is not read: send a data URI or base64. {_AS_TEXT}")
+            case Kind.PATH | Kind.TEXT:
+                return self._file(source)
+
+    @property
+    def _folder(self) -> ImageRoot | None:
+        return None if self.root is None else ImageRoot(self.root, self.limits.max_bytes)
+
+    def _is_path_of_image(self, text: str) -> bool:
+        source = image_strings.cleaned(text)
+        if self._folder is None or not image_strings.may_be_path(source):
+            return False
+        return self._folder.contains(source) or is_image_magic((self._folder.read(source) or b"")[:64])
+
+    def _fetched(self, url: str) -> bytes:
+        if self.fetch is None:
+            raise UnsupportedInput(
+                "image URLs are not fetched here; send the image as a data URI. "
+                f"The operator can allow fetching with ALLOW_IMAGE_URLS=true. {_AS_TEXT}",
+                code="image_url_refused",
+            )
+        return self.fetch(url)
+
+    def _file(self, path: str) -> bytes:
+        if self._folder is None:
+            message = "not an image, or only its name: send a data URI or base64 (paths need the operator's IMAGE_ROOT)"
+            raise UnsupportedInput(f"{message}. {_AS_TEXT}")
+        if (data := self._folder.read(path)) is None:
+            message = f"no such image file below the operator's IMAGE_ROOT. {_AS_TEXT}"
+            raise UnsupportedInput(message, code="image_not_found")
+        return data
