@@ -4,40 +4,76 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
 import click
 
 from siglip_edge.server.config.environment import read_settings
 from siglip_edge.server.config.settings import Settings
-from siglip_edge.server.config.variables import SettingsInvalid, table
+from siglip_edge.server.config.variables import Row, SettingsInvalid, table
+
+_SHORT = {"MODEL_CONFIG": "--config"}
+"""Variable -> a second flag."""
 
 
-class SettingsHelp(click.Command):
-    """`--help` ends with the table of environment variables and the values in force."""
+class Serve(click.Command):
+    """A flag per setting, and a help with the values in force."""
 
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        with formatter.section("Environment variables (also from .env), with the values in force"):
-            formatter.write_dl([
-                (" / ".join(row.names), f"{row.meaning} [{row.value or 'not set'}]") for row in table(_settings())
-            ])  # fmt: skip
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        with formatter.section("Settings: flags, environment variables (also from .env), [the values in force]"):
+            formatter.write_dl([(_flags(row), _meaning(row)) for row in table(_settings())])
 
 
-@click.command(cls=SettingsHelp)
-@click.argument("model", required=False)
-@click.option("--host", help="Address to listen on [HOST].")
-@click.option("--port", help="Port to listen on [PORT]; 0 takes a free one.")
-def command(model: str | None, host: str | None, port: str | None) -> None:
-    """Serve MODEL [MODEL], a model directory or its name in MODELS_DIR, over HTTP."""
+def _flags(row: Row) -> str:
+    names = [] if row.is_secret else [*_flags_of(row.names[0])]
+    return ", ".join([*names, *row.names])
+
+
+def _flags_of(name: str) -> list[str]:
+    return [f"--{name.lower().replace('_', '-')}", *([_SHORT[name]] if name in _SHORT else [])]
+
+
+def _meaning(row: Row) -> str:
+    return f"{row.meaning} [{row.value or 'not set'}]"
+
+
+def _options(rows: Iterable[Row]) -> list[click.Parameter]:
+    """Keys have no flag: every user of the machine can read a command line."""
+    return [click.Option([*_flags_of(row.names[0]), row.names[0]]) for row in rows if not row.is_secret]
+
+
+def serve(directory: str | None, **flags: str | None) -> None:
+    """Serve MODEL, a model directory or its name in MODELS_DIR, over HTTP."""
     from siglip_edge.server.gunicorn.application import Application
     from siglip_edge.server.gunicorn.preflight import CannotStart, checked_settings
 
-    given = {"MODEL": model, "HOST": host, "PORT": port}
-    os.environ.update({name: value for name, value in given.items() if value is not None})
+    given = {name.upper(): value for name, value in flags.items()}
+    if directory is not None and given["MODEL"] not in {None, directory}:
+        raise click.UsageError("MODEL and --model name two models; give one, or --models with both")
+    _set(given | ({"MODEL": directory} if directory else {}))
     sys.argv = ["-P", "-m", "siglip_edge", "serve"]  # for SIGUSR2: gunicorn has Python execute it in a new process
     try:
         Application(checked_settings()).run()
     except CannotStart as error:
         raise click.ClickException(str(error)) from None
+
+
+command = Serve(
+    "serve",
+    callback=serve,
+    help=serve.__doc__,
+    params=[click.Argument(["directory"], required=False, metavar="[MODEL]"), *_options(table(Settings()))],
+)
+
+
+def _set(flags: dict[str, str | None]) -> None:
+    """Put flags into the environment, where a reload finds them, in place of every other name of the setting."""
+    names = {row.names[0]: row.names for row in table(Settings())}
+    for name, value in flags.items():
+        if value is not None:
+            for other in names[name]:
+                os.environ.pop(other, None)
+            os.environ[name] = value
 
 
 def _settings() -> Settings:

@@ -123,7 +123,7 @@ def _described(
         format_version=FORMAT_VERSION,
         name=_target(order).name,
         family=family.name,
-        source=name_of(order.source),
+        source=_source_of(order.source),
         dimensions=contract.dimensions,
         towers=towers,
         scoring=contract.scoring,
@@ -243,6 +243,11 @@ def _target(order: Order) -> Path:
     if Path(name).name != name or name == "..":
         raise ExportError(f"{name!r} is not a name for a directory; --name takes a name, --output takes the folder")
     return order.output / name
+
+
+def _source_of(source: str) -> str:
+    """A hub id, which is a name of the model in requests; of a local checkpoint the last part of its path."""
+    return name_of(source) if Path(source).exists() else source
 
 
 def name_of(source: str) -> str:

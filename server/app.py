@@ -31,7 +31,7 @@ from siglip_edge.server.inputs.input_reader import InputReader
 from siglip_edge.server.models.assembly import Assembly
 from siglip_edge.server.models.loading import plan_served
 from siglip_edge.server.models.registry import Models
-from siglip_edge.server.models.served_model import ServedModel
+from siglip_edge.server.models.served_model import OnFailure, ServedModel
 from siglip_edge.server.observability.metrics import Metrics
 
 App = falcon.App[falcon.Request, falcon.Response]
@@ -43,18 +43,20 @@ def create_app(
     *,
     served: Sequence[ServedModel] = (),
     is_stopping: Callable[[], bool] = lambda: False,
+    on_failure: OnFailure = lambda message: None,  # noqa: ARG005
 ) -> App:
     """-> the WSGI app. Raises ModelError or ProviderUnavailable for errors that are known before a model loads.
 
     `model`: a model in memory, which is served alone. None: the models of the settings, loaded in the background.
     `served`: the models of the settings, if the default model loads already.
+    `on_failure(sentence)`: called when another model of the settings cannot be loaded at the start.
     `is_stopping`: whether the server is shutting down, for the readiness probe.
     """
     cpu, metrics = read_cpu_budget(), Metrics()
     assembly = Assembly(settings, cpu, metrics)
     if model is not None:
-        served = [ServedModel.ready(model, assembly.embedder)]
-    models = Models(served or plan_served(settings, cpu), is_stopping=is_stopping)
+        served = [ServedModel.ready(model, assembly.embedder, settings.text_template)]
+    models = Models(served or plan_served(settings, cpu), preload=settings.preload == "all", is_stopping=is_stopping)
     faces, router = _faces(settings, cpu, models, metrics), Router()
     app = falcon.App(middleware=_middleware(settings, models, metrics, faces, router), router=router)
     app.req_options.strip_url_path_trailing_slash = True
@@ -62,7 +64,7 @@ def create_app(
     for path, endpoint in table.endpoints(faces, settings.max_body_bytes).items():
         app.add_route(path, endpoint)
     app.add_static_route("/docs/assets", ASSETS)
-    models.start(assembly.embedder)
+    models.start(assembly.embedder, on_failure)
     return app
 
 

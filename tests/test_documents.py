@@ -11,7 +11,7 @@ import pytest
 
 from siglip_edge.cli.main import COMMANDS
 from siglip_edge.runtime.artifacts import manifest
-from siglip_edge.server.config import settings_page
+from siglip_edge.server.config import env_example, settings_page
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "demo/README.md"]
@@ -51,6 +51,11 @@ def anchors(path):
 def test_the_settings_page_is_the_servers_own_table():
     """On a difference run `python -m siglip_edge.server.config.settings_page > docs/settings.md`."""
     assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == settings_page.page()
+
+
+def test_the_example_of_an_env_file_is_the_servers_own_table():
+    """On a difference run `python -m siglip_edge.server.config.env_example > .env.example`."""
+    assert (ROOT / ".env.example").read_text(encoding="utf-8") == env_example.text()
 
 
 @pytest.mark.parametrize(("document", "link"), found(r"\]\(([^)\s]+)\)"))

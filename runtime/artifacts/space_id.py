@@ -36,6 +36,11 @@ def space_in_srgb(space: str) -> str:
     return hashlib.sha256(f"{space} color_profiles:{ColorProfiles.TO_SRGB}".encode()).hexdigest()[:16]
 
 
+def templated(space: str, template: str | None) -> str:
+    """The space of vectors whose texts are put into a sentence first. None: the same space."""
+    return space if template is None else hashlib.sha256(f"{space}\n{template}".encode()).hexdigest()[:16]
+
+
 def _version_1(towers: Towers) -> list[dict[str, Any]] | None:
     """The contract as version 1 wrote it; None when version 1 could not express it."""
     vision, text = towers.vision, towers.text

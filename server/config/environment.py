@@ -18,7 +18,7 @@ _NO_HOME = "this user has no home directory, so nothing is kept between starts; 
 
 
 def read_settings(**options: str | None) -> Settings:
-    """Options win over the environment, the environment wins over `.env` in the working directory.
+    """Options win over the environment, the environment wins over `.env` in the working directory. Reads MODEL_CONFIG.
 
     `options`: by the variable's name, as in `read_settings(DEVICE="cpu")`; None: not given. Raises SettingsInvalid.
     """
@@ -26,6 +26,11 @@ def read_settings(**options: str | None) -> Settings:
     settings = Settings.read(given, os.environ, file=_dotenv())
     if settings.prepare and settings.model_cache is None:
         settings = replace(settings, notices=(*settings.notices, _NO_HOME))
+    if settings.model_config is not None:
+        from siglip_edge.server.config.catalogue import read_catalogue  # noqa: PLC0415 - PyYAML, where it is needed
+
+        catalogue = read_catalogue(settings.model_config)
+        settings = replace(settings, catalogue=catalogue, notices=(*settings.notices, *catalogue.notices))
     return settings
 
 

@@ -1,30 +1,31 @@
-"""A model in the settings, and the directory in which it is looked for."""
+"""The models that the settings list: name, directory, other names."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ListedModel:
-    """A served model's name and directory."""
+    """A model to serve."""
 
     name: str
     asked: str
     """The path, name or hub id in the settings."""
     directory: Path
-
-    @classmethod
-    def find(cls, name: str, asked: Path, models_dir: Path) -> ListedModel:
-        """Look for `asked` as a path, then below `models_dir`. A hub id's directory there has its last part as name."""
-        below = [models_dir / asked, models_dir / asked.name]
-        found = next((path for path in (asked, *below) if path.exists()), None)
-        by_name = len(asked.parts) == 1 or is_hub_id(str(asked))
-        return cls(name, str(asked), found or (below[1] if by_name else asked))
+    aliases: tuple[str, ...] = ()
+    """Further names in a request's `model`."""
+    text_template: str | None = None
+    """Sentence with {} in place of a text, which is put around every text that is embedded."""
+    family: str | None = None
+    """The family that the catalogue names."""
+    source: str = ""
+    """The place in the catalogue, for errors."""
 
     @property
     def places(self) -> str:
@@ -38,6 +39,51 @@ class ListedModel:
         return f"siglip-edge export {checkpoint} -o {self.directory.parent} --name {self.directory.name}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A model of the catalogue."""
+
+    name: str
+    path: str
+    """Directory, or hub id."""
+    family: str | None = None
+    text_template: str | None = None
+    aliases: tuple[str, ...] = ()
+    place: str
+    """File and line, for errors."""
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    entries: tuple[Entry, ...] = ()
+    notices: tuple[str, ...] = ()
+    """Sentences about fields that have no effect."""
+
+
+def directory_of(asked: Path, models_dir: Path, name: str | None = None) -> Path:
+    """Look for `asked` as a path, then below `models_dir`, where a hub id's directory has its last part as name.
+
+    `name`: another name to look for there. -> where it is, or where it is expected.
+    """
+    below = [models_dir / part for part in (asked, asked.name, name) if part is not None]
+    found = next((path for path in (asked, *below) if path.exists()), None)
+    by_name = len(asked.parts) == 1 or is_hub_id(str(asked))
+    return found or (models_dir / asked.name if by_name else asked)
+
+
+def hub_names(source: str) -> tuple[str, ...]:
+    """Names that follow from a checkpoint's hub id: the id, and its last part. Empty for any other checkpoint."""
+    return (source, source.partition("/")[2]) if _HUB_ID.fullmatch(source) else ()
+
+
 def is_hub_id(text: str) -> bool:
     """Whether it is a model's id on a hub, as google/siglip2-base-patch16-256, and no path whose parent exists here."""
     return bool(_HUB_ID.fullmatch(text)) and not Path(text).parent.exists()
+
+
+def wrong_aliases(aliases: Mapping[str, str], names: Collection[str]) -> list[str]:
+    """-> a sentence per alias that belongs to no served model, or that is a served model's own name."""
+    pairs = aliases.items()
+    missing = [f"ALIASES={alias}={name}: no model {name!r} is served" for alias, name in pairs if name not in names]
+    own = [f"ALIASES={alias}={name}: {alias!r} is a model's own name" for alias, name in pairs if alias in names]
+    return [f"{sentence}; served: {', '.join(names)}" for sentence in [*missing, *own]]

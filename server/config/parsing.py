@@ -106,6 +106,21 @@ def path(text: str) -> Path:
         raise UnreadableValue("a path without ~, because this user has no home directory") from None
 
 
+def template(text: str) -> str:
+    """A sentence around a text."""
+    if "{}" not in text:
+        raise UnreadableValue("a sentence with {} in place of the text, as in 'This is a photo of {}.'")
+    return text
+
+
+def aliases(text: str) -> tuple[tuple[str, str], ...]:
+    """`alias=model,alias=model`."""
+    pairs = tuple((alias.strip(), model.strip()) for alias, _, model in (part.partition("=") for part in names(text)))
+    if not all(alias and model for alias, model in pairs) or len(dict(pairs)) < len(pairs):
+        raise UnreadableValue("alias=model, comma-separated, no alias twice")
+    return pairs
+
+
 def model_name(directory: Path) -> str:
     """The last part of the path; of `.` and `..`, the name of that directory."""
     return directory.name if directory.name not in {"", ".."} else directory.resolve().name or "model"

@@ -8,14 +8,14 @@ Names of the predecessor projects stay valid. Below the composition root, module
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from platformdirs import user_cache_path
 
 from siglip_edge.server.config import parsing
-from siglip_edge.server.config.listed_models import ListedModel
+from siglip_edge.server.config.listed_models import Catalogue, Entry, ListedModel, directory_of, hub_names
 from siglip_edge.server.config.text_files import read_text
 from siglip_edge.server.config.unknown_names import about_unknown_names
 from siglip_edge.server.config.variables import SettingsInvalid, known_names, read, variable, variables
@@ -36,6 +36,18 @@ class Settings:
     )
     models: tuple[tuple[str, Path], ...] = variable(
         "MODELS", "several models: name=path,name=path; the first is the default model", parsing.named_paths, default=()
+    )
+    model_config: Path | None = variable(
+        "MODEL_CONFIG",
+        "catalogue of models in YAML (docs/models.md); MODELS chooses among them, not set: all of them are served",
+        parsing.path,
+        default=None,
+    )
+    aliases: tuple[tuple[str, str], ...] = variable(
+        "ALIASES",
+        "further names of served models in a request's `model`: alias=model,alias=model",
+        parsing.aliases,
+        default=(),
     )
     models_dir: Path = variable(
         "MODELS_DIR", "directory in which a model's name is looked up", parsing.path, default=Path("quantized_models")
@@ -66,6 +78,20 @@ class Settings:
         "seconds without requests until a tower is unloaded; the next request loads it again (0 disables it)",
         parsing.number(0, 604_800),
         default=0.0,
+    )
+    preload: str = variable(
+        "PRELOAD",
+        "all or default: models that are loaded at the start, which fails if one of them cannot be loaded; "
+        "others load with their first request",
+        parsing.choice("all", "default"),
+        default="all",
+    )
+    text_template: str | None = variable(
+        "TEXT_TEMPLATE",
+        "sentence with {} in place of the text, around every text that is embedded or ranked; changes the space_id; "
+        "not set: none",
+        parsing.template,
+        default=None,
     )
     prepare: bool = variable(
         "PREPARE",
@@ -231,6 +257,9 @@ class Settings:
         default="info",
     )
 
+    catalogue: Catalogue = Catalogue()
+    """The content of MODEL_CONFIG."""
+    model_is_set: bool = False
     notices: tuple[str, ...] = field(default=(), compare=False)
     """Sentences for the log: variables that have no effect, or another effect than the operator may expect."""
 
@@ -247,9 +276,13 @@ class Settings:
         """
         of_file = file or {}
         values, notices = read(variables(cls), [*sources, of_file])
+        if "models" in values and "model" in values:
+            notices.append("MODELS counts, and MODEL does not; the first of MODELS is the default model")
         environ = {name: value for source in sources for name, value in source.items()}
         notices += about_unknown_names(environ, of_file, known_names(cls))
-        settings = cls(**cls._following(values) | values, notices=tuple(notices))
+        settings = cls(
+            **cls._following(values) | values, model_is_set="model" in values, notices=tuple(dict.fromkeys(notices))
+        )
         settings._check()
         return settings
 
@@ -283,6 +316,9 @@ class Settings:
                 f"MAX_QUEUE_SIZE={self.max_queue_size} is less than MAX_BATCH_SIZE={self.max_batch_size}; "
                 "allowed: at least as many, or the largest request could never be admitted"
             )
+        if self.text_template is not None and self.accept_token_ids:
+            message = "TEXT_TEMPLATE with ACCEPT_TOKEN_IDS=true: token ids cannot be put into a sentence; set only one"
+            raise SettingsInvalid(message)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -305,8 +341,33 @@ class Settings:
     @property
     def listed_models(self) -> list[ListedModel]:
         """The models to serve, the default model first."""
-        listed = self.models or ((parsing.model_name(self.model), self.model),)
-        return [ListedModel.find(name, path, self.models_dir) for name, path in listed]
+        entries = {entry.name: entry for entry in self.catalogue.entries}
+        if self.models:
+            return [self._listed(name, path, entries.get(str(path))) for name, path in self.models]
+        if entries and not self.model_is_set:
+            return [self._listed(name, Path(entry.path), entry) for name, entry in entries.items()]
+        entry = entries.get(str(self.model))
+        return [self._listed(entry.name if entry else parsing.model_name(self.model), self.model, entry)]
+
+    def _listed(self, name: str, path: Path, entry: Entry | None) -> ListedModel:
+        """`entry`: the model's entry in the catalogue."""
+        asked = parsing.path(entry.path) if entry else path
+        own = ListedModel(
+            name=name,
+            asked=str(asked),
+            directory=directory_of(asked, self.models_dir, entry.name if entry else None),
+            aliases=(*(alias for alias, model in self.aliases if model == name), *hub_names(str(asked))),
+            text_template=self.text_template,
+        )
+        if entry is None:
+            return own
+        return replace(
+            own,
+            aliases=(*own.aliases, *entry.aliases),
+            text_template=entry.text_template or own.text_template,
+            family=entry.family,
+            source=entry.place,
+        )
 
     @property
     def named_models(self) -> dict[str, Path]:

@@ -30,19 +30,19 @@ def _in_environment(environ: Mapping[str, str], known: Collection[str]) -> Itera
     for name, value in environ.items():
         if name in known or _LINK.match(value):
             continue
-        if nearest := _nearest(name, known):
+        if nearest := nearest_name(name, known):
             yield f"{name} is no setting and has no effect; did you mean {nearest}?"
 
 
 def _in_file(file: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
     for name in file:
         if name not in known:
-            nearest = _nearest(name, known)
+            nearest = nearest_name(name, known)
             advice = f"did you mean {nearest}?" if nearest else "other programs read the environment only"
             yield f".env: {name} is no setting and has no effect; {advice}"
 
 
-def _nearest(name: str, known: Collection[str]) -> str | None:
+def nearest_name(name: str, known: Collection[str]) -> str | None:
     """The setting that somebody meant who wrote `name`; None: no setting is near."""
     if name in _OTHERS:
         return _OTHERS[name]

@@ -21,7 +21,7 @@ from siglip_edge.server.batching.batcher import MicroBatcher
 from siglip_edge.server.embedding.cache import Claim, EmbeddingCache
 from siglip_edge.server.embedding.preparation import Model, Part, Preparation, Prepared, tower_of
 from siglip_edge.server.http.request_context import RequestContext
-from siglip_edge.server.inputs.input_reader import AnyInput, Joint
+from siglip_edge.server.inputs.input_reader import AnyInput, Joint, Text
 
 Lane = MicroBatcher[Row, Floats]
 
@@ -55,25 +55,32 @@ class Embedder:
         preparation: Preparation,
         *,
         wait_for_room: bool = False,
+        text_template: str | None = None,
     ) -> None:
+        """`text_template`: a sentence with {} in place of each text; None: texts are embedded as they are."""
         self.name = name
         self.model = model
         self.lanes = lanes
         self._cache = cache
         self._preparation = preparation
         self._wait_for_room = wait_for_room
+        self._text_template = text_template
 
-    def embed(self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext) -> list[Embedding]:
-        """-> one embedding per input, in order.
+    def embed(
+        self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext, *, verbatim: bool = False
+    ) -> list[Embedding]:
+        """-> one embedding per input, in order. `verbatim`: without the text template.
 
         Raises InvalidInput, the error of the first bad input, before any tower runs; raises Unavailable (Overloaded,
         NotReady or DeadlineExceeded) when a tower cannot take the work or finish it in time.
         """
-        return [_good(outcome) for outcome in self._embed(inputs, context, tolerant=False)]
+        return [_good(outcome) for outcome in self._embed(inputs, context, tolerant=False, verbatim=verbatim)]
 
-    def embed_tolerantly(self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext) -> list[Outcome]:
+    def embed_tolerantly(
+        self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext, *, verbatim: bool = False
+    ) -> list[Outcome]:
         """As `embed`, but returns the error of a bad input in its place and embeds the other inputs."""
-        return self._embed(inputs, context, tolerant=True)
+        return self._embed(inputs, context, tolerant=True, verbatim=verbatim)
 
     def shorten(self, embedding: Embedding, dimensions: int | None) -> Embedding:
         """-> the embedding with `dimensions` numbers, of unit length; None: as it is.
@@ -85,12 +92,13 @@ class Embedder:
         return replace(embedding, vector=self.model.shorten(embedding.vector[None], dimensions)[0])
 
     def _embed(
-        self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext, *, tolerant: bool
+        self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext, *, tolerant: bool, verbatim: bool
     ) -> list[Outcome]:
         if not tolerant:
             for given in inputs:
                 _good(given)
-        parts = [part for given in inputs for part in _parts(given)]
+        template = None if verbatim else self._text_template
+        parts = [_worded(part, template) for given in inputs for part in _parts(given)]
         outcomes = iter(self._embed_parts(parts, context, tolerant=tolerant))
         return [_combined(given, [next(outcomes) for _ in _parts(given)]) for given in inputs]
 
@@ -205,6 +213,13 @@ def _parts(given: AnyInput | InvalidInput) -> tuple[Part, ...]:
     if isinstance(given, InvalidInput):
         return ()
     return given.parts if isinstance(given, Joint) else (given,)
+
+
+def _worded(part: Part, template: str | None) -> Part:
+    """The part, with a text put into the template."""
+    if template is None or not isinstance(part, Text):
+        return part
+    return replace(part, text=template.replace("{}", part.text))
 
 
 def _combined(given: AnyInput | InvalidInput, outcomes: list[Outcome]) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -29,6 +30,9 @@ FACES: Mapping[str, Callable[[Service], Face]] = {
 
 Claim = tuple[Face, Route]
 
+_LAST = re.compile(r"{(\w+)}$")
+"""A field at the end of a path. It takes the rest of the path, with slashes: a model may be called google/x."""
+
 
 def claims(faces: Iterable[Face]) -> dict[tuple[str, str], list[Claim]]:
     """(path, method) -> the routes that claim it, with their faces; a route without `takes` is the last."""
@@ -47,7 +51,7 @@ def endpoints(faces: Iterable[Face], max_body_bytes: int) -> dict[str, Endpoint]
         face, route = there[-1]
         responders[path][method] = route.responder if len(there) == 1 else _by_body(there, max_body_bytes)
         speaks[path] = face.name
-    return {path: Endpoint(speaks[path], methods) for path, methods in responders.items()}
+    return {_LAST.sub(r"{\1:path}", path): Endpoint(speaks[path], methods) for path, methods in responders.items()}
 
 
 def open_paths(faces: Iterable[Face]) -> list[str]:

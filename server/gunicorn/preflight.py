@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from siglip_edge.runtime.artifacts.manifest import MANIFEST, Manifest
 from siglip_edge.runtime.errors import ModelError
 from siglip_edge.server.config.environment import read_settings
-from siglip_edge.server.config.listed_models import ListedModel
+from siglip_edge.server.config.listed_models import ListedModel, wrong_aliases
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.variables import SettingsInvalid
 
@@ -25,8 +25,11 @@ def checked_settings() -> Settings:
     except SettingsInvalid as error:
         raise CannotStart(str(error)) from None
     _check_runtime()
-    for model in settings.listed_models:
+    models = settings.listed_models
+    for model in models:
         _check_model(model)
+    for sentence in wrong_aliases(dict(settings.aliases), [model.name for model in models]):
+        raise CannotStart(sentence)
     return settings
 
 
@@ -40,6 +43,10 @@ def _check_model(model: ListedModel) -> None:
     if not (model.directory / MANIFEST).is_file():
         raise CannotStart(f"there is no model at {model.places}; make one: {model.export_command}")
     try:
-        Manifest.load(model.directory)
+        manifest = Manifest.load(model.directory)
     except ModelError as error:
         raise CannotStart(str(error)) from None
+    if model.family not in {None, manifest.family}:
+        raise CannotStart(
+            f"{model.source}: family is {model.family!r}, but {model.directory} is of {manifest.family!r}"
+        )

@@ -28,20 +28,23 @@ logger = logging.getLogger("siglip_edge")
 
 
 def worker_app(settings: Settings, is_stopping: Callable[[], bool]) -> App:
-    """-> the app, while its default model loads. Ends the server if the default model cannot be served."""
+    """-> the app, while its default model loads. Ends the server if a preloaded model cannot be served."""
     keep_little()
     try:
         default, *others = plan_served(settings, read_cpu_budget())
-        # `on_failure` needs no sentence: the log has it already.
-        default.start(on_failure=lambda _: os._exit(APP_CANNOT_START), on_late_failure=_replace_worker)
+        default.start(on_failure=_end_server, on_late_failure=_replace_worker)
         from siglip_edge.server.app import create_app  # noqa: PLC0415 - imported while the default model loads
 
-        app = create_app(settings, served=[default, *others], is_stopping=is_stopping)
+        app = create_app(settings, served=[default, *others], is_stopping=is_stopping, on_failure=_end_server)
     except (SettingsInvalid, SiglipEdgeError) as error:
         logger.critical("%s", error)
         os._exit(APP_CANNOT_START)
     default.wait(LOAD_WAIT_S)
     return app
+
+
+def _end_server(sentence: str) -> None:  # noqa: ARG001 - the log has it already
+    os._exit(APP_CANNOT_START)
 
 
 def _replace_worker() -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.runtime.artifacts.space_id import templated
 from siglip_edge.runtime.machine.cpu import CpuBudget
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.config.settings import Settings
@@ -56,7 +57,8 @@ class Assembly:
         return tested or self.settings.load_towers == "first-use"
 
     def _embedder(self, name: str, model: Model) -> Embedder:
-        self.metrics.describe(name, model)
+        template = self._template_of(name)
+        self.metrics.describe(name, model, templated(model.manifest.space_id, template))
         return Embedder(
             name,
             model,
@@ -66,7 +68,12 @@ class Assembly:
             ),
             self._preparation(model),
             wait_for_room=self.settings.queue_overflow_action == "wait",
+            text_template=template,
         )
+
+    def _template_of(self, name: str) -> str | None:
+        listed = {model.name: model.text_template for model in self.settings.listed_models}
+        return listed.get(name, self.settings.text_template)
 
     def _limits(self, model: Model) -> LaneLimits:
         return LaneLimits(

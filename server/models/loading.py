@@ -14,12 +14,14 @@ from siglip_edge.server.models.served_model import ServedModel
 
 def plan_served(settings: Settings, cpu: CpuBudget) -> list[ServedModel]:
     """-> every model of the settings, the default first. Loads nothing. Raises ModelError or ProviderUnavailable."""
-    default, *others = settings.named_models.items()
+    default, *others = settings.listed_models
     first_use = settings.load_towers == "first-use"
     times = [(default, LoadTime.TEXT_FIRST), *((one, LoadTime.AT_ONCE) for one in others)]
     return [
-        ServedModel.planned(name, plan_as_served(settings, directory, cpu), LoadTime.FIRST_USE if first_use else when)
-        for (name, directory), when in times
+        ServedModel.planned(
+            listed, plan_as_served(settings, listed.directory, cpu), LoadTime.FIRST_USE if first_use else when
+        )
+        for listed, when in times
     ]
 
 

@@ -18,10 +18,14 @@ from concurrent.futures import Future
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.artifacts.space_id import templated
 from siglip_edge.runtime.errors import NotReady, SiglipEdgeError
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.open_model import LoadTime, PlannedModel
+from siglip_edge.server.config.listed_models import ListedModel, hub_names
 
 if TYPE_CHECKING:  # a model loads while the rest of the server is imported
     from siglip_edge.server.embedding.embedder import Embedder
@@ -35,6 +39,9 @@ LOADING_RETRY_S = 2.0
 _STALL_FACTOR = 20.0
 """A lane counts as stuck after this many times the measured seconds per row, but not before `_STALL_S` seconds."""
 _STALL_S = 30.0
+
+OnFailure = Callable[[str], None]
+"""Gets the sentence that says why a model cannot be loaded."""
 
 Assemble = Callable[[str, "Model"], "Embedder"]
 """(name, model) -> the model's embedder, warmed up."""
@@ -59,14 +66,18 @@ class ServedModel:
         plan: ExecutionPlan,
         towers: tuple[Tower, ...],
         open_model: Callable[[], Model],
+        *,
+        aliases: tuple[str, ...] = (),
     ) -> None:
-        """`plan`: the first plan to try. `towers`: the served towers of the model, loaded or not.
+        """`plan`: the first plan to try. `towers`: the served towers of the model, loaded or not. `aliases`: further
+        names.
 
         `open_model` raises ModelError or ProviderUnavailable.
         """
         self.name = name
         self.manifest = manifest
         self.towers = towers
+        self.aliases = aliases
         self.created = int(time.time())
         """Unix seconds."""
         self.state = State.PLANNED
@@ -83,16 +94,25 @@ class ServedModel:
         self._changed = threading.Condition(threading.RLock())
 
     @classmethod
-    def planned(cls, name: str, planned: PlannedModel, when: LoadTime) -> ServedModel:
+    def planned(cls, listed: ListedModel, planned: PlannedModel, when: LoadTime) -> ServedModel:
         """A model directory that is not loaded yet."""
-        served = cls(name, planned.manifest, planned.plans[0], planned.towers, lambda: planned.open(when))
+        manifest = _templated(planned.manifest, listed.text_template)
+        served = cls(
+            listed.name,
+            manifest,
+            planned.plans[0],
+            planned.towers,
+            lambda: planned.open(when),
+            aliases=tuple(dict.fromkeys((*listed.aliases, *hub_names(manifest.source)))),
+        )
         served.created = planned.created
         return served
 
     @classmethod
-    def ready(cls, model: Model, assemble: Assemble) -> ServedModel:
+    def ready(cls, model: Model, assemble: Assemble, text_template: str | None = None) -> ServedModel:
         """A model that is in memory already."""
-        served = cls(model.manifest.name, model.manifest, model.plan, model.towers, lambda: model)
+        manifest = _templated(model.manifest, text_template)
+        served = cls(manifest.name, manifest, model.plan, model.towers, lambda: model)
         served.assemble_with(assemble)
         served.load()
         return served
@@ -104,7 +124,7 @@ class ServedModel:
 
     def start(
         self,
-        on_failure: Callable[[str], None] = lambda message: None,  # noqa: ARG005
+        on_failure: OnFailure = lambda message: None,  # noqa: ARG005
         on_late_failure: Callable[[], None] = lambda: None,
     ) -> None:
         """Load in a thread. `on_failure(sentence)`: called when the model cannot be loaded. `on_late_failure`: called
@@ -120,7 +140,7 @@ class ServedModel:
             if self._model is not None:
                 self._answer(self._model)
 
-    def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float | None = None) -> None:
         """Return when the model answers or has failed, or after `timeout` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: self.state not in {State.PLANNED, State.LOADING}, timeout)
@@ -142,6 +162,15 @@ class ServedModel:
             raise
         assert self.embedder is not None
         return self.embedder
+
+    def preload(self, on_failure: OnFailure) -> None:
+        """Load now, unless a request has loaded the model already. `on_failure(sentence)`: it cannot be loaded."""
+        try:
+            self.load()
+        except Exception as error:  # noqa: BLE001 - the probes report every kind of failure
+            self.failure = _logged(error)
+            self._set(State.FAILED)
+            on_failure(self.failure)
 
     def check_answers(self) -> None:
         """Raise NotReady while the model loads, after a failed load, and when a lane with work finishes none of it.
@@ -175,7 +204,7 @@ class ServedModel:
             return str(error)
         return State.READY
 
-    def _load_in_background(self, on_failure: Callable[[str], None]) -> None:
+    def _load_in_background(self, on_failure: OnFailure) -> None:
         try:
             self._opened(self._open())
         except Exception as error:  # noqa: BLE001 - the probes report every kind of failure
@@ -212,6 +241,11 @@ class ServedModel:
                 logger.info("model %s ready in %.2f s: %s: %s", self.name, seconds, plan.place, plan.reason)
             self.state = state
             self._changed.notify_all()
+
+
+def _templated(manifest: Manifest, text_template: str | None) -> Manifest:
+    """The manifest with the space of vectors whose texts are put into the template."""
+    return msgspec.structs.replace(manifest, space_id=templated(manifest.space_id, text_template))
 
 
 def _logged(error: BaseException) -> str:

@@ -104,10 +104,10 @@ class Metrics:
     def count_lookup(self, hit: bool) -> None:  # noqa: FBT001 - the signature that the cache calls
         (self._hits if hit else self._misses).inc()
 
-    def describe(self, name: str, model: Model) -> None:
+    def describe(self, name: str, model: Model, space_id: str) -> None:
         """Note a loaded model."""
         plan = model.plan
-        labels = (name, model.manifest.space_id, plan.precision, plan.provider, plan.intra_op_threads)
+        labels = (name, space_id, plan.precision, plan.provider, plan.intra_op_threads)
         self._info.labels(*labels).set(1)
 
     def render(self) -> bytes:

@@ -74,6 +74,6 @@ def _classify(
     # Not str.format: a label or template may hold braces of its own.
     sentences = [template.replace("{}", label) if label else "" for label in request.labels]
     texts = reader.read_all(sentences, "labels", "text")
-    query, *candidates = embedder.embed([image, *texts], req.context.request)
+    query, *candidates = embedder.embed([image, *texts], req.context.request, verbatim=True)
     scores = ranked(query, candidates, embedder.model.manifest.scoring, shares=not request.multi_label)
     return [Classification(request.labels[score.index], score.score, score.similarity) for score in scores]

@@ -19,13 +19,16 @@ class ModelCollection:
         self._models = models
 
     def on_get(self, req: falcon.Request, resp: falcon.Response) -> None:  # noqa: ARG002 - falcon's signature
-        resp.data = json.render(ModelList(object="list", data=[card(model) for model in self._models.all()]))
+        resp.data = json.render(ModelList(object="list", data=[self._card(model) for model in self._models.all()]))
 
     def on_get_one(self, req: falcon.Request, resp: falcon.Response, name: str) -> None:  # noqa: ARG002
-        resp.data = json.render(card(self._models.find(name)))
+        resp.data = json.render(self._card(self._models.find(name)))
+
+    def _card(self, model: ServedModel) -> ModelCard:
+        return card(model, self._models.names_of(model))
 
 
-def card(model: ServedModel) -> ModelCard:
+def card(model: ServedModel, aliases: list[str]) -> ModelCard:
     manifest = model.manifest
     return ModelCard(
         id=model.name,
@@ -36,6 +39,7 @@ def card(model: ServedModel) -> ModelCard:
         modalities=_modalities(model.towers),
         precision=model.plan.precision,
         space_id=manifest.space_id,
+        aliases=aliases,
     )
 
 

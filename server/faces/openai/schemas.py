@@ -102,6 +102,7 @@ class ModelCard(Struct, kw_only=True):
     modalities: list[Modality]
     precision: str
     space_id: str
+    aliases: Annotated[list[str], Meta(description="Further names of the model in a request.")]
 
 
 class ModelList(Struct, kw_only=True):

@@ -38,7 +38,7 @@ class Similarity:
         embedder = self._embedder(req, request.model_config_name)
         reader = self._service.reader
         pair = (reader.image(request.image_input, "image_input"), reader.text(request.text_prompt, "text_prompt"))
-        image, text = embedder.embed(pair, req.context.request)
+        image, text = embedder.embed(pair, req.context.request, verbatim=True)
         score = score_pair(image, text, embedder.model.manifest.scoring)
         resp.data = json.render(_answer(request, (embedder.name, score), _elapsed_ms(req)))
 
@@ -68,7 +68,7 @@ class Similarity:
         except ModelNotFound as error:
             return {index: (str(model), f"evaluations[{index}].{error.param}: {error}") for index in pairs}
         inputs = [one for index, pair in pairs.items() for one in self._inputs(pair, f"evaluations[{index}]")]
-        outcomes = iter(embedder.embed_tolerantly(inputs, req.context.request))
+        outcomes = iter(embedder.embed_tolerantly(inputs, req.context.request, verbatim=True))
         scoring = embedder.model.manifest.scoring
         return {index: (embedder.name, _scored(next(outcomes), next(outcomes), scoring)) for index in pairs}
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
 import pytest
+from dotenv import dotenv_values
 
+from siglip_edge.server.config import env_example
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.variables import SettingsInvalid, table
 
@@ -147,6 +151,16 @@ def test_a_model_directory_that_is_a_dot_has_that_directorys_name(tmp_path, monk
     monkeypatch.chdir(tmp_path / "large/int8")
     assert list(Settings.from_env({"MODEL": "."}).named_models) == ["int8"]
     assert list(Settings.from_env({"MODELS": "..,."}).named_models) == ["large", "int8"]
+
+
+def test_the_example_file_with_every_line_in_use_changes_nothing():
+    """`.env.example`, its comments removed, gives the defaults, and no name in it is unknown."""
+    lines = re.sub("^#([A-Z])", r"\1", env_example.text(), flags=re.MULTILINE)
+    variables = {name: value or "" for name, value in dotenv_values(stream=io.StringIO(lines)).items()}
+    assert len(variables) > 40
+    settings = Settings.read({}, file=variables)
+    assert settings.notices == ()
+    assert Settings.read({}, file={**variables, "MODEL": ""}) == Settings()
 
 
 def test_the_table_shows_values_in_force_and_no_secret():

@@ -174,8 +174,9 @@ class TestModels:
     """MODELS: real directories, loaded by the app itself."""
 
     def test_each_has_its_own_vectors_and_space(self, two):
-        """The second model is loaded when first asked for, and answers in its own space."""
-        assert [model["status"] for model in two.simulate_get("/health").json["models"]] == ["ready", "not loaded"]
+        """The second model is loaded at the start too, and answers in its own space."""
+        wait_until(lambda: two.simulate_get("/health/ready").status_code == 200)
+        assert [model["status"] for model in two.simulate_get("/health").json["models"]] == ["ready", "ready"]
         answers = {
             name: two.simulate_post("/v1/embeddings", json={"input": "a cat", "model": name})
             for name in ("fast", "accurate")
