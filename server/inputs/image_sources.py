@@ -64,7 +64,7 @@ class ImageSources:
         return self.fetch(url)
 
     def _file(self, path: str) -> bytes:
-        if self._folder is None:
+        if self._folder is None or not image_strings.is_name_or_path(path):
             message = "not an image, or only its name: send a data URI or base64 (paths need the operator's IMAGE_ROOT)"
             raise UnsupportedInput(f"{message}. {_AS_TEXT}")
         if (data := self._folder.read(path)) is None:

@@ -115,13 +115,18 @@ def without_lost_scheme(source: str) -> str:
     return source[lost.end() :] if lost else source
 
 
+def is_name_or_path(source: str) -> bool:
+    """Whether a file could be called so: one line, not too long."""
+    return len(source) <= _PATH_CHARS and len(source.splitlines()) == 1
+
+
 def may_be_path(source: str) -> bool:
     """Whether a file could have this path: a line with a separator."""
-    return len(source) <= _PATH_CHARS and ("/" in source or "\\" in source) and len(source.splitlines()) == 1
+    return is_name_or_path(source) and ("/" in source or "\\" in source)
 
 
 def _is_path(source: str) -> bool:
-    if len(source) > _PATH_CHARS or len(source.splitlines()) != 1:
+    if not is_name_or_path(source):
         return False
     return _ABSOLUTE.match(source) is not None or any(map(_ends_as_image, {source, unquote(source)}))
 

@@ -293,6 +293,12 @@ class TestImageRoot:
             error = post(client, {"input": path}, 400)["error"]
             assert error["code"] == "image_not_found", path
 
+    def test_garbage_is_no_path(self, client_of, root):
+        """Base64 of something else, and several lines, are told that they are no image."""
+        client = client_of(IMAGE_ROOT=str(root))
+        for source in ("QUJD" * 5000, "red.png\nred.png"):
+            assert "not an image" in post(client, {"input": {"image": source}}, 400)["error"]["message"]
+
     def test_texts_stay_texts(self, client_of, root):
         """A word that is the name of a file, a path of another file, and a folder are texts."""
         client = client_of(IMAGE_ROOT=str(root))

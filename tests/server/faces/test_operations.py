@@ -406,7 +406,7 @@ class TestImageRoot:
             "sub",
             "missing.png",
             "a\0b",
-            "x" * 5000,
+            "x" * 4000,
         ):
             error = ask(client, {"image": path})
             assert (error.status_code, error.json["error"]["code"]) == (400, "image_not_found"), path
