@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ BARE = RED.partition(",")[2]
 
 
 def post(client, body, status=200, path="/v1/embeddings"):
-    answer = client.simulate_post(path, json=body)
+    answer = client.simulate_post(path, body=json.dumps(body))  # escapes what is no character
     assert answer.status_code == status, answer.text
     return answer.json
 
@@ -120,6 +121,8 @@ def test_messages_stand_in_place_of_input(client):
         ({"type": "text", "image": RED}, "input[1].type", "image"),
         ({"type": "image_url", "image": RED}, "input[1].type", "image"),
         ({"type": "file", "file": RED}, "input[1]", "allowed"),
+        ({"type": "a\udc00b", "text": "a"}, "input[1]", "half of a character"),
+        ({"\ud800": "a"}, "input[1]", "half of a character"),
         ({"type": "text"}, "input[1]", "one of text"),
         ({"type": None}, "input[1]", "one of text"),
         ({"image": RED, "image_url": BLUE}, "input[1]", "several images in one object"),
