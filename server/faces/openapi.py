@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from siglip_edge.server.faces.openapi_schemas import Object, schemas
+from siglip_edge.server.faces.openapi_schemas import Object, Schemas, schemas
 from siglip_edge.server.faces.route import JSON, Face, Route, Tag
 from siglip_edge.server.faces.table import Claim, claims
 from siglip_edge.server.http.middleware import HEADERS
@@ -30,6 +30,9 @@ _MEANING = {
     504: "The request's time was up.",
 }
 
+_REPEATED = {"style": "form", "explode": True}
+"""Encoding of a list in a form: a part per item. Swagger UI would join the items with commas."""
+
 _RETRY_AFTER = "Retry-After"
 
 _HEADERS = {
@@ -48,7 +51,7 @@ def document(faces: Sequence[Face], *, model: str, has_keys: bool) -> Object:
     }
     claimed = [claim for there in described.values() for claim in there]
     found = schemas([route for _, route in claimed], [face.error for face, _ in claimed])
-    writer = _Writer(found.of, model, has_keys)
+    writer = _Writer(found, model, has_keys)
     paths: dict[str, Object] = {}
     for (path, method), there in described.items():
         paths.setdefault(path, {})[method.lower()] = writer.operation(there)
@@ -77,7 +80,7 @@ def _tag(face: Face, route: Route) -> Tag:
 
 @dataclass(frozen=True)
 class _Writer:
-    schemas: Mapping[Any, Object]
+    schemas: Schemas
     model: str
     has_keys: bool
 
@@ -119,7 +122,7 @@ class _Writer:
         (_, route), *others = there
         body: Object = {"schema": self._any_of(route.request for _, route in there)}
         if route.is_form:  # its examples are in the schema
-            return {_FORM: body}
+            return {_FORM: body | {"encoding": dict.fromkeys(self.schemas.repeated(route.request), _REPEATED)}}
         if others:
             return {JSON: body | {"examples": {_tag(*claim).name: {"value": claim[1].example} for claim in there}}}
         return {JSON: body | {"example": route.example}}
@@ -130,7 +133,7 @@ class _Writer:
         return [*named, *asked, *(_parameter(name, "header", meaning) for name, meaning in route.headers.items())]
 
     def _any_of(self, kinds: Iterable[Any]) -> Object:
-        schemas = [self.schemas[kind] for kind in dict.fromkeys(kinds)]
+        schemas = [self.schemas.of[kind] for kind in dict.fromkeys(kinds)]
         return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 

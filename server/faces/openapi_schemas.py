@@ -32,6 +32,11 @@ class Schemas:
     components: Object
     """Name -> the schema that other schemas refer to."""
 
+    def repeated(self, form: Any) -> list[str]:
+        """The fields of a form that are lists of texts: a part per item."""
+        fields = self.components[_name(self.of[form]["$ref"])]["properties"]
+        return [name for name, field in fields.items() if field.get("type") == "array" and field["items"] != _FILE]
+
 
 def schemas(routes: Collection[Route], errors: Iterable[Any]) -> Schemas:
     """The schemas of the routes' requests and answers, and of these errors."""

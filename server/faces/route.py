@@ -65,7 +65,7 @@ class Route:
     """Type of the answer."""
     media: str = JSON
     example: Mapping[str, Any] = field(default_factory=dict)
-    """A body that gets status 200 from every model. In a form: its fields without the files."""
+    """A body that gets status 200 from every model with both towers. In a form: its fields without the files."""
     errors: tuple[int, ...] = ()
     """Statuses beside 200, 401 and 500."""
     is_open: bool = False

@@ -103,6 +103,22 @@ def test_every_operation_answers_as_it_stands(docs, url):
     print(f"/docs: {len(statuses)} operations, {sum(map(len, statuses.values()))} executions")  # noqa: T201 - with -s
 
 
+def test_lists_of_a_form_are_sent_item_by_item(docs, url):
+    """Two files and two texts, one with a comma: four vectors, as the page says."""
+    docs.open(url)
+    block = dict(docs.operations())["create_embeddings_of_files"]
+    block.locator(".opblock-summary-control").click()
+    block.get_by_role("button", name="Try it out").click()
+    for name in ("file", "file", "input"):
+        block.locator(f'[data-property-name="{name}"]').get_by_role("button", name="Add").click()
+    for chooser in block.locator("input[type=file]").all():
+        chooser.set_input_files(PICTURE)
+    block.locator('[data-property-name="input"] input[type=text]').last.fill("pizza, hot")
+    with docs.page.expect_response("**/v1/embeddings/image") as answered:
+        block.get_by_role("button", name="Execute").click()
+    assert [item["index"] for item in answered.value.json()["data"]] == [0, 1, 2, 3]
+
+
 def test_a_key_is_asked_for_where_there_is_a_lock(docs, locked_url):
     """With keys: an operation is 401 until the key is given under "Authorize"; health has no lock and needs none."""
     docs.open(locked_url)
