@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import falcon
 
@@ -44,15 +45,29 @@ class Similarity:
 
     def on_post_batch(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, SimilarityBatchRequest)
-        pairs = request.evaluations
-        self._service.reader.check_count(len(pairs), "evaluations")
-        by_model = defaultdict(list)
+        pairs, results = self._read(request.evaluations)
+        by_model: dict[str | None, dict[int, SimilarityRequest]] = defaultdict(dict)
         for index, pair in enumerate(pairs):
-            by_model[pair.model_config_name].append(index)
-        results: dict[int, Result] = {}
-        for name, indexes in by_model.items():
-            results |= self._score(req, name, {index: pairs[index] for index in indexes})
+            if index not in results:
+                by_model[pair.model_config_name][index] = pair
+        for name, named in by_model.items():
+            results |= self._score(req, name, named)
         resp.data = json.render(_batch_answer(pairs, results, _elapsed_ms(req)))
+
+    def _read(self, evaluations: Any) -> tuple[list[SimilarityRequest], dict[int, Result]]:
+        """-> the pairs, and for those that are none the result that says why."""
+        if not isinstance(evaluations, list):
+            raise InvalidInput("a list of pairs is expected", param="evaluations", code="invalid_value")
+        self._service.reader.check_count(len(evaluations), "evaluations")
+        pairs: list[SimilarityRequest] = []
+        failed: dict[int, Result] = {}
+        for index, given in enumerate(evaluations):
+            try:
+                pairs.append(json.convert_item(given, SimilarityRequest, f"evaluations[{index}]"))
+            except InvalidInput as error:
+                pairs.append(_readable(given))
+                failed[index] = "", f"{error.param}: {error}"
+        return pairs, failed
 
     def _embedder(self, req: falcon.Request, name: str | None) -> Embedder:
         try:
@@ -79,6 +94,15 @@ class Similarity:
             reader.attempt(reader.image, pair.image_input, f"{param}.image_input"),
             reader.attempt(reader.text, pair.text_prompt, f"{param}.text_prompt"),
         )
+
+
+def _readable(given: Any) -> SimilarityRequest:
+    """The strings of a bad pair, which its result repeats."""
+    fields = given if isinstance(given, dict) else {}
+    image, text = (fields.get(name) for name in ("image_input", "text_prompt"))
+    return SimilarityRequest(
+        image_input=image if isinstance(image, str) else "", text_prompt=text if isinstance(text, str) else ""
+    )
 
 
 def _scored(image: Outcome, text: Outcome, scoring: Scoring) -> Score | str:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from siglip_edge.server.http.json import ITEMWISE
+
 
 class SimilarityRequest(Struct, kw_only=True):
     image_input: Annotated[str, Meta(description="Data URI, base64, a URL or a path where the operator allows it.")]
@@ -16,7 +18,7 @@ class SimilarityRequest(Struct, kw_only=True):
 
 
 class SimilarityBatchRequest(Struct, kw_only=True):
-    evaluations: list[SimilarityRequest]
+    evaluations: Annotated[list[SimilarityRequest], ITEMWISE]
     batch_size: (
         Annotated[int, Meta(ge=1, le=128, description="Without effect: the server chooses the rows per run.")] | None
     ) = None
@@ -30,7 +32,7 @@ class SimilarityAnswer(Struct, kw_only=True, omit_defaults=True):
     processing_time_ms: Annotated[
         float, Meta(description="Milliseconds of the request; in a batch, divided by its pairs.")
     ]
-    model_used: str
+    model_used: Annotated[str, Meta(description="Empty for a pair that could not be read.")]
     score: Annotated[float | None, Meta(description="Calibrated probability that the two belong together.")]
     similarity: Annotated[float | None, Meta(description="Cosine.")]
     error: Annotated[str | UnsetType, Meta(description="Names the field that is wrong.")] = UNSET

@@ -89,6 +89,24 @@ class TestBatch:
         assert empty["error"] == "evaluations[3].text_prompt: the text is empty"
         assert "error" not in first
 
+    @pytest.mark.parametrize(
+        ("bad", "param"),
+        [
+            ({"image_input": "x"}, "evaluations[0].text_prompt"),
+            ({**PAIR, "text_prompt": 3}, "evaluations[0].text_prompt"),
+            ({**PAIR, "image_input": None}, "evaluations[0].image_input"),
+            ({**PAIR, "model_config_name": 3}, "evaluations[0].model_config_name"),
+            ("a string", "evaluations[0]"),
+            (None, "evaluations[0]"),
+        ],
+    )
+    def test_a_pair_that_cannot_be_read_fails_alone(self, client, bad, param):
+        """Its result has the strings that it had and names the field; the neighbour is scored."""
+        failed, good = batch(client, [bad, PAIR])["results"]
+        assert failed["error"].startswith(f"{param}: ")
+        assert failed["clip_score"] is None
+        assert good["clip_score"] == single(client)["clip_score"]
+
     def test_a_model_that_is_not_served_fails_its_pairs_alone(self, client):
         """Each pair names its own model."""
         body = batch(client, [{**PAIR, "model_config_name": "accurate"}, PAIR])
@@ -102,8 +120,6 @@ class TestBatch:
             ([], {}, "evaluations"),
             ([PAIR] * 300, {}, "evaluations"),
             ("a", {}, "evaluations"),
-            ([PAIR, {"image_input": "x"}], {}, "evaluations[1].text_prompt"),
-            ([{**PAIR, "text_prompt": 3}], {}, "evaluations[0].text_prompt"),
             ([PAIR], {"batch_size": 0}, "batch_size"),
             ([PAIR], {"batch_size": 129}, "batch_size"),
             ([PAIR], {"show_progress": "yes"}, "show_progress"),
