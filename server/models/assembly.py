@@ -58,13 +58,13 @@ class Assembly:
 
     def _embedder(self, name: str, model: Model) -> Embedder:
         template = self._template_of(name)
-        self.metrics.describe(name, model, templated(model.manifest.space_id, template))
+        metrics = self.metrics.of_model(name, model, templated(model.manifest.space_id, template))
         return Embedder(
             name,
             model,
-            make_lanes(model, self._limits(model), self.metrics.observe_batch),
+            make_lanes(model, self._limits(model), metrics.observe_batch),
             EmbeddingCache(
-                self.settings.embedding_cache_bytes, self.settings.embedding_cache_size, count=self.metrics.count_lookup
+                self.settings.embedding_cache_bytes, self.settings.embedding_cache_size, count=metrics.count_lookup
             ),
             self._preparation(model),
             wait_for_room=self.settings.queue_overflow_action == "wait",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 
 from prometheus_client import (
@@ -42,6 +44,39 @@ _REJECTIONS = {  # status -> the label `reason`
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class LaneMetrics:
+    """The series of one tower of one model."""
+
+    seconds: Histogram
+    rows: Histogram
+    failed: Counter
+    waiting: Gauge
+
+
+@dataclass(frozen=True)
+class ModelMetrics:
+    """The series of one model."""
+
+    lanes: Mapping[Tower, LaneMetrics]
+    hits: Counter
+    misses: Counter
+    read_memory: Callable[[], object]
+    """Called after each run."""
+
+    def observe_batch(self, tower: Tower, report: BatchReport) -> None:
+        lane = self.lanes[tower]
+        lane.seconds.observe(report.seconds)
+        lane.rows.observe(report.rows)
+        lane.waiting.set(report.waiting)
+        if report.failed:
+            lane.failed.inc()
+        self.read_memory()
+
+    def count_lookup(self, hit: bool) -> None:  # noqa: FBT001 - the signature that the cache calls
+        (self.hits if hit else self.misses).inc()
+
+
 class Metrics:
     """The metrics of one process, in a registry of their own: nothing is global."""
 
@@ -63,16 +98,18 @@ class Metrics:
         self._stage_s = cache(
             histogram("embedding_stage_duration_seconds", "Time of a request in each stage.", "stage", "tower").labels
         )
-        self._batch_s = cache(histogram("embedding_batch_duration_seconds", "A run of a tower.", "tower").labels)
-        self._batch_rows = cache(histogram("embedding_batch_rows", "Rows per run.", "tower", buckets=_ROWS).labels)
-        self._failed = counter("embedding_failed_batches_total", "Runs that raised.", "tower")
+        of_lane = ("model", "tower")
+        self._batch_s = histogram("embedding_batch_duration_seconds", "A run of a tower.", *of_lane)
+        self._batch_rows = histogram("embedding_batch_rows", "Rows per run.", *of_lane, buckets=_ROWS)
+        self._failed = counter("embedding_failed_batches_total", "Runs that raised.", *of_lane)
+        self._queue = gauge("embedding_queue_rows", "Rows waiting after the last run.", *of_lane)
         self._rejected = counter("embedding_rejections_total", "Requests turned away.", "reason")
         self._hits = counter(
             "embedding_cache_hits_total",
             "Inputs answered from the cache, or by another request that computes the same input.",
+            "model",
         )
-        self._misses = counter("embedding_cache_misses_total", "Inputs computed.")
-        self._queue = cache(gauge("embedding_queue_rows", "Rows waiting after the last run.", "tower").labels)
+        self._misses = counter("embedding_cache_misses_total", "Inputs computed.", "model")
         self._resident = gauge("worker_resident_bytes", "Memory of a worker.", across="liveall")
         self._workers = gauge("workers", "Workers alive.", across="livesum")
         self._info = gauge(
@@ -82,6 +119,8 @@ class Metrics:
         )
         self._workers.set(1)
         self._resident_due = 0.0
+        for reason in _REJECTIONS.values():
+            self._rejected.labels(reason)
 
     def observe_request(self, method: str, route: str, status: int, context: RequestContext) -> None:
         self._requests(context.face, method, route, status).inc()
@@ -91,24 +130,26 @@ class Metrics:
         if status in _REJECTIONS:
             self._rejected.labels(_REJECTIONS[status]).inc()
 
-    def observe_batch(self, tower: Tower, report: BatchReport) -> None:
-        self._batch_s(tower).observe(report.seconds)
-        self._batch_rows(tower).observe(report.rows)
-        self._queue(tower).set(report.waiting)
-        if (now := time.monotonic()) >= self._resident_due:
-            self._resident_due = now + _RESIDENT_EVERY_S
-            self._resident.set(resident_bytes())
-        if report.failed:
-            self._failed.labels(tower).inc()
-
-    def count_lookup(self, hit: bool) -> None:  # noqa: FBT001 - the signature that the cache calls
-        (self._hits if hit else self._misses).inc()
-
-    def describe(self, name: str, model: Model, space_id: str) -> None:
-        """Note a loaded model."""
+    def of_model(self, name: str, model: Model, space_id: str) -> ModelMetrics:
+        """The metrics of a loaded model. Each of its series begins now, at 0, so that a first event is an increase."""
         plan = model.plan
         labels = (name, space_id, plan.precision, plan.provider, plan.intra_op_threads)
         self._info.labels(*labels).set(1)
+        lanes = {
+            tower: LaneMetrics(
+                seconds=self._batch_s.labels(name, tower),
+                rows=self._batch_rows.labels(name, tower),
+                failed=self._failed.labels(name, tower),
+                waiting=self._queue.labels(name, tower),
+            )
+            for tower in model.towers
+        }
+        return ModelMetrics(lanes, self._hits.labels(name), self._misses.labels(name), self._read_memory)
+
+    def _read_memory(self) -> None:
+        if (now := time.monotonic()) >= self._resident_due:
+            self._resident_due = now + _RESIDENT_EVERY_S
+            self._resident.set(resident_bytes())
 
     def render(self) -> bytes:
         """-> the text of /metrics, all workers together."""

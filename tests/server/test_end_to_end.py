@@ -176,14 +176,14 @@ def test_metrics_add_up_across_workers_and_restarts(start, tiny_dir):
 def test_a_caller_that_hangs_up_costs_nothing_more(start, tiny_dir):
     """Work whose caller has closed the connection is dropped before it is computed."""
     server = start(MODEL=str(tiny_dir), BATCH_WAIT_TIME_MS="1000", MAX_CONCURRENT_BATCHES="1")
-    before = counted(server, 'embedding_batch_rows_sum{tower="vision"}')
+    before = counted(server, 'embedding_batch_rows_sum{model="tiny",tower="vision"}')
     pile = [data_uri(png((n, n % 7, n % 11), size=(500, 500))) for n in range(20)]
     body = json.dumps({"input": pile}).encode()
     head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
         connection.sendall(head.encode() + body)
     wait_until(lambda: counted(server, 'http_requests_total{face="openai",method="POST",route="/v1/embeddings"') == 1)
-    assert counted(server, 'embedding_batch_rows_sum{tower="vision"}') - before < len(pile)
+    assert counted(server, 'embedding_batch_rows_sum{model="tiny",tower="vision"}') - before < len(pile)
 
 
 def test_a_caller_that_stops_sending_gets_408(running, tiny_dir):

@@ -140,13 +140,23 @@ class TestMetrics:
             self.sample(client, 'http_requests_total{face="openai",method="POST",route="/v1/embeddings",status="400"}')
             == 1
         )
-        assert self.sample(client, "embedding_cache_hits_total") == 1
-        assert self.sample(client, "embedding_cache_misses_total") == 2
-        assert self.sample(client, 'embedding_batch_rows_sum{tower="text"}') == 1
-        assert self.sample(client, 'embedding_batch_duration_seconds_count{tower="vision"}') == 1
+        assert self.sample(client, 'embedding_cache_hits_total{model="tiny"}') == 1
+        assert self.sample(client, 'embedding_cache_misses_total{model="tiny"}') == 2
+        assert self.sample(client, 'embedding_batch_rows_sum{model="tiny",tower="text"}') == 1
+        assert self.sample(client, 'embedding_batch_duration_seconds_count{model="tiny",tower="vision"}') == 1
         assert self.sample(client, 'embedding_stage_duration_seconds_count{stage="decode",tower="vision"}') == 1
         assert self.sample(client, "embedding_model_info{") == 1
         assert self.sample(client, "worker_resident_bytes") > 1 << 20
+
+    def test_every_series_of_a_model_begins_at_zero(self, client):
+        """So that its first event is an increase for Prometheus."""
+        of_lane = '{model="tiny",tower="text"}'
+        for name in (
+            f"embedding_batch_rows_count{of_lane}", f"embedding_failed_batches_total{of_lane}",
+            f"embedding_queue_rows{of_lane}", 'embedding_cache_hits_total{model="tiny"}',
+            'embedding_rejections_total{reason="overloaded"}',
+        ):  # fmt: skip
+            assert self.sample(client, name) == 0
 
     def test_rejections_are_counted_by_reason(self, client_of, fake):
         """A request out of time counts as a deadline."""
