@@ -44,7 +44,7 @@ def cache_of(settings: Settings) -> Path:
 
 def directory_of(settings: Settings, model: str) -> Path:
     """The directory of a model that is given by path, or by its name in MODELS_DIR, as the server finds it."""
-    (directory,) = replace(settings, model=Path(model), models=()).named_models.values()
+    (directory,) = replace(settings, model=Path(model), models=(), model_is_set=True).named_models.values()
     return directory
 
 

@@ -122,7 +122,9 @@ def aliases(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def model_name(directory: Path) -> str:
-    """The last part of the path; of `.` and `..`, the name of that directory."""
+    """The last part of the path; of `.` and `..`, the directory's own name; in a hub's cache, the repository's name."""
+    if directory.parent.name == "snapshots" and (repository := directory.parent.parent.name).startswith("models--"):
+        return repository.rpartition("--")[2]
     return directory.name if directory.name not in {"", ".."} else directory.resolve().name or "model"
 
 

@@ -153,6 +153,12 @@ def test_a_model_directory_that_is_a_dot_has_that_directorys_name(tmp_path, monk
     assert list(Settings.from_env({"MODELS": "..,."}).named_models) == ["large", "int8"]
 
 
+def test_a_directory_in_a_hubs_cache_has_the_repositorys_name():
+    """Not that of the revision."""
+    directory = "/cache/hub/models--google--siglip2-base/snapshots/0123abcd"
+    assert list(Settings.from_env({"MODEL": directory}).named_models) == ["siglip2-base"]
+
+
 def test_the_example_file_with_every_line_in_use_changes_nothing():
     """`.env.example`, its comments removed, gives the defaults, and no name in it is unknown."""
     lines = re.sub("^#([A-Z])", r"\1", env_example.text(), flags=re.MULTILINE)

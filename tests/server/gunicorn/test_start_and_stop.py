@@ -119,16 +119,18 @@ def test_options_of_gunicorns_own_still_count(serve, tmp_path):
         assert b"200 OK" in connection.recv(1000)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_is_one_line_and_status_0(serve, number):
-    """After SIGTERM or Ctrl-C the log ends with `Stopped`, and nothing of the server is left in memory files."""
-    server = serve(WORKERS="2")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_stop_is_one_line_and_status_0(serve, tmp_path, number):
+    """After SIGTERM or Ctrl-C the log ends with `Stopped`, and nothing is left in memory or temporary files."""
+    (temporary := tmp_path / "temporary").mkdir()
+    server = serve(WORKERS="2", TMPDIR=str(temporary))
     directory = server.metrics_directory()
     assert directory.is_dir()
     assert server.stop(number) == 0
     assert server.log.read_text().endswith(" Stopped\n")
     assert len(server.said(LISTENING)) == 1
     assert not directory.exists()
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
