@@ -19,11 +19,14 @@ PYTEST := $(TEST)/bin/python -m pytest --numprocesses logical --dist loadfile --
 PYTEST_CLIENTS := SIGLIP_EDGE=$(SERVE)/bin/siglip-edge $(CLIENTS)/bin/python -m pytest -p no:cacheprovider \
 	-p no:unraisableexception
 SOURCES := pyproject.toml constraints.txt deploy/install.sh
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+# FORCE for an environment whose Python is gone or has another version: deploy/install.sh makes it again.
+stale = $(shell test ! -e $(1) || { test -x $(1)/bin/python && grep -q '^version\(_info\)\? = $(VERSION)' $(1)/pyvenv.cfg; } || echo FORCE)
 
-.PHONY: serve test test-fast lint types pytest test-clients test-browser test-openvino test-openvino-wheel openvino-figures format evaluate demo-model demo-export demo-evaluate bench conformance clean
+.PHONY: FORCE serve test test-fast lint types pytest test-clients test-browser test-openvino test-openvino-wheel openvino-figures format evaluate demo-model demo-export demo-evaluate bench conformance clean
 
 serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
-	MODEL=$(MODEL) $(SERVE)/bin/siglip-edge serve
+	$(SERVE)/bin/siglip-edge serve
 
 test: lint types pytest  ## everything that has to hold before a commit
 
@@ -94,15 +97,15 @@ conformance: $(TEST)/.installed  ## the documents of the servers that this one s
 clean:
 	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) $(INFINITY) $(DEMO) $(OPENVINO) $(OPENVINO_WHEEL) build *.egg-info
 
-$(SERVE)/.installed: $(SOURCES)
+$(SERVE)/.installed: $(SOURCES) $(call stale,$(SERVE))
 	deploy/install.sh $(SERVE) cpu --editable
 	touch $@
 
-$(TEST)/.installed: $(SOURCES)
+$(TEST)/.installed: $(SOURCES) $(call stale,$(TEST))
 	deploy/install.sh $(TEST) export,test,dev --editable
 	touch $@
 
-$(BENCH)/.installed: $(SOURCES)
+$(BENCH)/.installed: $(SOURCES) $(call stale,$(BENCH))
 	deploy/install.sh $(BENCH) export,bench --editable
 	touch $@
 
@@ -111,11 +114,11 @@ $(INFINITY)/.installed: bench/infinity-requirements.txt
 	$(INFINITY)/bin/python -m pip install --quiet --disable-pip-version-check -r bench/infinity-requirements.txt
 	touch $@
 
-$(DEMO)/.installed: $(SOURCES)
+$(DEMO)/.installed: $(SOURCES) $(call stale,$(DEMO))
 	deploy/install.sh $(DEMO) export,demo --editable
 	touch $@
 
-$(OPENVINO)/.installed: $(SOURCES)
+$(OPENVINO)/.installed: $(SOURCES) $(call stale,$(OPENVINO))
 	deploy/install.sh $(OPENVINO) openvino,test --editable
 	touch $@
 
