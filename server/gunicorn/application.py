@@ -74,6 +74,7 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc] # gunicorn has no types
     def start(self) -> None:
         if self._binds_itself():
             self.LISTENERS = [_listen(address, self.cfg, self.log) for address in self.cfg.address]
+        _log_configuration(self.app.settings)
         # The metrics library reads the variable when a worker imports it.
         self._metrics = MetricsDirectory.create(MEMORY_FILES)
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self._metrics.path)
@@ -88,6 +89,7 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc] # gunicorn has no types
             return
         self.app.settings = settings
         super().reload()
+        _log_configuration(settings)
         logger.info("SIGHUP: new workers serve with the settings of now")
 
     def spawn_worker(self) -> int:
@@ -113,6 +115,27 @@ class Arbiter(arbiter.Arbiter):  # type: ignore[misc] # gunicorn has no types
         inherited = "GUNICORN_PID" in os.environ or systemd.listen_fds(unset_environment=False)
         by_address = all(isinstance(address, tuple) for address in self.cfg.address)
         return by_address and not inherited and not self.cfg.reuse_port
+
+
+def _log_configuration(settings: Settings) -> None:
+    """One line, with the words and fields that operators of earlier servers look for."""
+    runs = settings.max_concurrent_batches or "auto"
+    logger.info(
+        "runtime_config: models %s, device %s; Workers %s; Batch size %d, wait %g ms, runs at once %s; queue %d, %s",
+        *(", ".join(settings.named_models), settings.device, settings.workers, settings.batch_size),
+        *(settings.batch_wait_time_ms, runs, settings.max_queue_size, settings.queue_overflow_action),
+        extra={
+            "event": "runtime_config",
+            "model_device": settings.device,
+            "max_concurrent": runs,
+            "max_queue_size": settings.max_queue_size,
+            "max_batch_size": settings.max_batch_size,
+            "max_text_chars": settings.max_text_chars,
+            "enable_batching": settings.batch_size > 1,
+            "batch_window_ms": settings.batch_wait_time_ms,
+            "batch_max_size": settings.batch_size,
+        },
+    )
 
 
 def _settings_instead_of(old: Settings) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from siglip_edge.runtime.images.picture import Picture
 
 
+logger = logging.getLogger("siglip_edge")
+
+
 @dataclass(frozen=True)
 class Assembly:
     """Makes the embedders of one process."""
@@ -36,6 +40,8 @@ class Assembly:
         """-> the embedder of an opened model, after its warm-up. From then on, idle towers give memory back."""
         if self.settings.enable_warmup and not self._is_warm(model):
             warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
+        if self.settings.enable_warmup:
+            logger.info("warmup_ok: model %s", name, extra={"event": "warmup_ok", "model": name})
         embedder = self._embedder(name, model)
         if isinstance(model, EmbeddingModel):
             model.loading.add_done_callback(lambda _: self._watch(model, embedder.lanes))

@@ -269,6 +269,27 @@ def test_lines_of_gunicorn_are_in_our_format_and_without_bytes_of_callers(serve)
     assert "SECRET" not in server.log.read_text()
 
 
+def test_the_log_has_the_words_that_earlier_servers_operators_look_for(serve):
+    """Simple Inference Server's events, and a line for siglip2-api's `docker logs | grep` of Batch, Worker or GPU."""
+    server = serve(LOG_FORMAT="json", MODEL_DEVICE="cpu", BATCH_WINDOW_MS="4")
+    url = server.wait_for(LISTENING)[1]
+    server.wait_for("warmup_ok")
+    body = urllib.request.Request(
+        f"{url}/v1/embeddings", data=b'{"input": "x"}', headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(body, timeout=60):
+        pass
+    server.wait_for("embedding_request")
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    by_event = {line["event"]: line for line in lines if "event" in line}
+    assert {"runtime_config", "warmup_ok", "embedding_request"} <= set(by_event)
+    config = by_event["runtime_config"]
+    assert (config["model_device"], config["batch_window_ms"]) == ("cpu", 4.0)
+    assert re.search("Batch|Worker|GPU", config["message"])
+    assert by_event["embedding_request"]["route"] == "/v1/embeddings"
+
+
 def test_a_level_of_warning_leaves_a_healthy_server_silent(tmp_path, tiny_dir):
     """LOG_LEVEL holds for the lines of start and stop too."""
     server = Process(tmp_path, MODEL=str(tiny_dir), LOG_LEVEL="warning", PORT=str(_free_port()))
