@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import sys
+from contextlib import closing
 
 import click
 
@@ -30,11 +31,9 @@ def command() -> None:
 
 def is_ready(host: str, port: int) -> bool:
     """Whether GET /health/ready answers 200 within two seconds."""
-    connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
     try:
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == http.client.OK
-    except OSError:
+        with closing(http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)) as connection:
+            connection.request("GET", "/health/ready")
+            return connection.getresponse().status == http.client.OK
+    except (OSError, UnicodeError, http.client.HTTPException):  # nobody there, a name that is none, no HTTP
         return False
-    finally:
-        connection.close()

@@ -30,7 +30,7 @@ def settings_with(**given: str | None) -> Settings:
         raise click.ClickException(str(error)) from error
     for notice in settings.notices:
         click.echo(f"Warning: {notice}", err=True)
-    return replace(settings, models=()) if given.get("MODEL") else settings
+    return settings
 
 
 def cache_of(settings: Settings) -> Path:

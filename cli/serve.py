@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import click
 
+from siglip_edge.cli.paths import GivenPath
 from siglip_edge.server.config.environment import read_settings
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.variables import Row, SettingsInvalid, table
@@ -50,7 +51,10 @@ def serve(directory: str | None, **flags: str | None) -> None:
     given = {name.upper(): value for name, value in flags.items()}
     if directory is not None and given["MODEL"] not in {None, directory}:
         raise click.UsageError("MODEL and --model name two models; give one, or --models with both")
-    _set(given | ({"MODEL": directory} if directory else {}))
+    given |= {"MODEL": directory} if directory else {}
+    if given["MODEL"] and given["MODELS"] is None:
+        os.environ.pop("MODELS", None)  # one model by name counts before the models of the environment
+    _set(given)
     sys.argv = ["-P", "-m", "siglip_edge", "serve"]  # for SIGUSR2: gunicorn has Python execute it in a new process
     try:
         Application(checked_settings()).run()
@@ -62,7 +66,10 @@ command = Serve(
     "serve",
     callback=serve,
     help=serve.__doc__,
-    params=[click.Argument(["directory"], required=False, metavar="[MODEL]"), *_options(table(Settings()))],
+    params=[
+        click.Argument(["directory"], required=False, metavar="[MODEL]", type=GivenPath()),
+        *_options(table(Settings())),
+    ],
 )
 
 

@@ -7,7 +7,7 @@ Names of the predecessor projects stay valid. Below the composition root, module
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -276,7 +276,9 @@ class Settings:
         """
         of_file = file or {}
         values, notices = read(variables(cls), [*sources, of_file])
-        if "models" in values and "model" in values:
+        if "models" in values and _names_one_model([*sources, of_file]):
+            del values["models"]
+        elif "models" in values and "model" in values:
             notices.append("MODELS counts, and MODEL does not; the first of MODELS is the default model")
         environ = {name: value for source in sources for name, value in source.items()}
         notices += about_unknown_names(environ, of_file, known_names(cls))
@@ -373,6 +375,16 @@ class Settings:
     def named_models(self) -> dict[str, Path]:
         """Name of each served model -> its directory; the default model first."""
         return {model.name: model.directory for model in self.listed_models}
+
+
+def _names_one_model(sources: Sequence[Mapping[str, str]]) -> bool:
+    """Whether MODEL stands in a stronger source than MODELS, as the argument of a command does."""
+    for source in sources:
+        if source.get("MODELS", "").strip():
+            return False
+        if any(source.get(name, "").strip() for name in ("MODEL", "SIGLIP_MODEL")):
+            return True
+    return False
 
 
 def _user_cache() -> Path | None:

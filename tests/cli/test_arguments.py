@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,7 @@ def test_a_model_is_found_by_its_name_as_the_server_finds_it(run, command):
         (("export", "tiny", "-o", "out", "--zero-shot-template", "label"), "which stands for the label"),
         (("healthcheck", "x"), "unexpected extra argument"),
         (("serve", "--nope"), "No such option"),
+        (("serve", ""), "it is empty"),
         (("nope",), "No such command"),
     ],
 )
@@ -114,6 +117,38 @@ def test_a_wrong_option_is_a_usage_error_at_once(run, arguments, sentence):
     status, output = run(*arguments)
     assert status == 2
     assert sentence in output
+
+
+def test_a_model_on_the_command_line_counts_before_models_of_the_environment(run, folder, monkeypatch):
+    """Also for `serve`, and where `.env` has MODELS."""
+    (folder / ".env").write_text("MODELS=c=nowhere\n")
+    monkeypatch.setenv("MODELS", "b=nowhere")
+    for command in ("serve", "prepare"):
+        status, output = run(command, "empty")
+        assert status == 1
+        assert "empty" in output
+    (folder / ".env").unlink()
+
+
+@pytest.mark.parametrize("answer", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 503 x\r\n\r\n"])
+def test_a_health_check_of_a_port_that_another_program_has_is_a_failure(run, answer):
+    """It ends with status 1 and without a traceback, whatever answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as thread:
+        answered = thread.submit(_answer, listener, answer)
+        assert run("healthcheck", HOST="127.0.0.1", PORT=str(listener.getsockname()[1])) == (1, "")
+        answered.result(60)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 300, "a b", "nowhere.invalid"])
+def test_a_health_check_of_a_name_that_is_none_is_a_failure(run, host):
+    assert run("healthcheck", HOST=host) == (1, "")
+
+
+def _answer(listener: socket.socket, answer: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(answer)
 
 
 def test_a_folder_that_takes_no_file_is_named_at_once(run, folder, monkeypatch):
