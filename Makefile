@@ -14,7 +14,7 @@ OPENVINO_WHEEL := .venv-openvino-wheel
 BASE := bench/.checkpoints
 PHOTOS ?= ../shared/photos
 # One process per core. A file's tests stay in one process, so that each of its servers starts once.
-PYTEST := $(TEST)/bin/python -m pytest --numprocesses logical --dist loadfile --ignore tests/clients
+PYTEST := $(TEST)/bin/python -m pytest --numprocesses logical --dist loadfile --ignore tests/clients --ignore tests/images/downloads
 # Some clients leave a connection open when they are done: theirs to close, and no failure of ours.
 PYTEST_CLIENTS := SIGLIP_EDGE=$(SERVE)/bin/siglip-edge $(CLIENTS)/bin/python -m pytest -p no:cacheprovider \
 	-p no:unraisableexception
@@ -23,7 +23,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # FORCE for an environment whose Python is gone or has another version: deploy/install.sh makes it again.
 stale = $(shell test ! -e $(1) || { test -x $(1)/bin/python && grep -q '^version\(_info\)\? = $(VERSION)' $(1)/pyvenv.cfg; } || echo FORCE)
 
-.PHONY: FORCE serve test test-fast lint types pytest test-clients test-browser test-openvino test-openvino-wheel openvino-figures format evaluate demo-model demo-export demo-evaluate bench conformance clean
+.PHONY: FORCE serve test test-fast lint types pytest test-clients test-browser test-openvino test-openvino-wheel test-images openvino-figures format evaluate demo-model demo-export demo-evaluate bench conformance clean
 
 serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
 	$(SERVE)/bin/siglip-edge serve
@@ -33,6 +33,7 @@ test: lint types pytest  ## everything that has to hold before a commit
 lint: $(TEST)/.installed
 	$(TEST)/bin/ruff check .
 	$(TEST)/bin/ruff format --check .
+	$(TEST)/bin/hadolint Dockerfile*
 
 types: $(TEST)/.installed
 	$(TEST)/bin/mypy
@@ -79,6 +80,9 @@ test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO's plugi
 
 test-openvino-wheel: $(OPENVINO_WHEEL)/.installed  ## the same on the older wheel onnxruntime-openvino, on any CPU
 	$(OPENVINO_WHEEL)/bin/python -m pytest $(OPENVINO_TESTS)
+
+test-images: $(TEST)/.installed  ## every image's wheels, downloaded (3 GB): CUDA's libraries, arm64, the export image
+	$(TEST)/bin/python -m pytest tests/images/downloads
 
 openvino-figures: $(OPENVINO)/.installed  ## fidelity, time and memory of MODEL on OpenVINO and on the CPU, in turns
 	$(OPENVINO)/bin/python -m siglip_edge.bench.providers $(MODEL)

@@ -1,4 +1,4 @@
-"""What the Makefile, the Dockerfiles and CI promise about a fresh machine, held without a Docker engine."""
+"""What the Makefile, pyproject.toml and CI promise about a fresh machine. tests/images is about the containers."""
 
 import os
 import re
@@ -13,55 +13,6 @@ from packaging.requirements import Requirement
 from siglip_edge.runtime.checks.kernels import excluded
 
 ROOT = Path(__file__).parents[1]
-DOCKERFILES = ["Dockerfile.cpu", "Dockerfile.cuda"]
-
-
-@pytest.mark.parametrize("name", DOCKERFILES)
-def test_an_image_is_installed_by_the_makefiles_own_script(name):
-    """Docker, make and CI install alike, so testing one covers the others."""
-    extra = name.partition(".")[2]
-    assert f"deploy/install.sh /opt/siglip-edge {extra}\n" in (ROOT / name).read_text()
-    assert "deploy/install.sh $(SERVE) cpu" in (ROOT / "Makefile").read_text()
-
-
-@pytest.mark.parametrize("name", DOCKERFILES)
-def test_an_image_copies_everything_its_installation_needs(name):
-    """Every package and file that pyproject.toml names is copied into the build stage."""
-    text = (ROOT / name).read_text()
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    for package in ("cli", "exporter", "runtime", "server", "siglip_edge"):
-        assert f"COPY {package} {package}\n" in text
-    for file in (
-        "pyproject.toml",
-        "constraints.txt",
-        project["project"]["readme"],
-        *project["project"]["license-files"],
-    ):
-        assert re.search(rf"^COPY .*{re.escape(file)}.*$", text, re.MULTILINE), file
-
-
-@pytest.mark.parametrize("name", DOCKERFILES)
-def test_an_image_is_non_root_and_checks_its_health_without_curl(name):
-    """The server runs as an ordinary user; the health check is Python's own."""
-    text = (ROOT / name).read_text()
-    assert re.search(r"^USER \d+$", text, re.MULTILINE)
-    assert "HEALTHCHECK" in text
-    assert '"siglip-edge", "healthcheck"' in text
-    assert "curl" not in text
-
-
-def test_the_image_gets_the_paths_that_it_copies_and_no_others():
-    """`.dockerignore` keeps keys, virtual environments and history out of the build."""
-    lines = (ROOT / ".dockerignore").read_text().splitlines()
-    rules = [line for line in lines if line and not line.startswith("#")]
-    copied = {
-        source
-        for name in DOCKERFILES
-        for line in re.findall(r"^COPY (?!--from)(.+)$", (ROOT / name).read_text(), re.MULTILINE)
-        for source in line.split()[:-1]
-    }
-    assert rules[0] == "*"
-    assert {rule.removeprefix("!") for rule in rules if rule.startswith("!")} == copied
 
 
 def test_the_workflow_runs_the_readmes_command():

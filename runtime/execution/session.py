@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-from contextlib import suppress
+import logging
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,10 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from siglip_edge.runtime.errors import ArtifactCorrupt, ProviderUnavailable
 from siglip_edge.runtime.execution import openvino_plugin
-from siglip_edge.runtime.execution.plan import OPENVINO, ExecutionPlan
+from siglip_edge.runtime.execution.plan import CUDA, OPENVINO, ExecutionPlan
 from siglip_edge.runtime.rows import Arrays
+
+logger = logging.getLogger("siglip_edge")
 
 Floats = NDArray[np.float32]
 _DYNAMIC_AXIS = 4
@@ -130,7 +135,7 @@ class GraphSession:
         options = onnxruntime.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         options.terminate = True  # the arena shrinks at the end of a run, and this run ends at once
-        with suppress(Fail):  # reports the termination
+        with contextlib.suppress(Fail):  # reports the termination
             self._session.run(None, self.noise(), options)
 
     def noise(self) -> dict[str, NDArray[np.generic]]:
@@ -142,10 +147,25 @@ class GraphSession:
 def _wanted(plan: ExecutionPlan, options: onnxruntime.SessionOptions) -> list[tuple[str, dict[str, str]]] | None:
     """The providers of a session, or None when `options` got the device of a plugin. Raises ProviderUnavailable."""
     settings = provider_options(plan)
+    if plan.provider == CUDA:
+        _load_cuda()
     if plan.provider != OPENVINO or not openvino_plugin.devices():
         return [(plan.provider, settings)]
     options.add_provider_for_devices([openvino_plugin.device(settings.pop("device_type"))], settings)
     return None
+
+
+@cache
+def _load_cuda() -> None:
+    """Load CUDA and cuDNN from NVIDIA's pip packages, which no search path of the loader covers, or from the system.
+
+    onnxruntime prints what it cannot load; that goes to the log.
+    """
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        onnxruntime.preload_dlls()
+    for line in printed.getvalue().splitlines():
+        logger.warning("CUDA: %s", line)
 
 
 def _noise(taken: onnxruntime.NodeArg, rng: np.random.Generator) -> NDArray[np.generic]:

@@ -7,10 +7,13 @@ import sys
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from siglip_edge.runtime.artifacts.manifest import Precision
+from siglip_edge.runtime.errors import ArtifactCorrupt, ProviderUnavailable
+from siglip_edge.runtime.execution import session
 from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan
 from siglip_edge.runtime.execution.session import GraphSession, provider_options
 from siglip_edge.runtime.machine.memory import read_memory
@@ -78,3 +81,22 @@ def test_onnxruntime_reports_to_nobody(first, tmp_path):
     environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", f"import {first}, onnxruntime"], env=environ, check=True)
     assert not [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name]
+
+
+def test_cuda_is_loaded_from_nvidias_packages_before_a_session_opens(monkeypatch, tmp_path, caplog):
+    """Once per process, before the provider is looked for; what onnxruntime prints about it goes to the log."""
+    loaded = []
+
+    def preload():
+        loaded.append("CUDA")
+        sys.stdout.write("Failed to load libcublas.so.13: no such file\n")
+
+    session._load_cuda.cache_clear()
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    monkeypatch.setattr(session, "available_providers", lambda: (CUDA, CPU))
+    for _ in range(2):
+        with pytest.raises((ProviderUnavailable, ArtifactCorrupt)):
+            GraphSession(tmp_path / "missing.onnx", plan_on(CUDA, device_id="0"))
+    session._load_cuda.cache_clear()
+    assert loaded == ["CUDA"]
+    assert caplog.messages == ["CUDA: Failed to load libcublas.so.13: no such file"]
