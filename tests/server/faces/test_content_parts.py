@@ -314,3 +314,13 @@ def test_bytes_that_are_base64_of_base64_are_told(client):
     """What looks like an image and is none is a 400, never a text."""
     twice = base64.b64encode(BARE.encode()).decode()
     assert post(client, {"input": {"image": twice}}, 400)["error"]["param"] == "input.image"
+
+
+def test_the_document_shows_every_spelling(client):
+    """`/openapi.json` lists the keys that an input may have, and forbids others, as the server does."""
+    schemas = client.simulate_get("/openapi.json").json["components"]["schemas"]
+    error = post(client, {"input": {"other": 1}}, 400)["error"]["message"]
+    assert error.partition("allowed: ")[2].split(", ") == list(schemas["InputObject"]["properties"])
+    assert schemas["InputObject"]["additionalProperties"] is False
+    assert {"input", "messages"} <= set(schemas["EmbeddingsRequest"]["properties"])
+    assert "InputObject" in str(schemas["EmbeddingsRequest"]["properties"]["input"])
