@@ -38,10 +38,12 @@ _PATH_CHARS, _NAME_BYTES = 4096, 255
 """Longest path, and longest name in a path, that common file systems take."""
 _SUFFIX = re.compile(
     r"[^\s./\\]\.(?:jpe?g|jpe|jfif|a?png|webp|gif|bmp|dib|tiff?|avifs?|hei[cf]s?|hif|mpo|svgz?|ico|psd|jp2|j2k|jxl|tga|pcx|"
-    r"p[pgbn]m|qoi|cr[23]|nef|arw|dng|orf|rw2|raf|pef|srw)(?:[?#][^\s?#]\S*)?$",
+    r"p[pgbn]m|qoi|cr[23]|nef|arw|dng|orf|rw2|raf|pef|srw)(?P<query>[?#][^\s?#]\S*)?$",
     re.IGNORECASE,
 )
 """The end of an image file's name; other programs' formats too. A web address may go on with its query."""
+_ADDRESS = re.compile(r"""[^\s<>"'()\[\]{}]+""")
+_SCHEME = re.compile(r"[a-z][\w+.-]*://", re.IGNORECASE)
 _ABSOLUTE = re.compile(
     r"file:[/\\]"
     r"|/(?:home|root|mnt|media|data|srv|tmp|var|opt|usr|etc|run|nfs|shares?|storage|sdcard|workspace|volumes?\d*|users"
@@ -132,9 +134,14 @@ def _is_path(source: str) -> bool:
 
 
 def _ends_as_image(source: str) -> bool:
-    """A sentence may end with a file's name too, so longer names than file systems take are none."""
+    """A sentence may end so too: with a link inside it, or with a longer name than file systems take."""
+    suffix = _SUFFIX.search(source)
+    if suffix is None or (suffix["query"] and not _ADDRESS.fullmatch(source)):
+        return False
+    if "://" in source and not _SCHEME.match(source):
+        return False
     name = re.split(r"[/\\]", source)[-1]
-    return _SUFFIX.search(source) is not None and len(name.encode(errors="replace")) <= _NAME_BYTES
+    return len(name.encode(errors="replace")) <= _NAME_BYTES
 
 
 def _is_mostly_a_data_uri(source: str) -> bool:

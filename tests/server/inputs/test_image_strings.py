@@ -36,6 +36,9 @@ TEXTS = [
     *("Qk1X is a code of a product line", "Qk1X" * 20, "SUkq", "TU0A", "AAAA", "AAAAAAAAAAAAAAAA", "R0lGODl", "iVBORw0K", "UklGRg", "/9j"),
     # blanks
     *(" ", "\n", "\ufeff", "", "\t a cat \n", "a" * 5000 + ".jpg", "0"),
+    # links and markup
+    *("see https://example.com/cat.jpg", "![cat](https://example.com/cat.jpg?raw=1)", ".. image:: https://example.com/badge.svg"),
+    *("[![CI](https://example.com/badge.svg?event=push)](https://example.com)", "<img src='cat.jpg?x=1'>", "a cat.jpg?w=3"),
     # names longer than a file system takes are sentences
     "It was a long day, and " + "we walked and walked and walked, " * 9 + "until I took a picture called cat.jpg",
     json.dumps({"image": "cat.jpg", "caption": "a cat"}),
@@ -83,7 +86,7 @@ IMAGES = {
         *("file:///data/cat.jpg", "file:/data/cat.jpg", "file://localhost/data/cat", "FILE:///C:/cat", "file:cat.jpg", "file:///data/my%20cat.jpg"),
         *("my%20cat.jpg", "cat%2Ejpg", "photos%2Fcat.jpg", "C:\\Users\\me\\cat.jpg", "C:\\Users\\me\\cat", "D:/photos/1", "photos\\cat.jpg", "\\\\nas\\photos\\1"),
         *(" cat.jpg", "cat.jpg\n", '"C:\\Users\\me\\my cat.jpg"', "'photos/cat.jpg'", "\ufeffcat.jpg", "www.example.com/cat.jpg", "cdn.example/a.jpg?w=300"),
-        *("//cdn.example/a.png#x", "photos/*.jpg", "a.jxl", "drawing.svg", "favicon.ico", "IMG.CR3", "IMG_1.DNG", "scan.TIF", "x.jp2", "File:Cat.jpg"),
+        *("ssh://nas/photos/cat.jpg", "//cdn.example/a.png#x", "photos/*.jpg", "a.jxl", "drawing.svg", "favicon.ico", "IMG.CR3", "IMG_1.DNG", "scan.TIF", "x.jp2", "File:Cat.jpg"),
     ],
     Kind.UNREADABLE: [
         *("\x89PNG\r\n\x1a\n\0\0\0", "\ufffdPNG\r\n\x1a\n", "ÿØÿà\0\x10JFIF", "\ufffd\ufffd\ufffd\ufffd\0\x10JFIF", "GIF89a\x01\0\x01\0", "RIFF\x1a\0\0\0WEBPVP8 "),
