@@ -12,6 +12,7 @@ import pytest
 from siglip_edge.cli.main import COMMANDS
 from siglip_edge.runtime.artifacts import manifest
 from siglip_edge.server.config import env_example, settings_page
+from tests.runtime.images import formats_page
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "demo/README.md"]
@@ -46,6 +47,11 @@ def anchors(path):
     """The targets that GitHub makes of a page's headings."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_page_of_image_formats_is_what_the_server_does():
+    """On a difference run `python -m tests.runtime.images.formats_page > docs/image-formats.md`."""
+    assert (ROOT / "docs/image-formats.md").read_text(encoding="utf-8") == formats_page.page()
 
 
 def test_the_settings_page_is_the_servers_own_table():

@@ -18,7 +18,7 @@ from PIL import Image, ImageFile
 
 from siglip_edge.runtime.artifacts.manifest import ColorProfiles
 from siglip_edge.runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage, UnsupportedInput
-from siglip_edge.runtime.images.containers import heif, jpeg, png, tiff, webp
+from siglip_edge.runtime.images.containers import av1, heif, jpeg, png, tiff, webp
 from siglip_edge.runtime.images.containers.contents import Contents, whole_profile
 from siglip_edge.runtime.images.formats import FORMATS, SNIFFED_BYTES, format_of
 from siglip_edge.runtime.images.orientation import orientation_of
@@ -87,6 +87,8 @@ def decode(
         contents = _READERS[kind](data) if kind in _READERS else Contents(pixels=data)
         image = _opened(kind, contents.pixels)
     check_pixels(image.size, max_pixels)
+    if kind == "AVIF":  # libheif compares the two sizes itself, libavif does not
+        check_pixels(av1.largest_picture(contents.pixels), max_pixels)
     if profiles is ColorProfiles.TO_SRGB and image.mode != "RGB" and to_srgb(contents.profile, image.mode) is not None:
         target = None
     with _refusing(kind, known=not contents.is_rare):

@@ -7,8 +7,8 @@ that an orientation in EXIF counts for nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
+from siglip_edge.runtime.images.containers.boxes import boxes
 from siglip_edge.runtime.images.containers.contents import Contents
 
 _NOTE = re.compile(rb"(infe[\x02\x03]...(?:..|....)..)(?:Exif|mime)", re.DOTALL)
@@ -17,20 +17,7 @@ _NOBODYS_KIND = rb"\g<1>free"
 
 
 def read(data: bytes) -> Contents:
-    for start, end in _boxes(data, b"meta"):
+    for start, end in boxes(data, b"meta"):
         meta = _NOTE.sub(_NOBODYS_KIND, data[start:end])
         data = data[:start] + meta + data[end:]
     return Contents(pixels=data)
-
-
-def _boxes(data: bytes, wanted: bytes) -> Iterator[tuple[int, int]]:
-    """(start, end) of every outermost box of a kind."""
-    place = 0
-    while place + 8 <= len(data):
-        length, kind = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
-        if length == 1:
-            length = int.from_bytes(data[place + 8 : place + 16])
-        end = place + length if length >= 8 else len(data)
-        if kind == wanted:
-            yield place, min(end, len(data))
-        place = end

@@ -64,13 +64,17 @@ def _is_wanted(kind: bytes, body: memoryview) -> bool:
 def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview, memoryview]]:
     """(kind, the whole chunk, its body) until the file ends, or has something that is no chunk.
 
-    The last chunk of image data may be cut short: the decoder says so.
+    The last chunk of image data may be cut short: its beginning becomes a whole chunk, and the decoder says whether
+    that is enough.
     """
     place = len(_SIGNATURE)
     while place + 8 <= len(data):
         length, kind = int.from_bytes(data[place : place + 4]), bytes(data[place + 4 : place + 8])
         end = place + 12 + length
-        if not kind.isalpha() or (end > len(data) and kind != b"IDAT"):
+        if end > len(data) and kind == b"IDAT":
+            rest = data[place + 8 :]
+            yield kind, memoryview(len(rest).to_bytes(4) + kind + bytes(rest) + bytes(4)), rest
+        if not kind.isalpha() or end > len(data):
             return
         yield kind, data[place:end], data[place + 8 : end - 4]
         place = end

@@ -1,93 +1,24 @@
 """Pixels decide, metadata never: files with damaged or odd notes give the pixels of the same file without them."""
 
-import io
 import struct
 import subprocess
 import sys
 import tracemalloc
 import zlib
-from typing import Literal
 
 import numpy as np
-import pillow_heif
 import pytest
 from PIL import Image
 
-from siglip_edge.runtime.errors import InvalidInput, UndecodableImage, UnsupportedInput
+from siglip_edge.runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage, UnsupportedInput
+from siglip_edge.runtime.images.containers.av1 import largest_picture
 from siglip_edge.runtime.images.decoding import decode
 from siglip_edge.runtime.images.pixels import to_rgb
-
-pillow_heif.register_heif_opener()
-
-TURNED = (0x0112, 3, 1, struct.pack("<H", 6))
-
-
-def picture(width: int = 64, height: int = 48) -> Image.Image:
-    """No two corners are alike, so that no turn goes unseen."""
-    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
-    return Image.fromarray(np.stack([255 * x, 255 * y, 255 * ((x - 0.3) ** 2 + y**2 < 0.1)], 2).astype(np.uint8))
-
-
-def saved(image: Image.Image, kind: str, **save) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **save)
-    return file.getvalue()
+from tests.picture_files import TURNED, chunk, grey_tiff, picture, saved, segment, tiff, with_chunk
 
 
 def pixels(data: bytes) -> np.ndarray:
     return np.asarray(to_rgb(decode(data))).astype(int)
-
-
-def tiff(*entries: tuple[int, int, int, bytes], strip: bytes = b"", order: str = "<", big: bool = False) -> bytes:
-    """A TIFF of one strip: entries are (tag, type, count, value)."""
-    size, head, entry = (16, "Q", "HHQ") if big else (8, "H", "HHI")
-    word = "Q" if big else "I"
-    inline = struct.calcsize(order + word)
-    start = size + len(strip) + len(strip) % 2
-    after = start + struct.calcsize(order + head) + (inline + struct.calcsize(order + entry)) * len(entries) + inline
-    directory, beyond = struct.pack(order + head, len(entries)), b""
-    for tag, kind, count, value in sorted(entries):
-        place = struct.pack(order + word, after + len(beyond)) if len(value) > inline else value.ljust(inline, b"\0")
-        beyond += value if len(value) > inline else b""
-        directory += struct.pack(order + entry, tag, kind, count) + place
-    letters = b"II" if order == "<" else b"MM"
-    header = letters + (struct.pack(order + "HHHQ", 43, 8, 0, start) if big else struct.pack(order + "HI", 42, start))
-    return header + strip.ljust(start - size, b"\0") + directory + bytes(inline) + beyond
-
-
-def grey_tiff(
-    samples: np.ndarray,
-    *more: tuple[int, int, int, bytes],
-    photometric: int = 1,
-    order: Literal["<", ">"] = "<",
-    **form,
-) -> bytes:
-    """A picture of one row, of the samples' own type."""
-    short, long = (lambda value: struct.pack(order + "H", value)), (lambda value: struct.pack(order + "I", value))
-    bits = samples.dtype.itemsize * 8
-    kind = {"u": 1, "i": 2, "f": 3}[samples.dtype.kind]
-    strip = samples.astype(samples.dtype.newbyteorder(order)).tobytes()
-    given = {tag for tag, *_ in more}
-    entries = [
-        (256, 4, 1, long(samples.size)), (257, 4, 1, long(1)), (258, 3, 1, short(bits)), (259, 3, 1, short(1)),
-        (262, 3, 1, short(photometric)), (273, 4, 1, long(16 if form.get("big") else 8)), (277, 3, 1, short(1)),
-        (278, 4, 1, long(1)), (279, 4, 1, long(len(strip))), (339, 3, 1, short(kind)),
-    ]  # fmt: skip
-    return tiff(*[one for one in entries if one[0] not in given], *more, strip=strip, order=order, **form)
-
-
-def chunk(kind: bytes, body: bytes, crc: int | None = None) -> bytes:
-    checked = zlib.crc32(kind + body) if crc is None else crc
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", checked)
-
-
-def with_chunk(png: bytes, *chunks: bytes) -> bytes:
-    """After the header."""
-    return png[:33] + b"".join(chunks) + png[33:]
-
-
-def segment(marker: int, body: bytes, length: int | None = None) -> bytes:
-    return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2 if length is None else length) + body
 
 
 PNG, JPEG, WEBP = (saved(picture(), kind) for kind in ("PNG", "JPEG", "WEBP"))
@@ -130,9 +61,9 @@ def test_a_png_is_its_pixels_whatever_its_other_chunks_are(odd):
 
 
 def test_the_ends_that_files_lack_are_not_missed():
-    """PNG without IEND, JPEG without EOI in both codings: every pixel is there."""
+    """PNG without IEND or inside the last checksum, JPEG without EOI in both codings: every pixel is there."""
     progressive = saved(picture(), "JPEG", progressive=True)
-    for data, end in ((PNG, 12), (JPEG, 2), (progressive, 2)):
+    for data, end in ((PNG, 12), (PNG, 14), (PNG, 16), (JPEG, 2), (progressive, 2)):
         assert np.array_equal(pixels(data[:-end]), pixels(data))
 
 
@@ -293,6 +224,28 @@ def test_a_valid_variant_that_nobody_here_reads_is_not_called_damaged(data, sent
 def test_half_a_header_is_refused(data):
     with pytest.raises(InvalidInput):
         decode(data + b"\0" * 30)
+
+
+@pytest.mark.parametrize("sequence", [False, True])
+def test_an_avif_is_measured_by_its_data_not_by_its_container(sequence):
+    """A kilobyte that says 64 x 64 outside and 4096 x 4096 inside is refused before a decoder allocates either."""
+    large = Image.new("RGB", (4096, 4096))
+    more = {"save_all": True, "append_images": [large.rotate(90)]} if sequence else {}
+    data = saved(large, "AVIF", speed=10, quality=10, **more)
+    assert largest_picture(data) == (4096, 4096)
+    said, small = struct.pack(">II", 4096, 4096), struct.pack(">II", 64, 64)
+    assert said in data
+    with pytest.raises(ImageTooLarge, match="4096 x 4096"):
+        decode(data.replace(said, small), max_pixels=1_000_000)
+
+
+def test_a_heif_whose_data_is_larger_than_it_says_is_refused():
+    """libheif compares the two before it allocates."""
+    data = saved(Image.new("RGB", (4096, 4096)), "HEIF", quality=10)
+    said, small = struct.pack(">II", 4096, 4096), struct.pack(">II", 64, 64)
+    assert said in data
+    with pytest.raises(UndecodableImage):
+        decode(data.replace(said, small), max_pixels=1_000_000)
 
 
 def test_a_hostile_file_writes_nothing(tmp_path):
