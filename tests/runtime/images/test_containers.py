@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from siglip_edge.runtime.errors import ImageTooLarge, InvalidInput, UndecodableImage, UnsupportedInput
+from siglip_edge.runtime.images import decoding
 from siglip_edge.runtime.images.containers.av1 import largest_picture
 from siglip_edge.runtime.images.decoding import decode
 from siglip_edge.runtime.images.pixels import to_rgb
@@ -246,6 +247,16 @@ def test_a_heif_whose_data_is_larger_than_it_says_is_refused():
     assert said in data
     with pytest.raises(UndecodableImage):
         decode(data.replace(said, small), max_pixels=1_000_000)
+
+
+def test_heic_without_its_library_is_refused_in_words(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    decoding._plugin.cache_clear()
+    try:
+        with pytest.raises(UnsupportedInput, match="library is not installed"):
+            decode(saved(picture(), "HEIF"))
+    finally:
+        decoding._plugin.cache_clear()
 
 
 def test_a_hostile_file_writes_nothing(tmp_path):
