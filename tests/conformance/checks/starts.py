@@ -42,10 +42,12 @@ def refused(servers: Servers, sentence: str, *environ: str) -> None:
     assert "Traceback" not in log
 
 
-def log_has(servers: Servers, word: str, *environ: str) -> None:
+def log_has(servers: Servers, words: str, *environ: str) -> None:
+    """After a request the log has each of these words, which stand between commas."""
     site = _with(servers, environ)
     site.vectors("pizza")
-    assert word in site.log, f"{word!r} is not in the log: {site.log[-500:]}"
+    missing = [word for word in words.split(",") if word not in site.log]
+    assert not missing, f"the log has no {', '.join(missing)}: {site.log[-500:]}"
 
 
 def affinity(servers: Servers) -> None:
