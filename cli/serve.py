@@ -75,12 +75,13 @@ command = Serve(
 
 def _set(flags: dict[str, str | None]) -> None:
     """Put flags into the environment, where a reload finds them, in place of every other name of the setting."""
+    given = {name: value for name, value in flags.items() if value is not None}
     names = {row.names[0]: row.names for row in table(Settings())}
-    for name, value in flags.items():
-        if value is not None:
-            for other in names[name]:
-                os.environ.pop(other, None)
-            os.environ[name] = value
+    replaced = {"MODEL", "MODELS"} if {"MODEL", "MODELS"} & set(given) else set()
+    for name in replaced.union(given):
+        for other in names[name]:
+            os.environ.pop(other, None)
+    os.environ.update(given)
 
 
 def _settings() -> Settings:

@@ -11,7 +11,9 @@ from typing import Any
 
 import yaml
 
+from siglip_edge.server.config import parsing
 from siglip_edge.server.config.listed_models import Catalogue, Entry, hub_names
+from siglip_edge.server.config.parsing import UnreadableValue
 from siglip_edge.server.config.text_files import read_text
 from siglip_edge.server.config.unknown_names import nearest_name
 from siglip_edge.server.config.variables import SettingsInvalid
@@ -60,7 +62,7 @@ class _Reader:
         where = [fields[key] for key in ("path", "directory", "hf_repo_id") if key in fields]
         if not where:
             raise self._wrong(node, "path", "is missing; give a model directory, or hf_repo_id: a hub id")
-        path = self._text(where[0], "path")
+        path = self._path(where[0])
         if "handler" in fields and not self.notices:
             self.notices.append(
                 f"{self._place(fields['handler'])}: handler has no effect; the model directory says how it is run"
@@ -98,6 +100,13 @@ class _Reader:
                 advice = f"did you mean {near}?" if near else f"allowed: {', '.join(known)}"
                 raise self._wrong(name, str(name.value), f"is no field of {key}; {advice}")
         return {name.value: value for name, value in node.value}
+
+    def _path(self, node: yaml.Node) -> str:
+        path = self._text(node, "path")
+        try:
+            return str(parsing.path(path))
+        except UnreadableValue as error:
+            raise self._wrong(node, "path", f"cannot be read; allowed: {error.allowed}") from None
 
     def _text(self, node: yaml.Node, key: str) -> str:
         if not isinstance(node, yaml.ScalarNode) or not str(node.value).strip():

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from siglip_edge.server.config import parsing
+
+if TYPE_CHECKING:
+    from siglip_edge.server.config.settings import Settings
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -58,6 +64,38 @@ class Catalogue:
     entries: tuple[Entry, ...] = ()
     notices: tuple[str, ...] = ()
     """Sentences about fields that have no effect."""
+
+
+def list_models(settings: Settings) -> list[ListedModel]:
+    """The models to serve, the default model first."""
+    entries = {entry.name: entry for entry in settings.catalogue.entries}
+    if settings.models:
+        return [_listed(settings, name, path, entries.get(str(path))) for name, path in settings.models]
+    if entries and not settings.model_is_set:
+        return [_listed(settings, name, Path(entry.path), entry) for name, entry in entries.items()]
+    entry = entries.get(str(settings.model))
+    return [_listed(settings, entry.name if entry else parsing.model_name(settings.model), settings.model, entry)]
+
+
+def _listed(settings: Settings, name: str, path: Path, entry: Entry | None) -> ListedModel:
+    """`entry`: the model's entry in the catalogue."""
+    asked = Path(entry.path) if entry else path
+    own = ListedModel(
+        name=name,
+        asked=str(asked),
+        directory=directory_of(asked, settings.models_dir, entry.name if entry else None),
+        aliases=(*(alias for alias, model in settings.aliases if model == name), *hub_names(str(asked))),
+        text_template=settings.text_template,
+    )
+    if entry is None:
+        return own
+    return replace(
+        own,
+        aliases=(*own.aliases, *entry.aliases),
+        text_template=entry.text_template or own.text_template,
+        family=entry.family,
+        source=entry.place,
+    )
 
 
 def directory_of(asked: Path, models_dir: Path, name: str | None = None) -> Path:

@@ -8,14 +8,14 @@ Names of the predecessor projects stay valid. Below the composition root, module
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from platformdirs import user_cache_path
 
-from siglip_edge.server.config import parsing
-from siglip_edge.server.config.listed_models import Catalogue, Entry, ListedModel, directory_of, hub_names
+from siglip_edge.server.config import limits, parsing
+from siglip_edge.server.config.listed_models import Catalogue, ListedModel, list_models
 from siglip_edge.server.config.text_files import read_text
 from siglip_edge.server.config.unknown_names import about_unknown_names
 from siglip_edge.server.config.variables import SettingsInvalid, known_names, read, variable, variables
@@ -283,44 +283,12 @@ class Settings:
         environ = {name: value for source in sources for name, value in source.items()}
         notices += about_unknown_names(environ, of_file, known_names(cls))
         settings = cls(
-            **cls._following(values) | values, model_is_set="model" in values, notices=tuple(dict.fromkeys(notices))
+            **limits.following(cls(**values), values) | values,
+            model_is_set="model" in values,
+            notices=tuple(dict.fromkeys(notices)),
         )
-        settings._check()
+        limits.check(settings)
         return settings
-
-    @classmethod
-    def _following(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Limits that follow from the limits that are set. They count where they are not set themselves."""
-        usual = cls(**values)
-        return {
-            "threads": max(usual.threads, usual.batch_size),
-            "batch_size": min(usual.batch_size, usual.threads),
-            "max_batch_size": min(usual.max_batch_size, usual.max_queue_size),
-            "max_queue_size": max(usual.max_queue_size, usual.max_batch_size),
-            "max_waiting_requests": cls._waiting(usual, is_limited="max_queue_size" in values),
-            "embedding_cache_bytes": usual.embedding_cache_bytes if usual.embedding_cache_size is None else None,
-        }
-
-    @staticmethod
-    def _waiting(usual: Settings, *, is_limited: bool) -> int | None:
-        """MAX_WAITING_REQUESTS where it is not set. `is_limited`: whether MAX_QUEUE_SIZE is set."""
-        if usual.queue_overflow_action == "wait":
-            return None
-        return usual.max_queue_size if is_limited else usual.max_waiting_requests
-
-    def _check(self) -> None:
-        # With fewer requests than rows per batch, requests of one row could never fill a batch.
-        if self.threads < self.batch_size:
-            message = f"THREADS={self.threads} is less than BATCH_SIZE={self.batch_size}; allowed: at least as many"
-            raise SettingsInvalid(message)
-        if self.max_queue_size < self.max_batch_size:
-            raise SettingsInvalid(
-                f"MAX_QUEUE_SIZE={self.max_queue_size} is less than MAX_BATCH_SIZE={self.max_batch_size}; "
-                "allowed: at least as many, or the largest request could never be admitted"
-            )
-        if self.text_template is not None and self.accept_token_ids:
-            message = "TEXT_TEMPLATE with ACCEPT_TOKEN_IDS=true: token ids cannot be put into a sentence; set only one"
-            raise SettingsInvalid(message)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -343,33 +311,7 @@ class Settings:
     @property
     def listed_models(self) -> list[ListedModel]:
         """The models to serve, the default model first."""
-        entries = {entry.name: entry for entry in self.catalogue.entries}
-        if self.models:
-            return [self._listed(name, path, entries.get(str(path))) for name, path in self.models]
-        if entries and not self.model_is_set:
-            return [self._listed(name, Path(entry.path), entry) for name, entry in entries.items()]
-        entry = entries.get(str(self.model))
-        return [self._listed(entry.name if entry else parsing.model_name(self.model), self.model, entry)]
-
-    def _listed(self, name: str, path: Path, entry: Entry | None) -> ListedModel:
-        """`entry`: the model's entry in the catalogue."""
-        asked = parsing.path(entry.path) if entry else path
-        own = ListedModel(
-            name=name,
-            asked=str(asked),
-            directory=directory_of(asked, self.models_dir, entry.name if entry else None),
-            aliases=(*(alias for alias, model in self.aliases if model == name), *hub_names(str(asked))),
-            text_template=self.text_template,
-        )
-        if entry is None:
-            return own
-        return replace(
-            own,
-            aliases=(*own.aliases, *entry.aliases),
-            text_template=entry.text_template or own.text_template,
-            family=entry.family,
-            source=entry.place,
-        )
+        return list_models(self)
 
     @property
     def named_models(self) -> dict[str, Path]:

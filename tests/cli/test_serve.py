@@ -38,6 +38,20 @@ def test_a_flag_takes_the_place_of_every_name_of_its_setting(monkeypatch):
     assert not {"MODEL_DEVICE", "BATCH_WINDOW_MS"} & set(given)
 
 
+@pytest.mark.parametrize(
+    ("flags", "set_now"), [(["/m/x"], {"MODEL": "/m/x"}), (["--models", "/m/x"], {"MODELS": "/m/x"})]
+)
+def test_a_model_on_the_command_line_is_served_whatever_the_environment_lists(monkeypatch, flags, set_now):
+    """MODEL and MODELS of the environment both give way."""
+    monkeypatch.setattr("os.environ", {**os.environ, "SIGLIP_MODEL": "a", "MODELS": "b,c"})
+    given: dict[str, str] = {}
+    monkeypatch.setattr(
+        "siglip_edge.server.gunicorn.preflight.checked_settings", lambda: given.update(os.environ) or sys.exit(7)
+    )
+    assert CliRunner().invoke(main, ["serve", *flags]).exit_code == 7
+    assert {name: given[name] for name in ("MODEL", "SIGLIP_MODEL", "MODELS") if name in given} == set_now
+
+
 def test_two_models_as_the_only_one_are_a_contradiction():
     """The argument MODEL and the flag --model."""
     result = CliRunner().invoke(main, ["serve", "a", "--model", "b"])

@@ -99,6 +99,7 @@ def test_simple_inference_servers_catalogue(file):
         ("models:\n  - path: a\n  - path: a", "line 3: name 'a' stands in the list twice"),
         ("models:\n  - path: a\n    aliases: b", "line 3: aliases is no list of texts"),
         ("models:\n  - path: a\n    prompts: {query: x}", "line 3: query is no field of prompts; allowed: default"),
+        ("models:\n  - path: ~nobody-has-this-name/a", "line 2: path cannot be read; allowed: a path without ~"),
         ("models:\n  - path: a\n    prompts: {}", "line 3: prompts has no default"),
     ],
 )
