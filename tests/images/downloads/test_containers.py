@@ -60,16 +60,16 @@ def engine(tmp_path_factory) -> Iterator[Engine]:
 def make_base(engine: Engine, folder: Path, name: str) -> None:
     """Debian with its Python 3.11, and with this machine's settings for pip."""
     run("debootstrap", "--variant=minbase", "bookworm", folder)
+    install = (
+        "apt-get update && apt-get install --yes --no-install-recommends python3.11 python3.11-venv ca-certificates"
+    )
+    run("chroot", folder, "sh", "-c", install, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
     for path in ("/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificates.crt", "/etc/resolv.conf"):
         if Path(path).is_dir():
             shutil.copytree(path, f"{folder}{path}", dirs_exist_ok=True)
         elif Path(path).exists():
             Path(f"{folder}{path}").parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, f"{folder}{path}")
-    install = (
-        "apt-get update && apt-get install --yes --no-install-recommends python3.11 python3.11-venv ca-certificates"
-    )
-    run("chroot", folder, "sh", "-c", install, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})
     container = engine("buildah", "from", "scratch").strip()
     engine("buildah", "copy", "--quiet", container, folder, "/")
     for variable, value in os.environ.items():
