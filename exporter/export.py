@@ -32,7 +32,15 @@ from siglip_edge.exporter.tokenizers.packing import NotPackable, write_packed_to
 from siglip_edge.exporter.tower_export import HELD_BACK, SEARCHED, TowerExport, TowerResult, export_tower
 from siglip_edge.exporter.verification import golden
 from siglip_edge.runtime.artifacts.checksums import FileRecord, record_file
-from siglip_edge.runtime.artifacts.manifest import FORMAT_VERSION, Manifest, Precision, RotationSpec, Tower, Towers
+from siglip_edge.runtime.artifacts.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Manifest,
+    Precision,
+    RotationSpec,
+    Tower,
+    Towers,
+)
 from siglip_edge.runtime.artifacts.space_id import space_id
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
@@ -287,6 +295,8 @@ def _staged(target: Path, *, overwrite: bool) -> Iterator[Path]:
     """A directory beside `target` that takes its place when the block ends well, and vanishes otherwise."""
     if target.exists() and not overwrite:
         raise ExportError(f"{target}: exists already; remove it, choose another --name, or pass --overwrite")
+    if target.exists() and not (target / MANIFEST).is_file():  # somebody's own folder may have the name of a checkpoint
+        raise ExportError(f"{target}: no model directory, so --overwrite does not replace it; choose another --name")
     beside = target.with_name(f".{target.name}.{os.getpid()}.partial")
     beside.mkdir(parents=True)
     try:

@@ -400,9 +400,19 @@ def test_overwriting_replaces_the_whole(order, tmp_path):
     target = tmp_path / "tiny"
     target.mkdir()
     (target / "old").touch()
+    (target / "manifest.json").touch()
     export(dataclasses.replace(order, output=tmp_path, precisions=[Precision.FP32], overwrite=True))
     assert not (target / "old").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_folder_that_is_no_model_directory_is_never_replaced(fresh):
+    """--overwrite deletes models, not somebody's own files."""
+    (fresh.output / "tiny").mkdir(parents=True)
+    (fresh.output / "tiny/thesis.txt").write_text("years of work")
+    with pytest.raises(ExportError, match="no model directory, so --overwrite does not replace it"):
+        export(dataclasses.replace(fresh, overwrite=True))
+    assert (fresh.output / "tiny/thesis.txt").read_text() == "years of work"
 
 
 def test_a_missing_checkpoint_is_named(fresh, monkeypatch):
