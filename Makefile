@@ -81,7 +81,7 @@ test-openvino: $(OPENVINO)/.installed  ## the same artifacts on OpenVINO's plugi
 test-openvino-wheel: $(OPENVINO_WHEEL)/.installed  ## the same on the older wheel onnxruntime-openvino, on any CPU
 	$(OPENVINO_WHEEL)/bin/python -m pytest $(OPENVINO_TESTS)
 
-test-images: $(TEST)/.installed  ## every image's wheels, downloaded (3 GB): CUDA's libraries, arm64, the export image
+test-images: $(TEST)/.installed  ## every image's wheels, downloaded (3 GB): CUDA's libraries, arm64; the CPU image built and run
 	$(TEST)/bin/python -m pytest tests/images/downloads
 
 openvino-figures: $(OPENVINO)/.installed  ## fidelity, time and memory of MODEL on OpenVINO and on the CPU, in turns
