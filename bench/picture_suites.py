@@ -36,7 +36,7 @@ _PICTURES = frozenset({
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp"),
     *(".tif", ".tiff", ".avif", ".avifs", ".heic", ".heics", ".heif", ".hif"),
 })  # fmt: skip
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 _TIMEOUT_S = 120
 _MOST_PIXELS, _MOST_MEMORY = 64_000_000, 8 << 30
 

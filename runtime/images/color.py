@@ -42,7 +42,9 @@ def rgb(picture: Picture, profiles: ColorProfiles = ColorProfiles.IGNORED) -> Im
 def flattened(picture: Picture) -> Image.Image:
     """As `rgb`, but grey stays one sample and print stays CMYK: the forms that a colour profile describes."""
     image = picture.image
-    if image.mode in {"I", "F"} or image.mode.startswith("I;16") or (image.mode == "L" and picture.signed):
+    # Signed bytes without a range are read as Pillow, and so the reference, reads them: as unsigned.
+    signed_bytes = image.mode == "L" and picture.signed and picture.samples is not None
+    if image.mode in {"I", "F"} or image.mode.startswith("I;16") or signed_bytes:
         return _in_bands(image, "L", _scaling(picture))
     if image.has_transparency_data:
         return _in_bands(image, "RGB", _over_white)
