@@ -332,13 +332,15 @@ def test_a_reload_takes_new_settings(serve):
         ("REQUEST_TIMEOUT=9\nHOST=127.0.0.2", "HOST and PORT can change only at a start"),
     ],
 )
-def test_a_reload_of_wrong_settings_changes_nothing(serve, setting, sentence):
+def test_a_reload_of_wrong_settings_changes_nothing(serve, tmp_path, tiny_dir, setting, sentence):
     """SIGHUP with settings that cannot be served is one line of the log; the same workers go on."""
-    server = serve()
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0/.env").write_text(f"MODEL={tiny_dir}")  # MODEL of the environment would win over MODELS of the file
+    server = serve(MODEL="")
     url = server.wait_for(LISTENING)[1]
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
     before = children.read_text()
-    (server.folder / ".env").write_text(setting)
+    (server.folder / ".env").write_text(f"MODEL={tiny_dir}\n{setting}")
     server.process.send_signal(signal.SIGHUP)
     server.wait_for(f"SIGHUP changed nothing: {re.escape(sentence)}")
     assert children.read_text() == before
