@@ -328,7 +328,8 @@ def test_a_reload_takes_new_settings(serve):
     ("setting", "sentence"),
     [
         ("THREADS=many", "THREADS='many' cannot be read"),
-        ("MODELS=a=nowhere", "there is no model at quantized_models/nowhere"),
+        ("ALIASES=a=nowhere", "ALIASES=a=nowhere: no model 'nowhere' is served"),
+        ("MODEL_CONFIG=none.yaml", "MODEL_CONFIG=none.yaml cannot be read: No such file or directory"),
         ("REQUEST_TIMEOUT=9\nHOST=127.0.0.2", "HOST and PORT can change only at a start"),
     ],
 )
