@@ -23,7 +23,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 # FORCE for an environment whose Python is gone or has another version: deploy/install.sh makes it again.
 stale = $(shell test ! -e $(1) || { test -x $(1)/bin/python && grep -q '^version\(_info\)\? = $(VERSION)' $(1)/pyvenv.cfg; } || echo FORCE)
 
-.PHONY: FORCE serve test test-fast lint types pytest test-clients test-browser test-openvino test-openvino-wheel test-images openvino-figures format evaluate demo-model demo-export demo-evaluate bench conformance clean
+.PHONY: FORCE serve test test-fast lint types pytest test-clients test-browser test-openvino test-openvino-wheel test-images test-arm64 openvino-figures format evaluate demo-model demo-export demo-evaluate bench conformance clean
 
 serve: $(SERVE)/.installed  ## serve the demo model (or MODEL=directory) on http://127.0.0.1:8000
 	$(SERVE)/bin/siglip-edge serve
@@ -84,6 +84,9 @@ test-openvino-wheel: $(OPENVINO_WHEEL)/.installed  ## the same on the older whee
 test-images: $(TEST)/.installed  ## every image's wheels, downloaded (3 GB): CUDA's libraries, arm64; the CPU image built and run
 	$(TEST)/bin/python -m pytest tests/images/downloads
 
+test-arm64: $(SERVE)/.installed  ## the installed package on emulated arm64 processors; as root, a quarter of an hour the first time
+	PYTHON=$(SERVE)/bin/python tests/arm64/run.sh
+
 openvino-figures: $(OPENVINO)/.installed  ## fidelity, time and memory of MODEL on OpenVINO and on the CPU, in turns
 	$(OPENVINO)/bin/python -m siglip_edge.bench.providers $(MODEL)
 
@@ -99,7 +102,7 @@ conformance: $(TEST)/.installed  ## the documents of the servers that this one s
 	$(TEST)/bin/python -m tests.conformance
 
 clean:
-	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) $(INFINITY) $(DEMO) $(OPENVINO) $(OPENVINO_WHEEL) build *.egg-info
+	rm -rf $(SERVE) $(TEST) $(CLIENTS) $(BENCH) $(INFINITY) $(DEMO) $(OPENVINO) $(OPENVINO_WHEEL) .arm64 build *.egg-info
 
 $(SERVE)/.installed: $(SOURCES) $(call stale,$(SERVE))
 	deploy/install.sh $(SERVE) cpu --editable

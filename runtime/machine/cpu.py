@@ -19,6 +19,7 @@ _V1_UNLIMITED = 1 << 60
 _ISA_FLAGS = (
     "avx2",
     "avx_vnni",
+    "avx_vnni_int8",
     "avx512f",
     "avx512_vnni",
     "avx512_bf16",
@@ -26,7 +27,11 @@ _ISA_FLAGS = (
     "asimddp",
     "i8mm",
     "bf16",
+    "sve",
+    "sme",
+    "sme2",
 )
+"""Each selects other kernels of onnxruntime. What was packed or tested for one set is not taken for another."""
 
 INT8_DOT_PRODUCTS = frozenset({"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"})
 """Instruction sets that multiply bytes and add the products in 32 bits in one instruction; VNNI on x86."""

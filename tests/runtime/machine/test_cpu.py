@@ -119,10 +119,20 @@ def test_a_real_cpuset_is_seen():
         assert budget_in(inside)[:2] == ["1", "1"]
 
 
-def test_instruction_sets_come_from_cpuinfo(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "isa"),
+    [
+        ("flags\t\t: fpu avx2 avx512_vnni sse", ("avx2", "avx512_vnni")),
+        ("flags\t\t: avx2 avx_vnni avx_vnni_int8", ("avx2", "avx_vnni", "avx_vnni_int8")),
+        ("Features\t: fp asimd asimddp sve i8mm sme", ("asimddp", "i8mm", "sve", "sme")),
+        ("Features\t: fp asimd", ()),
+    ],
+)
+def test_instruction_sets_come_from_cpuinfo(tmp_path, line, isa):
+    """x86 and arm64 name the line differently."""
     machine(tmp_path, "", {})
-    (tmp_path / "proc/cpuinfo").write_text("processor: 0\nflags\t\t: fpu avx2 avx512_vnni sse\n")
-    assert read_cpu_budget(tmp_path).isa == ("avx2", "avx512_vnni")
+    (tmp_path / "proc/cpuinfo").write_text(f"processor: 0\n{line}\n")
+    assert read_cpu_budget(tmp_path).isa == isa
 
 
 def use(wall: float, machine: float, own: float) -> CpuUse:
