@@ -10,6 +10,8 @@ import re
 from enum import Enum, auto
 from urllib.parse import unquote
 
+import msgspec
+
 from siglip_edge.server.inputs.base64_images import looks_like_base64_image
 
 _EDGES = " \t\r\n\v\f\0\x1c\x1d\x1e\x1f\x85\xa0\u2028\u2029\u3000\ufeff\u200b\u200c\u200d\u200e\u200f\u2060"
@@ -65,6 +67,11 @@ _RAW = re.compile(
 """The bytes of an image file as characters, as Python prints them or in hexadecimal digits; the source of an SVG."""
 
 
+_IMAGE_KEYS = {"image", "image_url", "image_base64"}
+_OBJECT_KEYS = _IMAGE_KEYS | {"text", "type", "content"}
+"""Keys of an input object. A record with others, as `{"image": "cat.jpg", "caption": "a cat"}`, is somebody's text."""
+
+
 class Kind(Enum):
     TEXT = auto()
     DATA_URI = auto()
@@ -94,7 +101,7 @@ def kind_of(text: str) -> Kind:
         return Kind.URL
     if looks_like_base64_image(without_lost_scheme(source)):
         return Kind.BASE64
-    if _RAW.match(source) or _is_mostly_a_data_uri(source):
+    if _RAW.match(source) or _is_mostly_a_data_uri(source) or _is_input_object(source):
         return Kind.UNREADABLE
     return Kind.PATH if _is_path(source) else Kind.TEXT
 
@@ -148,3 +155,15 @@ def _is_mostly_a_data_uri(source: str) -> bool:
     header = _DATA_URI_INSIDE.search(source, 0, _WORDS_CHARS)
     payload = _BASE64.match(source, header.end()) if header else None
     return payload is not None and 2 * len(payload[0]) > len(source)
+
+
+def _is_input_object(source: str) -> bool:
+    """Input objects with an image, written into a string: by a form, or by a program that encodes its JSON twice."""
+    if source[:1] + source[-1:] not in {"{}", "[]"}:
+        return False
+    try:
+        value = msgspec.json.decode(source)
+    except (ValueError, RecursionError):
+        return False
+    objects = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+    return any(item.keys() & _IMAGE_KEYS and item.keys() <= _OBJECT_KEYS for item in objects)

@@ -18,6 +18,7 @@ TEXTS = [
     *("a cat.jpg on the table", "see report.pdf", "report.pdf", "main.py", "archive.tar.gz", "open cat.jpg, then close it"),
     *("Is it cat.jpg?", "the extension .jpg", ".jpg", "e.g. .gif", "What is a JPEG?", "Save as *.txt", "node.js", "e.g.", "x.gifs"),
     *("The picture is img.jpg.", "cat.jpg!", "I like jpg", "vitamin.b12", "v1.2.3", "3.14", "foo.jp", "x.aijpg5"),
+    *('{"type": "text", "text": "my image"}', '{"image"}', "{}", "[]", '["image"]', "[" * 5000 + "]" * 5000, '{"a\\ud800": 1}'),
     # slashes and colons
     *("/r/aww", "AC/DC", "and/or", "24/7", "he/she", "/", "//", "/s", "w/o", "1/2", "km/h", "/imagine a cat", "a/b/c/d"),
     *("/home is where the heart is", "/etc", "/data is here", "C:/", ":-/", "\\o/", "~/", "~", "a\\b", "\\", "C:\\ is full"),
@@ -91,6 +92,8 @@ IMAGES = {
     Kind.UNREADABLE: [
         *("\x89PNG\r\n\x1a\n\0\0\0", "\ufffdPNG\r\n\x1a\n", "ÿØÿà\0\x10JFIF", "\ufffd\ufffd\ufffd\ufffd\0\x10JFIF", "GIF89a\x01\0\x01\0", "RIFF\x1a\0\0\0WEBPVP8 "),
         *(str(PNG), str(JPEG), PNG.decode("latin-1"), JPEG.decode("latin-1"), PNG.decode(errors="replace"), JPEG.decode(errors="replace")),
+        *('{"image": "x/y.jpg"}', '[{"image_url": {"url": "https://a/b.png"}}]', '{"type": "image_url", "image_url": "nas"}'),
+        *('{"text": "a cat", "image": "cat.jpg"}', ' [\n{"type": "image", "image_base64": "x"}, {"text": "a"}]\n'),
         *(PNG.hex(), JPEG.hex(), "0x" + PNG.hex().upper(), "<svg xmlns='http://www.w3.org/2000/svg'><path/></svg>", "<?xml version='1.0'?>\n<svg>\n</svg>\n"),
         *(f"a cat {data_uri(PNG)}", f"![cat]({data_uri(PNG)})", f'{{"image": "{data_uri(PNG)}"}}', f'<img src="{data_uri(PNG)}">', f"url({data_uri(PNG)})"),
     ],
