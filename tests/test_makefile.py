@@ -30,10 +30,11 @@ def checkout(tmp_path):
 
 
 def commands(checkout, target):
-    """-> the commands that `make` would run."""
+    """-> the commands that `make` would run, whether the tests run below a `make` or not."""
+    outside = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(
         ["make", "--dry-run", target, f"PYTHON={sys.executable}"],
-        cwd=checkout, env={**os.environ, "MODEL": ""}, check=True, capture_output=True, text=True, timeout=60,
+        cwd=checkout, env={**outside, "MODEL": ""}, check=True, capture_output=True, text=True, timeout=60,
     ).stdout  # fmt: skip
 
 

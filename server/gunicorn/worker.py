@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import signal
@@ -85,6 +86,13 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         """From here on this worker's own handlers answer the signals that `Arbiter.spawn_worker` holds back."""
         super().init_signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+    def run(self) -> None:
+        """Serve until a stop. The process then ends without tearing down the interpreter, which aborts it where a
+        thread still loads a model.
+        """
+        super().run()
+        atexit.register(os._exit, 0)
 
     def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ARG002 - gunicorn's signature
         """Called at SIGINT and SIGQUIT: end at once.
