@@ -10,6 +10,7 @@ from typing import Any
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|openvino(:[A-Za-z0-9_.,:]+)?")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#]+", re.IGNORECASE)
 _HOST = re.compile(r"(\[[\da-f:.%]+\]|[^\s:/\[\]@]+)(:\d{1,5})?")
 _SIZE = re.compile(r"(\d+)\s*([kmg]?)(i?b)?", re.IGNORECASE)
 _UNIT = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -130,6 +131,14 @@ def model_name(directory: Path) -> str:
 
 def names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Origins as browsers send them, or `*`."""
+    listed = names(text)
+    if not all(name in {"*", "null"} or _ORIGIN.fullmatch(name) for name in listed):
+        raise UnreadableValue("scheme://host or scheme://host:port, comma-separated, without a path; or *")
+    return listed
 
 
 def hosts(text: str) -> tuple[str, ...]:

@@ -218,7 +218,7 @@ class Settings:
     image_url_hosts: tuple[str, ...] = variable(
         "IMAGE_URL_HOSTS",
         "hosts from which images are fetched, whatever their address: `host` (ports 80 and 443) or `host:port`; "
-        "`*` for every host with a public address; empty: only those",
+        "`*` beside them for every host with a public address; empty: public hosts only; if hosts are listed, only those",
         parsing.hosts,
         default=(),
     )
@@ -238,8 +238,8 @@ class Settings:
     )
     cors_allow_origins: tuple[str, ...] = variable(
         "CORS_ALLOW_ORIGINS",
-        "origins that browsers may call from, comma-separated; empty: none",
-        parsing.names,
+        "origins that browsers may call from, comma-separated, as https://example.com; `*`: every origin; empty: none",
+        parsing.origins,
         default=(),
     )
 
@@ -280,6 +280,8 @@ class Settings:
             del values["models"]
         elif "models" in values and "model" in values:
             notices.append("MODELS counts, and MODEL does not; the first of MODELS is the default model")
+        if values.get("image_url_hosts") and not values.get("allow_image_urls"):
+            notices.append("IMAGE_URL_HOSTS has no effect without ALLOW_IMAGE_URLS=true")
         environ = {name: value for source in sources for name, value in source.items()}
         notices += about_unknown_names(environ, of_file, known_names(cls))
         settings = cls(

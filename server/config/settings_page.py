@@ -18,8 +18,8 @@ variable of the environment wins over the file. `siglip-edge serve --help` print
 A value that cannot be read stops the start with one sentence, which names the variable, the value and the allowed
 values. `auto` means the default, an empty value too. Sizes accept a unit: `512k`, `64M`, `1G` (powers of 1024). Further
 names in the first column are aliases, most of them from earlier servers. If two names of one setting are set to
-different values, the first name counts, and the log says so at level WARNING. It also names every variable that looks
-like a setting and is none, and every variable of `.env` that is none.
+different values, the first name counts, and the log says so at level WARNING. It also names every variable whose name
+is near to a setting's and is none, and every variable of `.env` that is none.
 
 | variable | meaning | default |
 |---|---|---|

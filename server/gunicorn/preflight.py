@@ -24,6 +24,7 @@ def checked_settings() -> Settings:
         settings = replace(settings, api_keys=settings.keys, api_keys_file=None)
     except SettingsInvalid as error:
         raise CannotStart(str(error)) from None
+    _check_image_root(settings)
     _check_runtime()
     models = settings.listed_models
     for model in models:
@@ -31,6 +32,12 @@ def checked_settings() -> Settings:
     for sentence in wrong_aliases(dict(settings.aliases), [model.name for model in models]):
         raise CannotStart(sentence)
     return settings
+
+
+def _check_image_root(settings: Settings) -> None:
+    root = settings.image_root
+    if root is not None and not root.is_dir():  # a volume that is not mounted, for example
+        raise CannotStart(f"IMAGE_ROOT={root} is no directory; allowed: a directory with image files")
 
 
 def _check_runtime() -> None:

@@ -48,7 +48,7 @@ _ADDRESS = re.compile(r"""[^\s<>"'()\[\]{}]+""")
 _SCHEME = re.compile(r"[a-z][\w+.-]*://", re.IGNORECASE)
 _ABSOLUTE = re.compile(
     r"file:[/\\]"
-    r"|/(?:home|root|mnt|media|data|srv|tmp|var|opt|usr|etc|run|nfs|shares?|storage|sdcard|workspace|volumes?\d*|users"
+    r"|/(?:home|root|mnt|media|data|srv|tmp|var|opt|usr|etc|run|nfs|shares?|storage|sdcard|workspace|volumes?\d*|volumeusb\d*|photos?|pictures|users"
     r"|private)/\S+$"
     r"|~[\w.-]*/\S+$"
     r"|[a-z]:[/\\][^\s/\\]\S*$"

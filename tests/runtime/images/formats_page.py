@@ -33,7 +33,10 @@ compares this page with its output. Suites of public test pictures: [CONTRIBUTIN
 """
 
 _NOTES = """
-A file that is damaged or cut short is a 400 (`image_undecodable`), a valid variant that is not read a 400
+A file that is cut short, or so damaged that its decoder fails, is a 400 (`image_undecodable`). Decoders of JPEG, WebP, GIF
+and HEIC go on after some damage of the pixel data, as viewers do: such a picture is read as viewers show it. HEIC is turned by its
+own property and not by EXIF, as its standard says; HDR transfer curves without an ICC profile are not converted.
+A valid variant that is not read is a 400
 (`unsupported_input`), a picture above `MAX_IMAGE_PIXELS` a 400 (`image_too_large`). Decoding and conversion take at most 17
 bytes per pixel, least for a large JPEG (less than one), most for WebP. Pages and frames after the first are ignored.
 """

@@ -192,3 +192,17 @@ def test_a_user_without_a_home_directory_keeps_nothing(monkeypatch):
     monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)
     assert Settings.from_env({}).model_cache is None
     assert Settings.from_env({"CACHE_DIR": "/elsewhere"}).model_cache == Path("/elsewhere")
+
+
+def test_hosts_without_leave_to_fetch_are_noticed():
+    """IMAGE_URL_HOSTS alone allows nothing."""
+    (notice,) = Settings.from_env({"IMAGE_URL_HOSTS": "nas.local:8080"}).notices
+    assert "ALLOW_IMAGE_URLS=true" in notice
+    assert not Settings.from_env({"IMAGE_URL_HOSTS": "nas.local:8080", "ALLOW_IMAGE_URLS": "true"}).notices
+
+
+@pytest.mark.parametrize("origin", ["nonsense", "https://a.example/path", "a.example:80", "https://"])
+def test_an_origin_that_no_browser_sends_is_refused(origin):
+    """It would allow nothing, without a word."""
+    with pytest.raises(SettingsInvalid, match="CORS_ALLOW_ORIGINS"):
+        Settings.from_env({"CORS_ALLOW_ORIGINS": f"https://b.example:8443,{origin}"})

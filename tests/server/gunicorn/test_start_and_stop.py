@@ -148,6 +148,15 @@ def test_a_stop_while_workers_load_is_a_stop(tmp_path, tiny_dir, moment, number)
     assert not server.said("Exception|Traceback|SIGKILL|SIGABRT")
 
 
+@pytest.mark.parametrize("name", ["absent", "file"])
+def test_an_image_root_that_is_no_directory_stops_the_start(tiny_dir, tmp_path, name):
+    """A volume that is not mounted must not look like a folder without pictures."""
+    (tmp_path / "file").touch()
+    status, output = refused(MODEL=str(tiny_dir), IMAGE_ROOT=str(tmp_path / name))
+    assert (status, output.count("\n")) == (1, 1)
+    assert f"IMAGE_ROOT={tmp_path / name} is no directory" in output
+
+
 def test_a_busy_port_is_one_sentence(tiny_dir):
     """The sentence names the port, and no line of gunicorn's comes with it."""
     with socket.create_server(("127.0.0.1", 0)) as other:

@@ -133,14 +133,21 @@ def test_labels_in_every_spelling(client, parts):
 
 
 def test_parts_that_are_typed_as_json(client):
-    """Objects, lists and numbers are read as the JSON route reads them; a text of JSON without the type is a text."""
+    """Objects, lists and numbers are read as the JSON route reads them."""
     objects = json.dumps([{"text": "cat.jpg"}, {"content": ["a", data_uri(RED)]}])
     typed = [
         field("input", objects, Content_Type="application/json"),
         field("dimensions", "12", Content_Type="application/json; charset=utf-8"),
     ]
     assert send(client, *typed) == embed(client, {"text": "cat.jpg"}, {"content": ["a", data_uri(RED)]})
-    assert send(client, field("input", '["a", "b"]')) == embed(client, '["a", "b"]')
+
+
+def test_inputs_written_as_json_need_no_type(client):
+    """curl -F 'input=["a", "b"]' means a list, as for labels; other JSON is a text."""
+    assert send(client, field("input", '["a", {"text": "b"}]')) == embed(client, "a", "b")
+    assert send(client, field("input", ' {"text": "a cat"}')) == embed(client, "a cat")
+    for text in ("[1, 2]", '{"name": "a cat"}', "[]", "{}", '["a"', "[" * 5000):
+        assert send(client, field("input", text)) == embed(client, text)
 
 
 def test_a_file_chooser_that_nobody_used_is_no_file(client):

@@ -83,7 +83,7 @@ IMAGES = {
     Kind.PATH: [
         *("cat.jpg", "2024/trip/IMG_2.JPG", "./cat.png", "../cat.webp", "photos/cat.heic", "IMG 2.JPG", "my cat.jpeg", "a/b c/d.tiff", "cat.avif"),
         *("WhatsApp Image 2024-05-01 at 10.11.12.jpeg", "Screenshot from 2024-01-01 10-00-00.png", "Kopie von Foto (3).jpg", "猫.jpg", "фото/кот.png"),
-        *("/data/photos/cat.jpg", "/home/me/cat.jpg", "/cat.png", "/mnt/nas/1234", "/volume1/photo/a", "/Users/me/x", "~/cat.gif", "~/photos/1"),
+        *("/data/photos/cat.jpg", "/home/me/cat.jpg", "/cat.png", "/mnt/nas/1234", "/volume1/photo/a", "/volumeUSB1/a", "/photos/IMG_1", "/Users/me/x", "~/cat.gif", "~/photos/1"),
         *("file:///data/cat.jpg", "file:/data/cat.jpg", "file://localhost/data/cat", "FILE:///C:/cat", "file:cat.jpg", "file:///data/my%20cat.jpg"),
         *("my%20cat.jpg", "cat%2Ejpg", "photos%2Fcat.jpg", "C:\\Users\\me\\cat.jpg", "C:\\Users\\me\\cat", "D:/photos/1", "photos\\cat.jpg", "\\\\nas\\photos\\1"),
         *(" cat.jpg", "cat.jpg\n", '"C:\\Users\\me\\my cat.jpg"', "'photos/cat.jpg'", "\ufeffcat.jpg", "www.example.com/cat.jpg", "cdn.example/a.jpg?w=300"),
