@@ -218,7 +218,7 @@ class Settings:
     image_url_hosts: tuple[str, ...] = variable(
         "IMAGE_URL_HOSTS",
         "hosts from which images are fetched, whatever their address: `host` (ports 80 and 443) or `host:port`; "
-        "`*` beside them for every host with a public address; empty: public hosts only; if hosts are listed, only those",
+        "`*` beside them for every public host; empty: every public host; with hosts listed, only those",
         parsing.hosts,
         default=(),
     )
