@@ -211,7 +211,9 @@ class MicroBatcher(Generic[RowT, OutT]):
         raise Overloaded(message, retry_after_s=retry_after(backlog_s))
 
     def _has_room(self, rows: int) -> bool:
-        return self._depth() + rows <= self._max_rows
+        """A request with more rows than the queue has is admitted when no other waits: it would be refused for ever."""
+        depth = self._depth()
+        return not depth or depth + rows <= self._max_rows
 
     def _depth(self) -> int:
         return sum(request.waiting for request in self._requests)

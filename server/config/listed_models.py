@@ -42,7 +42,8 @@ class ListedModel:
     def export_command(self) -> str:
         """The command that makes the directory."""
         checkpoint = self.asked if is_hub_id(self.asked) else "CHECKPOINT"
-        return f"siglip-edge export {checkpoint} -o {self.directory.parent} --name {self.directory.name}"
+        folder, name = self.directory.parent, self.directory.name
+        return f"siglip-edge export {checkpoint} -o {folder} --name {name} --calibration-images DIR"
 
 
 @dataclass(frozen=True, kw_only=True)

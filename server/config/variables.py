@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from siglip_edge.server.config.parsing import UnreadableValue
@@ -91,10 +92,18 @@ def _found(row: Field[Any], source: Mapping[str, str]) -> Iterator[_Found]:
         try:
             text, notice = translated(name, given) if given else ("", "")
             if text:
-                yield _Found(name, label, row.metadata["parse"](text), notice)
+                yield _Found(name, label, _parsed(row, text), notice)
         except UnreadableValue as error:
             if given.lower() != "auto":
                 raise SettingsInvalid(f"{name}={label} cannot be read; allowed: {error.allowed}") from None
+
+
+def _parsed(row: Field[Any], text: str) -> Any:
+    """Raises UnreadableValue, also for bytes that are no text in this locale; a path may have any bytes."""
+    value = row.metadata["parse"](text)
+    if not isinstance(value, Path) and any("\ud800" <= character <= "\udfff" for character in text):
+        raise UnreadableValue("text in UTF-8; set LANG=C.UTF-8 if it is")
+    return value
 
 
 def _overruled(used: _Found, other: _Found) -> str:

@@ -89,7 +89,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _without_rules(kind: Any) -> type[msgspec.Struct]:
-    """The type without the rules of its ITEMWISE fields."""
+    """The type without the rules of its ITEMWISE fields. Optional fields may be null, as clients send unset ones."""
     return msgspec.defstruct(
         kind.__name__, [_loose_field(field) for field in msgspec.structs.fields(kind)], kw_only=True
     )
@@ -98,14 +98,22 @@ def _without_rules(kind: Any) -> type[msgspec.Struct]:
 _loose: Callable[[Any], type[msgspec.Struct]] = cache(_without_rules)
 
 
+def _names_of_required(kind: Any) -> frozenset[str]:
+    return frozenset(field.name for field in msgspec.structs.fields(kind) if field.required)
+
+
+_required: Callable[[Any], frozenset[str]] = cache(_names_of_required)
+
+
 def _strict(given: msgspec.Struct, kind: type[RequestT]) -> RequestT:
-    """-> the type that was asked for, with the values of its `_loose` form."""
-    return kind(**{name: getattr(given, name) for name in given.__struct_fields__})
+    """-> the type that was asked for, with the values of its `_loose` form. An optional null is absent."""
+    values = {name: getattr(given, name) for name in given.__struct_fields__}
+    return kind(**{name: value for name, value in values.items() if value is not None or name in _required(kind)})
 
 
 def _loose_field(field: msgspec.structs.FieldInfo) -> tuple[str, Any, Any]:
     facts: dict[str, Any] = {"default": field.default, "default_factory": field.default_factory}
-    kind = Any if _is_itemwise(field.type) else field.type
+    kind = Any if _is_itemwise(field.type) else field.type if field.required else field.type | None
     return field.name, kind, msgspec.field(name=field.encode_name, **facts)
 
 

@@ -15,17 +15,16 @@ _FILE_URI = re.compile(r"file:(?://(?:localhost(?=/))?)?", re.IGNORECASE)
 @dataclass(frozen=True)
 class ImageRoot:
     folder: Path
-    max_bytes: int
 
-    def read(self, source: str) -> bytes | None:
-        """The file, or its first `max_bytes` + 1 bytes, which are enough to refuse it. None: there is no such file."""
+    def read(self, source: str, most_bytes: int) -> bytes | None:
+        """The file, or its first `most_bytes`. None: there is no such file."""
         root = self.folder.resolve()
         for path in _paths(source):
             try:
                 found = (root / path).resolve()
                 if found.is_relative_to(root) and found.is_file():
                     with found.open("rb") as file:
-                        return file.read(self.max_bytes + 1)
+                        return file.read(most_bytes)
             except (OSError, ValueError):  # unreadable, or a name that no file can have
                 continue
         return None

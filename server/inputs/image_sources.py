@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from siglip_edge.runtime.errors import UnsupportedInput
+from siglip_edge.runtime.images.formats import SNIFFED_BYTES
 from siglip_edge.server.inputs import base64_images, image_strings
 from siglip_edge.server.inputs.image_bytes import ImageLimits, is_image_magic
 from siglip_edge.server.inputs.image_root import ImageRoot
@@ -46,13 +47,13 @@ class ImageSources:
 
     @property
     def _folder(self) -> ImageRoot | None:
-        return None if self.root is None else ImageRoot(self.root, self.limits.max_bytes)
+        return None if self.root is None else ImageRoot(self.root)
 
     def _is_path_of_image(self, text: str) -> bool:
         source = image_strings.cleaned(text)
         if self._folder is None or not image_strings.may_be_path(source):
             return False
-        return self._folder.contains(source) or is_image_magic((self._folder.read(source) or b"")[:64])
+        return self._folder.contains(source) or is_image_magic(self._folder.read(source, SNIFFED_BYTES) or b"")
 
     def _fetched(self, url: str) -> bytes:
         if self.fetch is None:
@@ -65,9 +66,9 @@ class ImageSources:
 
     def _file(self, path: str) -> bytes:
         if self._folder is None or not image_strings.is_name_or_path(path):
-            message = "not an image, or only its name: send a data URI or base64 (paths need the operator's IMAGE_ROOT)"
+            message = "not an image but a text or a file name: send a data URI or base64 (paths need IMAGE_ROOT)"
             raise UnsupportedInput(f"{message}. {_AS_TEXT}")
-        if (data := self._folder.read(path)) is None:
+        if (data := self._folder.read(path, self.limits.max_bytes + 1)) is None:
             message = f"no such image file below the operator's IMAGE_ROOT. {_AS_TEXT}"
             raise UnsupportedInput(message, code="image_not_found")
         return data

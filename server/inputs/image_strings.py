@@ -10,9 +10,8 @@ import re
 from enum import Enum, auto
 from urllib.parse import unquote
 
-import msgspec
-
 from siglip_edge.server.inputs.base64_images import looks_like_base64_image
+from siglip_edge.server.inputs.json_strings import inputs_in
 
 _EDGES = " \t\r\n\v\f\0\x1c\x1d\x1e\x1f\x85\xa0\u2028\u2029\u3000\ufeff\u200b\u200c\u200d\u200e\u200f\u2060"
 """Blanks, line ends, byte order marks and invisible characters that editors and shells leave around a string."""
@@ -68,8 +67,6 @@ _RAW = re.compile(
 
 
 _IMAGE_KEYS = {"image", "image_url", "image_base64"}
-_OBJECT_KEYS = _IMAGE_KEYS | {"text", "type", "content"}
-"""Keys of an input object. A record with others, as `{"image": "cat.jpg", "caption": "a cat"}`, is somebody's text."""
 
 
 class Kind(Enum):
@@ -158,12 +155,5 @@ def _is_mostly_a_data_uri(source: str) -> bool:
 
 
 def _is_input_object(source: str) -> bool:
-    """Input objects with an image, written into a string: by a form, or by a program that encodes its JSON twice."""
-    if source[:1] + source[-1:] not in {"{}", "[]"}:
-        return False
-    try:
-        value = msgspec.json.decode(source)
-    except (ValueError, RecursionError):
-        return False
-    objects = [item for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
-    return any(item.keys() & _IMAGE_KEYS and item.keys() <= _OBJECT_KEYS for item in objects)
+    """Whether one of the inputs in a string of JSON has an image."""
+    return any(isinstance(item, dict) and item.keys() & _IMAGE_KEYS for item in inputs_in(source))

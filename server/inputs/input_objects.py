@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from siglip_edge.runtime.errors import InvalidInput, UnsupportedInput
 from siglip_edge.server.http.json import convert_item
 from siglip_edge.server.inputs.schemas import ContentPart, ImageUrl, InputObject, Message, Modality
@@ -54,24 +52,6 @@ def sources_of_messages(value: Any, param: str) -> list[Source]:
         sentence = f"{len(messages)} messages; exactly one message of the user is accepted, and gives one vector"
         raise UnsupportedInput(f"{sentence}. Send several inputs as `input`", param=param)
     return _of_content(messages[0].content, f"{param}[0].content")
-
-
-def items_of_form(value: Any) -> list[Any]:
-    """The inputs of a form's value: of a text that is a JSON list of inputs, or an input object, those."""
-    if not isinstance(value, str) or value.strip()[:1] not in {"[", "{"}:
-        return [value]
-    try:
-        parsed = msgspec.json.decode(value)
-    except (ValueError, RecursionError):
-        return [value]
-    items = parsed if isinstance(parsed, list) else [parsed]
-    return items if items and all(map(_is_input, items)) else [value]
-
-
-def _is_input(item: Any) -> bool:
-    return isinstance(item, str) or (
-        isinstance(item, dict) and bool(item) and item.keys() <= {*_KEYS, "type", "content"}
-    )
 
 
 def count_of(value: Any) -> int:

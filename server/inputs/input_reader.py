@@ -11,7 +11,8 @@ from siglip_edge.runtime.errors import InvalidInput, UnsupportedInput
 from siglip_edge.server.http.forms import Upload
 from siglip_edge.server.inputs import image_bytes
 from siglip_edge.server.inputs.image_sources import ImageSources
-from siglip_edge.server.inputs.input_objects import Source, count_of, items_of_form, sources_of, sources_of_messages
+from siglip_edge.server.inputs.input_objects import Source, count_of, sources_of, sources_of_messages
+from siglip_edge.server.inputs.json_strings import inputs_in
 from siglip_edge.server.inputs.schemas import InputObject, Modality
 
 P = ParamSpec("P")
@@ -90,7 +91,7 @@ class InputReader:
         self, files: Sequence[Upload], inputs: Sequence[Any], modality: Modality | None = None
     ) -> list[AnyInput | InvalidInput]:
         """Uploaded images, then inputs as strings, as JSON or as files."""
-        inputs = [item for given in inputs for item in items_of_form(given)]
+        inputs = [item for given in inputs for item in _items(given)]
         self.check_count(len(files) + sum(map(count_of, inputs)), "file")
         read = [self.attempt(self.file, upload.data, f"file[{index}]") for index, upload in enumerate(files)]
         return read + [self.attempt(self.judge, item, f"input[{index}]", modality) for index, item in enumerate(inputs)]
@@ -178,6 +179,11 @@ class InputReader:
         if not given:
             raise InvalidInput("the list of token ids is empty", param=param, code="empty_input")
         return TokenIds(tuple(given), param)
+
+
+def _items(value: Any) -> list[Any]:
+    """The inputs of a form's value."""
+    return (inputs_in(value) if isinstance(value, str) else []) or [value]
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 from typing import Any
 
 import numpy as np
@@ -248,10 +247,9 @@ with open("image.jpg", "rb") as f:
 
 
 class TestHealth:
-    @pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
     def test_the_readme_s_fields(self, server, shell):
-        """`curl /health | jq .`, and each field of the README's example answer."""
-        answer = shell(server, "curl -s http://localhost:8000/health | jq .")
+        """Each field of the README's example answer."""
+        answer = shell(server, "curl -s http://localhost:8000/health")
         shown: dict[str, Any] = {
             "hardware": ["cpu_cores", "has_gpu", "gpu_name", "gpu_memory_gb", "device_type"],
             "batch_processing": ["enabled", "batch_size", "max_concurrent_batches", "auto_scaling"],

@@ -48,7 +48,7 @@ class Classify:
 
 def _only(files: Sequence[Upload]) -> Upload:
     if len(files) != 1:
-        raise InvalidInput(f"{len(files)} files; exactly one is named among the labels", param="file")
+        raise InvalidInput(f"{len(files)} files were sent; exactly one image is named among the labels", param="file")
     return files[0]
 
 

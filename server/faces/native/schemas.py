@@ -61,7 +61,7 @@ class ClassifyRequest(Struct, kw_only=True):
 
 
 class ClassifyForm(Struct, kw_only=True):
-    file: Annotated[list[Upload], Meta(description="One image file.", min_length=1, max_length=1)]
+    file: Annotated[list[Upload], Meta(description="One image file.", extra_json_schema={"minItems": 1, "maxItems": 1})]
     labels: Annotated[list[str], Meta(description="`a,b`, or repeated.")]
     template: str | None = None
     multi_label: bool = True

@@ -81,6 +81,17 @@ def test_admission_is_all_or_nothing(lane, held):
     lane.submit([3] * 2, deadline=far())
 
 
+def test_more_rows_than_the_queue_has_are_admitted_alone(lane, held):
+    """Such a request is refused beside others, not for ever: queries and candidates of a ranking add up."""
+    occupy(lane, held)
+    lane.submit([1], deadline=far())
+    with pytest.raises(Overloaded):
+        lane.submit([2] * 9, deadline=far())
+    held.gate.set()
+    lane.wait_idle(30)
+    assert lane.submit([2] * 9, deadline=far()).result() == [20] * 9
+
+
 def test_waiting_for_room(lane, held):
     """With wait_for_room a request waits until the queue has drained, then is admitted."""
     occupy(lane, held)

@@ -206,3 +206,11 @@ def test_an_origin_that_no_browser_sends_is_refused(origin):
     """It would allow nothing, without a word."""
     with pytest.raises(SettingsInvalid, match="CORS_ALLOW_ORIGINS"):
         Settings.from_env({"CORS_ALLOW_ORIGINS": f"https://b.example:8443,{origin}"})
+
+
+@pytest.mark.parametrize("name", ["TEXT_TEMPLATE", "API_KEYS", "ALIASES", "IMAGE_URL_HOSTS"])
+def test_bytes_that_are_no_text_are_refused(name):
+    """The system gives them as halves of characters, which would fail a worker later; a path may have any bytes."""
+    with pytest.raises(SettingsInvalid, match=name):
+        Settings.from_env({name: b"caf\xe9={}".decode(errors="surrogateescape")})
+    assert Settings.from_env({"IMAGE_ROOT": b"/srv/caf\xe9".decode(errors="surrogateescape")}).image_root

@@ -221,13 +221,13 @@ def test_a_file_that_cannot_be_read_as_text_is_one_sentence(tmp_path, tiny_dir):
         ({"PORT": "eighty"}, "PORT='eighty' cannot be read; allowed: a whole number from 0 to 65535"),
         (
             {"MODEL": "/models/none"},
-            "there is no model at /models/none; make one: siglip-edge export CHECKPOINT -o /models --name none",
+            "there is no model at /models/none; make one: siglip-edge export CHECKPOINT -o /models --name none --calibration-images DIR",
         ),
         (
             {"MODEL": "google/none"},
             (
                 "there is no model at quantized_models/none or google/none; "
-                "make one: siglip-edge export google/none -o quantized_models --name none"
+                "make one: siglip-edge export google/none -o quantized_models --name none --calibration-images DIR"
             ),
         ),
         ({"API_KEYS_FILE": "/none"}, "API_KEYS_FILE=/none cannot be read: No such file or directory"),

@@ -231,3 +231,12 @@ def test_modality_holds_in_forms(client):
     """A path is a text when the form says so."""
     answer = send(client, field("input", "photos/cat.jpg"), field("modality", "text"))
     assert answer == embed(client, {"text": "photos/cat.jpg"})
+
+
+def test_two_files_to_be_named_are_refused_in_words(client):
+    """One picture is named per request."""
+    error = classify(client, part(FILE, RED), part(FILE, BLUE), field("labels", "a,b"), status=400)["error"]
+    assert (error["param"], error["message"]) == (
+        "file",
+        "2 files were sent; exactly one image is named among the labels",
+    )

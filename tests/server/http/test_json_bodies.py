@@ -86,6 +86,31 @@ def test_half_of_a_character_in_other_fields(client, field):
     json.loads(answer.content.decode()).get("error")["message"].encode()
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "optional"),
+    [
+        (
+            "/v1/embeddings",
+            {"input": "a"},
+            ["messages", "on_error", "modality", "dimensions", "encoding_format", "model"],
+        ),
+        ("/v1/rank", {"query": "a", "candidates": ["a", "b"]}, ["top_n", "return_scores", "modality"]),
+        ("/v1/classify", {"image": data_uri(png("red")), "labels": ["a"]}, ["multi_label", "template"]),
+    ],
+)
+def test_null_is_absent(client, path, body, optional):
+    """Clients that write every field of a type send null for those that are not set."""
+    assert (
+        send(client, json.dumps(body | dict.fromkeys(optional)), path).json == send(client, json.dumps(body), path).json
+    )
+
+
+def test_null_for_a_required_field_is_named(client):
+    """It is not absent, and no text either."""
+    answer = send(client, '{"input": null}')
+    assert (answer.status_code, answer.json["error"]["param"]) == (400, "input")
+
+
 def test_the_last_of_two_equal_keys_counts(client):
     """As in every JSON library."""
     assert send(client, '{"input": "a", "input": "b"}').json == send(client, '{"input": "b"}').json
