@@ -53,6 +53,8 @@ def schemas(routes: Collection[Route], errors: Iterable[Any]) -> Schemas:
             _tell_default(field)
             if kind in forms:
                 _restate_for_form(field, references[Upload])
+            elif kind in sent and name not in component["required"]:
+                _allow_null(field)
             if name in forms.get(kind, ()):
                 field["examples"] = [forms[kind][name]]
     del components[_name(references[Upload])]
@@ -99,6 +101,13 @@ def _tell_default(field: Object) -> None:
     if field.get("default") not in (None, []):
         words = [field["description"]] if "description" in field else []
         field["description"] = " ".join([*words, f"When absent: `{json.dumps(field['default'])}`."])
+
+
+def _allow_null(field: Object) -> None:
+    """Null counts as absent (server.http.json)."""
+    if _NULL not in field.get("anyOf", ()):
+        choice = {key: field.pop(key) for key in [*field] if key not in {"description", "default", "examples"}}
+        field["anyOf"] = [*choice.get("anyOf", [choice]), _NULL]
 
 
 def _restate_for_form(field: Object, upload: str) -> None:
