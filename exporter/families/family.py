@@ -21,9 +21,6 @@ from siglip_edge.runtime.rows import Arrays
 
 Floats = NDArray[np.float32]
 
-OUTPUT = "pooled"
-"""The only output of every graph, float32 (n, dimensions)."""
-
 TO_BE_WRITTEN = FileRecord(path="tokenizer.json", size=0, sha256="")
 """For a text tower's `tokenizer`: the exporter writes the file and fills the record in."""
 
@@ -85,7 +82,9 @@ class Family(ABC, Generic[Opened]):
 
     @abstractmethod
     def trace(self, checkpoint: Opened, tower: Tower, path: Path) -> Floats | None:
-        """Write one tower as an FP32 graph: the inputs that its contract names, batch axis dynamic, to OUTPUT.
+        """Write one tower as an FP32 graph: the inputs that its contract names, batch axis dynamic, to `pooled`.
+
+        `pooled` is float32 (n, dimensions).
 
         -> the token embedding table, (vocabulary, width), where the graph takes `token_embeddings`; else None.
         """
