@@ -37,3 +37,15 @@ class PoolingHead(nn.Module):  # type: ignore[misc]
         mixed = (weights @ hidden).unsqueeze(2) @ self.values  # (n, heads, 1, head_width)
         pooled = self.out(mixed.flatten(1).unsqueeze(1) + self.values_bias)
         return torch.as_tensor(pooled + self.mlp(self.norm(pooled))).flatten(1)
+
+
+def mean_of_tokens(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """(n, length, width), int64 (n, length) -> (n, width), without what stands at padding."""
+    weights = attention_mask.to(hidden.dtype).unsqueeze(-1)
+    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+def last_token(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """(n, length, width), int64 (n, length) with padding on the right -> (n, width): the last token's row."""
+    rows = torch.arange(hidden.shape[0])
+    return hidden[rows, attention_mask.sum(dim=1) - 1]
