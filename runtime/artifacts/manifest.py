@@ -179,6 +179,8 @@ class TextTower(_Part, frozen=True, kw_only=True):
     """Remove ASCII punctuation and fold white space, as SigLIP's own tokenizer does."""
     prompts: dict[str, str] = {}
     """Name of a prompt -> the text put before an input that asks for it."""
+    default_prompt: str | None = None
+    """Name of the prompt of inputs that ask for none. None: such inputs are embedded as they are."""
     tokenizer: FileRecord
     """`tokenizer.json` of the `tokenizers` library."""
     packed_tokenizer: PackedTokenizerSpec | None = None
@@ -331,6 +333,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
                 raise ManifestInvalid(f"{path}: {record.path!r} points outside the model directory") from None
         if not any(self.tower(tower).artifacts for tower in self.tower_names):
             raise ManifestInvalid(f"{path}: lists no artifacts; run the export again")
+        if (text := self.towers.text) and text.default_prompt not in {None, *text.prompts}:
+            raise ManifestInvalid(f"{path}: has no prompt {text.default_prompt!r}, its default; run the export again")
 
 
 class _Head(msgspec.Struct):
@@ -342,7 +346,7 @@ class _Head(msgspec.Struct):
 
 KNOWN_RULES = frozenset({
     *("geometry:squash", "geometry:shortest_side_crop", "geometry:patches"),
-    *("padding:full", "padding:buckets", "prompts", "text:lowercase", "text:strip_punctuation"),
+    *("padding:full", "padding:buckets", "prompts", "default_prompt", "text:lowercase", "text:strip_punctuation"),
     *("color_profiles:to_srgb", "input:pixel_values", "input:patches", "input:grid"),
     *("input:token_embeddings", "input:token_ids", "input:attention_mask"),
     *("scoring:sigmoid", "scoring:softmax", "scoring:cosine"),
@@ -364,6 +368,7 @@ def rules_of(manifest: Manifest) -> tuple[str, ...]:
         rules.add(f"padding:{_kind(text.padding)}")
         flags = {
             "prompts": text.prompts,
+            "default_prompt": text.default_prompt,
             "text:lowercase": text.lowercase,
             "text:strip_punctuation": text.strip_punctuation,
         }

@@ -130,7 +130,11 @@ def test_other_contracts_name_their_own_rules(directory):
         manifest.vision, geometry=Patches(patch_size=16, most_patches=256), inputs=("patches", "grid")
     )
     text = msgspec.structs.replace(
-        manifest.text, padding=Buckets(lengths=(8, 16)), prompts={"query": "query: "}, inputs=("token_ids",)
+        manifest.text,
+        padding=Buckets(lengths=(8, 16)),
+        prompts={"query": "query: "},
+        default_prompt="query",
+        inputs=("token_ids",),
     )
     other = msgspec.structs.replace(
         manifest,
@@ -139,7 +143,8 @@ def test_other_contracts_name_their_own_rules(directory):
         shortening=MatryoshkaSpec(lengths=(4,)),
     )
     rules = {"geometry:patches", "input:grid", "input:patches", "input:token_ids", "padding:buckets"}
-    assert set(rules_of(other)) == rules | {"prompts", "scoring:softmax", "shortening:matryoshka", "text:lowercase"}
+    rules |= {"default_prompt", "prompts", "scoring:softmax", "shortening:matryoshka", "text:lowercase"}
+    assert set(rules_of(other)) == rules
     assert set(rules_of(other)) <= KNOWN_RULES
     other.save(directory)
     assert msgspec.structs.replace(Manifest.load(directory), rules=()) == msgspec.structs.replace(other, rules=())
@@ -150,6 +155,13 @@ def test_a_field_with_its_default_is_not_written(directory):
     text = json.loads((directory / "manifest.json").read_text())["towers"]["text"]
     assert not {"prefix_ids", "strip_punctuation", "prompts"} & set(text)
     assert text["lowercase"] is True
+
+
+def test_a_default_prompt_is_one_of_the_prompts(directory):
+    """Otherwise the directory contradicts itself, and is not served."""
+    edit(directory, "towers", "text", default_prompt="query")
+    with pytest.raises(ManifestInvalid, match="has no prompt 'query', its default"):
+        Manifest.load(directory)
 
 
 def test_an_unknown_rule_is_refused_by_name(directory):

@@ -88,6 +88,7 @@ def test_precisions_and_the_packed_tokenizer_are_no_part_of_a_space():
         {"lowercase": False},
         {"strip_punctuation": True},
         {"prompts": {"query": "query: "}},
+        {"prompts": {"query": "query: "}, "default_prompt": "query"},
         {"padding": Buckets(lengths=(8, 64))},
         {"tokenizer": FileRecord(path="tokenizer.json", size=7, sha256="ef" * 32)},
     ],
