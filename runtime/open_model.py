@@ -18,7 +18,7 @@ from siglip_edge.runtime.artifacts.manifest import MANIFEST, Manifest, Tower
 from siglip_edge.runtime.checks.kernels import check_kernels, warn_of_release
 from siglip_edge.runtime.checks.selftest import GoldenRow, check, check_all, load_golden, mark_of, one_each
 from siglip_edge.runtime.checks.tuning import tuned_plans
-from siglip_edge.runtime.errors import BatchChangesBits, ModelError, ProviderUnavailable
+from siglip_edge.runtime.errors import ArtifactMissing, BatchChangesBits, ModelError, ProviderUnavailable
 from siglip_edge.runtime.execution.plan import ExecutionPlan, Wishes
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import CpuBudget, read_cpu_budget
@@ -127,6 +127,9 @@ def plan_model(
     warn_of_release()
     manifest = Manifest.load(directory)
     served = tuple(tower for tower in manifest.tower_names if tower in towers)
+    if not served:
+        message = f"{manifest.name}: this model has no {' and no '.join(towers)} tower, only {manifest.tower_names[0]}"
+        raise ArtifactMissing(f"{message}; set TOWERS=both, or leave the model out")
     plans = tuned_plans(cache, available_providers(), cpu or read_cpu_budget(), manifest, wishes, towers=served)
     return PlannedModel(directory=directory, manifest=manifest, plans=plans, towers=served, cache=cache)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import falcon
@@ -64,7 +65,7 @@ def create_app(
     for path, endpoint in table.endpoints(faces, settings.max_body_bytes).items():
         app.add_route(path, endpoint)
     app.add_static_route("/docs/assets", ASSETS)
-    models.start(assembly.embedder, on_failure)
+    models.start(partial(assembly.embedder, serving=models.serving), on_failure)
     return app
 
 

@@ -359,13 +359,13 @@ def rules_of(manifest: Manifest) -> tuple[str, ...]:
     """Every rule by which the manifest's vectors are made and compared, sorted."""
     towers = [manifest.tower(tower) for tower in manifest.tower_names]
     rules = {f"input:{name}" for tower in towers for name in tower.inputs}
-    rules.add(f"scoring:{_kind(manifest.scoring)}")
+    rules.add(f"scoring:{kind_of(manifest.scoring)}")
     if (vision := manifest.towers.vision) is not None:
-        rules.add(f"geometry:{_kind(vision.geometry)}")
+        rules.add(f"geometry:{kind_of(vision.geometry)}")
         if vision.color_profiles is not ColorProfiles.IGNORED:
             rules.add(f"color_profiles:{vision.color_profiles}")
     if (text := manifest.towers.text) is not None:
-        rules.add(f"padding:{_kind(text.padding)}")
+        rules.add(f"padding:{kind_of(text.padding)}")
         flags = {
             "prompts": text.prompts,
             "default_prompt": text.default_prompt,
@@ -374,11 +374,12 @@ def rules_of(manifest: Manifest) -> tuple[str, ...]:
         }
         rules |= {rule for rule, is_used in flags.items() if is_used}
     if manifest.shortening is not None:
-        rules.add(f"shortening:{_kind(manifest.shortening)}")
+        rules.add(f"shortening:{kind_of(manifest.shortening)}")
     return tuple(sorted(rules))
 
 
-def _kind(part: msgspec.Struct) -> str:
+def kind_of(part: msgspec.Struct) -> str:
+    """The word in the manifest for a part that has several kinds, as in `softmax`."""
     return str(type(part).__struct_config__.tag)
 
 

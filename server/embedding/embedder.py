@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -24,6 +24,8 @@ from siglip_edge.server.http.request_context import RequestContext
 from siglip_edge.server.inputs.input_reader import AnyInput, Joint, Text
 
 Lane = MicroBatcher[Row, Floats]
+
+_KINDS = {Tower.TEXT: "texts", Tower.VISION: "images"}
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,12 @@ class Embedder:
         *,
         wait_for_room: bool = False,
         text_template: str | None = None,
+        serving: Callable[[Tower], Sequence[str]] = lambda tower: (),  # noqa: ARG005
     ) -> None:
-        """`text_template`: a sentence with {} in place of each text; None: texts are embedded as they are."""
+        """`text_template`: a sentence with {} in place of each text; None: texts are embedded as they are.
+
+        `serving(tower)`: names of the models of this server that have the tower.
+        """
         self.name = name
         self.model = model
         self.lanes = lanes
@@ -65,11 +71,12 @@ class Embedder:
         self._preparation = preparation
         self._wait_for_room = wait_for_room
         self._text_template = text_template
+        self._serving = serving
 
     def embed(
         self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext, *, verbatim: bool = False
     ) -> list[Embedding]:
-        """-> one embedding per input, in order. `verbatim`: without the text template.
+        """-> one embedding per input, in order. `verbatim`: without the text template and the default prompt.
 
         Raises InvalidInput, the error of the first bad input, before any tower runs; raises Unavailable (Overloaded,
         NotReady or DeadlineExceeded) when a tower cannot take the work or finish it in time.
@@ -97,10 +104,30 @@ class Embedder:
         if not tolerant:
             for given in inputs:
                 _good(given)
-        template = None if verbatim else self._text_template
-        parts = [_worded(part, template) for given in inputs for part in _parts(given)]
+        parts = [part if verbatim else self._worded(part) for given in inputs for part in _parts(given)]
         outcomes = iter(self._embed_parts(parts, context, tolerant=tolerant))
         return [_combined(given, [next(outcomes) for _ in _parts(given)]) for given in inputs]
+
+    def _worded(self, part: Part) -> Part:
+        """The part, with a text put into the template, and then behind its prompt."""
+        if not isinstance(part, Text):
+            return part
+        text = part.text if self._text_template is None else self._text_template.replace("{}", part.text)
+        prompt = self._default_prompt if part.prompt is None else part.prompt
+        return replace(part, text=prompt + text)
+
+    def _lacking(self, tower: Tower) -> str:
+        """Says that this model does not embed what the tower is for, and which models of this server do."""
+        (own,) = {Tower.TEXT, Tower.VISION} - {tower}
+        why = " here (TOWERS)" if tower in self.model.manifest.tower_names else ""
+        names = ", ".join(self._serving(tower))
+        remedy = f"name a model with {_KINDS[tower]} as `model`: {names}" if names else "no model of this server does"
+        return f"model {self.name} embeds {_KINDS[own]} only{why}, no {_KINDS[tower]}; {remedy}"
+
+    @property
+    def _default_prompt(self) -> str:
+        spec = self.model.manifest.towers.text
+        return spec.prompts[spec.default_prompt] if spec and spec.default_prompt is not None else ""
 
     # -- cache ---------------------------------------------------------------------------------------------------------
 
@@ -164,7 +191,7 @@ class Embedder:
     def _prepare(self, part: Part, context: RequestContext, *, tolerant: bool) -> Prepared | InvalidInput:
         try:
             if (tower := tower_of(part)) not in self.lanes:
-                raise UnsupportedInput(f"no {tower} tower is served here: {', '.join(self.lanes)} only")
+                raise UnsupportedInput(self._lacking(tower), code="modality_not_served")
             return self._preparation.prepare(part, context)
         except InvalidInput as error:
             error.param = part.param
@@ -213,13 +240,6 @@ def _parts(given: AnyInput | InvalidInput) -> tuple[Part, ...]:
     if isinstance(given, InvalidInput):
         return ()
     return given.parts if isinstance(given, Joint) else (given,)
-
-
-def _worded(part: Part, template: str | None) -> Part:
-    """The part, with a text put into the template."""
-    if template is None or not isinstance(part, Text):
-        return part
-    return replace(part, text=template.replace("{}", part.text))
 
 
 def _combined(given: AnyInput | InvalidInput, outcomes: list[Outcome]) -> Outcome:

@@ -19,7 +19,7 @@ class Score:
     index: int
     """Position among the candidates of the request."""
     score: float
-    """By the rule of the model: SigLIP's is a calibrated probability."""
+    """By the model: SigLIP's calibrated probability, CLIP's share among the candidates, a text model's cosine."""
     similarity: float
     """Cosine."""
 

@@ -16,6 +16,20 @@ Space = Annotated[str | None, Meta(description="409 unless the model's space_id 
 StringKind = Annotated[
     Modality | None, Meta(description="The kind of every plain string; each is judged by its form when absent.")
 ]
+SCORE = (
+    "By the model: SigLIP's calibrated probability that the two belong together, CLIP's share among the candidates "
+    "of the query (the shares sum to 1), a text model's cosine."
+)
+PAIR_SCORE = "SigLIP's calibrated probability that the two belong together; the cosine of other models."
+
+PromptName = Annotated[
+    str | None, Meta(description="A prompt of the model (`prompts` in `/v1/models`), put before each text.")
+]
+InputType = Annotated[
+    str | None,
+    Meta(description="The prompt by Cohere's, Voyage's or NVIDIA's word: `search_query`, `query`, `passage`, …"),
+]
+Task = Annotated[str | None, Meta(description="The prompt by Jina's word: `retrieval.query`, `text-matching`, …")]
 OnError = Annotated[
     Literal["fail", "null"],
     Meta(description="`fail`: a bad item fails the request. `null`: its result is null, with its error beside it."),

@@ -28,6 +28,8 @@ _IDS_REFUSED = (
 class Text:
     text: str
     param: str
+    prompt: str | None = None
+    """Text of the prompt before it; None: the model's default prompt."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("siglip_edge")
 
+Serving = Callable[[Tower], Sequence[str]]
+
 
 @dataclass(frozen=True)
 class Assembly:
@@ -36,13 +38,16 @@ class Assembly:
     cpu: CpuBudget
     metrics: Metrics
 
-    def embedder(self, name: str, model: Model) -> Embedder:
-        """-> the embedder of an opened model, after its warm-up. From then on, idle towers give memory back."""
+    def embedder(self, name: str, model: Model, serving: Serving = lambda tower: ()) -> Embedder:  # noqa: ARG005
+        """-> the embedder of an opened model, after its warm-up. From then on, idle towers give memory back.
+
+        `serving(tower)`: names of the models of this server that have the tower.
+        """
         if self.settings.enable_warmup and not self._is_warm(model):
             warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
         if self.settings.enable_warmup:
             logger.info("warmup_ok: model %s", name, extra={"event": "warmup_ok", "model": name})
-        embedder = self._embedder(name, model)
+        embedder = self._embedder(name, model, serving)
         if isinstance(model, EmbeddingModel):
             model.loading.add_done_callback(lambda _: self._watch(model, embedder.lanes))
         return embedder
@@ -62,7 +67,7 @@ class Assembly:
         )
         return tested or self.settings.load_towers == "first-use"
 
-    def _embedder(self, name: str, model: Model) -> Embedder:
+    def _embedder(self, name: str, model: Model, serving: Serving) -> Embedder:
         template = self._template_of(name)
         metrics = self.metrics.of_model(name, model, templated(model.manifest.space_id, template))
         return Embedder(
@@ -75,6 +80,7 @@ class Assembly:
             self._preparation(model),
             wait_for_room=self.settings.queue_overflow_action == "wait",
             text_template=template,
+            serving=serving,
         )
 
     def _template_of(self, name: str) -> str | None:

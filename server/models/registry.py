@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from siglip_edge.runtime.artifacts.manifest import Tower
 from siglip_edge.runtime.errors import ModelError, NotReady, ProviderUnavailable
 from siglip_edge.server.embedding.embedder import Embedder, check_space
 from siglip_edge.server.http.errors import ModelNotFound
@@ -39,6 +40,10 @@ class Models:
 
     def all(self) -> list[ServedModel]:
         return list(self._served.values())
+
+    def serving(self, tower: Tower) -> list[str]:
+        """Names of the models that have this tower."""
+        return [model.name for model in self.all() if tower in model.towers]
 
     def find(self, name: str | None) -> ServedModel:
         """The model of that name, or the default model without a name. Raises ModelNotFound."""

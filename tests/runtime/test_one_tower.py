@@ -5,110 +5,26 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from siglip_edge.runtime.artifacts.checksums import record_file
 from siglip_edge.runtime.artifacts.manifest import (
-    Artifact,
-    Buckets,
     Cosine,
-    Fidelity,
     Manifest,
-    MatryoshkaSpec,
-    Precision,
-    TextTower,
     Tower,
     Towers,
-    VocabularySpec,
 )
 from siglip_edge.runtime.errors import UnsupportedInput
 from siglip_edge.runtime.execution.plan import BatchLimit, Wishes
 from siglip_edge.runtime.execution.session import GraphSession
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.open_model import open_model
-from siglip_edge.runtime.text.vocabulary import write_vocabulary
-from tests.tiny_model import DIMENSIONS, EOS, PAD, WIDTH, write_model
+from tests.tiny_model import WIDTH, write_model
+from tests.tiny_text_model import TABLE, WEIGHTS, write_text_encoder
 
 ON_CPU = Wishes(device="cpu")
 PICTURE = Image.linear_gradient("L")
 TEXTS = ["a", "a longer text", "bc", "one more text", "two", "of all the longest", "x"]
-LENGTHS = (4, 8, 16)
-RNG = np.random.default_rng(5)
-TABLE = RNG.standard_normal((258, WIDTH)).astype(np.float32)
-WEIGHTS = RNG.standard_normal((WIDTH, DIMENSIONS)).astype(np.float32)
-
-
-def mean_pooling(weights: np.ndarray, *, vocabulary_inside: bool) -> onnx.ModelProto:
-    """The mean of the embeddings of the tokens that the mask keeps, in DIMENSIONS dimensions."""
-    look_up = [helper.make_node("Gather", ["table", "token_ids"], ["token_embeddings"])] if vocabulary_inside else []
-    taken = (
-        helper.make_tensor_value_info("token_ids", TensorProto.INT64, ("n", "tokens"))
-        if vocabulary_inside
-        else helper.make_tensor_value_info("token_embeddings", TensorProto.FLOAT, ("n", "tokens", WIDTH))
-    )
-    nodes = [
-        *look_up,
-        helper.make_node("Cast", ["attention_mask"], ["kept"], to=TensorProto.FLOAT),
-        helper.make_node("Unsqueeze", ["kept", "last"], ["weight"]),
-        helper.make_node("Mul", ["token_embeddings", "weight"], ["masked"]),
-        helper.make_node("ReduceSum", ["masked", "tokens"], ["sum"], keepdims=0),
-        helper.make_node("ReduceSum", ["kept", "tokens"], ["count"], keepdims=1),
-        helper.make_node("MatMul", ["sum", "weights"], ["projected"]),
-        helper.make_node("Div", ["projected", "count"], ["pooled"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "text",
-        [taken, helper.make_tensor_value_info("attention_mask", TensorProto.INT64, ("n", "tokens"))],
-        [helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ("n", DIMENSIONS))],
-        [
-            numpy_helper.from_array(weights, "weights"),
-            numpy_helper.from_array(np.array([1]), "tokens"),
-            numpy_helper.from_array(np.array([2]), "last"),
-            *([numpy_helper.from_array(TABLE, "table")] if vocabulary_inside else []),
-        ],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def write_text_encoder(
-    directory: Path, *, table: np.ndarray = TABLE, weights: np.ndarray = WEIGHTS, vocabulary_inside: bool = False
-) -> Path:
-    """A model directory of a text tower alone."""
-    manifest = Manifest.load(write_model(directory))
-    for name in ("text_int8.onnx", "vision_int8.onnx", "vocabulary_int8.bin", "golden.bin"):
-        (directory / name).unlink()
-    graph, outside = directory / "text_int8.onnx", directory / "vocabulary_float32.bin"
-    onnx.save(mean_pooling(weights, vocabulary_inside=vocabulary_inside), graph)
-    with outside.open("wb") as file:
-        write_vocabulary(file, table, "float32")
-    vocabulary = VocabularySpec(file=record_file(directory, outside), dtype="float32", rows=len(table), width=WIDTH)
-    artifact = Artifact(
-        graph=record_file(directory, graph),
-        vocabulary=None if vocabulary_inside else vocabulary,
-        fidelity=Fidelity(rows=1, mean_cosine=1.0, min_cosine=1.0, retrieval_agreement=1.0),
-    )
-    text = TextTower(
-        length=LENGTHS[-1],
-        padding=Buckets(lengths=LENGTHS),
-        pad_id=PAD,
-        suffix_ids=(EOS,),
-        prompts={"query": "q: "},
-        tokenizer=manifest.text.tokenizer,
-        inputs=("token_ids" if vocabulary_inside else "token_embeddings", "attention_mask"),
-        artifacts={Precision.INT8: artifact},
-    )
-    msgspec.structs.replace(
-        manifest,
-        towers=Towers(text=text),
-        scoring=Cosine(),
-        shortening=MatryoshkaSpec(lengths=(4,)),
-        golden=None,
-    ).save(directory)
-    return directory
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ class FakeModel:
 
     def __init__(self, manifest: Manifest, *, batch_size: int = 1) -> None:
         self.manifest = manifest
-        self.towers = tuple(Tower)
+        self.towers = manifest.tower_names
         self.plan = ExecutionPlan(
             provider=CPU, precision=manifest.precisions()[0], intra_op_threads=1, reason="a fake"
         ).with_rows(batch_size)

@@ -24,8 +24,9 @@ class PropsResource:
 
 
 def _props(model: ServedModel) -> Props:
+    text = model.manifest.towers.text if Tower.TEXT in model.towers else None
     return Props(
-        default_generation_settings=GenerationSettings(n_ctx=model.manifest.text.length),
+        default_generation_settings=GenerationSettings(n_ctx=text.length if text else 0),
         total_slots=model.plan.runs_at_once,
         model_path=model.name,
         modalities=Modalities(vision=Tower.VISION in model.towers, audio=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import falcon
 
 from siglip_edge.runtime.errors import InvalidInput
+from siglip_edge.server.embedding import prompts
 from siglip_edge.server.embedding.ranking import Score, ranked
 from siglip_edge.server.faces.llamacpp.schemas import (
     RankedDocument,
@@ -28,11 +29,10 @@ class Rerank:
         embedder = self._service.embedder(req, request.model)
         field, documents = _documents(request)
         read = self._service.reader.read_all
-        embeddings = embedder.embed(
-            [*read(request.query, "query", request.modality), *read(documents, field, request.modality)],
-            req.context.request,
-        )
-        scores = ranked(embeddings[0], embeddings[1:], embedder.model.manifest.scoring)[: request.top_n]
+        query, candidates = read(request.query, "query", request.modality), read(documents, field, request.modality)
+        manifest = embedder.model.manifest
+        embeddings = embedder.embed(prompts.ranking(manifest.towers.text, query, candidates), req.context.request)
+        scores = ranked(embeddings[0], embeddings[1:], manifest.scoring)[: request.top_n]
         if field == "texts":
             resp.data = json.render([_ranked_text(score, documents, request) for score in scores])
             return

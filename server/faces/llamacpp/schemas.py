@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from siglip_edge.server.faces.schemas import Model, StringKind, Usage
+from siglip_edge.server.faces.schemas import SCORE, Model, StringKind, Usage
 
 MEDIA_MARKER = "<__media__>"
 """Stands in a prompt where its image belongs."""
@@ -78,7 +78,7 @@ class RankedDocument(Struct):
 
 class RerankResult(Struct, kw_only=True, omit_defaults=True):
     index: Annotated[int, Meta(description="Place in `documents`.")]
-    relevance_score: Annotated[float, Meta(description="Calibrated probability that the two belong together.")]
+    relevance_score: Annotated[float, Meta(description=SCORE)]
     document: RankedDocument | None = None
 
 
@@ -91,12 +91,12 @@ class RerankAnswer(Struct, kw_only=True):
 
 class RankedText(Struct, kw_only=True, omit_defaults=True):
     index: Annotated[int, Meta(description="Place in `texts`.")]
-    score: Annotated[float, Meta(description="Calibrated probability that the two belong together.")]
+    score: Annotated[float, Meta(description=SCORE)]
     text: Annotated[str | None, Meta(description="As sent; an image is shortened.")] = None
 
 
 class GenerationSettings(Struct):
-    n_ctx: Annotated[int, Meta(description="Tokens of a text; a longer text is cut.")]
+    n_ctx: Annotated[int, Meta(description="Tokens of a text; a longer text is cut. 0: no texts.")]
 
 
 class Modalities(Struct):

@@ -8,7 +8,8 @@ from contextlib import suppress
 import falcon
 import msgspec
 
-from siglip_edge.runtime.errors import InvalidInput
+from siglip_edge.runtime.artifacts.manifest import Cosine, Softmax
+from siglip_edge.runtime.errors import InvalidInput, UnsupportedInput
 from siglip_edge.server.embedding.embedder import Embedder
 from siglip_edge.server.embedding.ranking import ranked
 from siglip_edge.server.faces.native.schemas import (
@@ -74,6 +75,22 @@ def _classify(
     # Not str.format: a label or template may hold braces of its own.
     sentences = [template.replace("{}", label) if label else "" for label in request.labels]
     texts = reader.read_all(sentences, "labels", "text")
+    shares = _shares(request, embedder)
     query, *candidates = embedder.embed([image, *texts], req.context.request, verbatim=True)
-    scores = ranked(query, candidates, embedder.model.manifest.scoring, shares=not request.multi_label)
+    scores = ranked(query, candidates, embedder.model.manifest.scoring, shares=shares)
     return [Classification(request.labels[score.index], score.score, score.similarity) for score in scores]
+
+
+def _shares(request: ClassifyRequest | ClassifyForm, embedder: Embedder) -> bool | None:
+    """Whether the scores are shares that sum to 1; None: as the model was trained.
+
+    Raises UnsupportedInput for scores that the model was not trained for: they would look like probabilities.
+    """
+    multi_label, scoring = request.multi_label, embedder.model.manifest.scoring
+    if multi_label and isinstance(scoring, Softmax):
+        message = "compares the labels and has no probability of a label on its own: leave multi_label out or false"
+        raise UnsupportedInput(f"model {embedder.name} {message}; `similarity` is the cosine", param="multi_label")
+    if multi_label is False and isinstance(scoring, Cosine):
+        message = "has no trained scale, and so no softmax: leave multi_label out; `score` is the cosine"
+        raise UnsupportedInput(f"model {embedder.name} {message}", param="multi_label")
+    return None if multi_label is None else not multi_label

@@ -5,7 +5,9 @@ from __future__ import annotations
 import falcon
 from msgspec import UNSET
 
+from siglip_edge.runtime.artifacts.manifest import Manifest
 from siglip_edge.runtime.errors import InvalidInput
+from siglip_edge.server.embedding import prompts
 from siglip_edge.server.embedding.ranking import Score, ranked
 from siglip_edge.server.faces.native.schemas import RankAnswer, Ranking, RankRequest, RankResult
 from siglip_edge.server.faces.service import Service
@@ -23,7 +25,7 @@ class Rank:
         request = self._service.json(req, RankRequest)
         embedder = self._service.embedder(req, request.model, request.expect_space)
         queries = request.query if isinstance(request.query, list) else [request.query]
-        inputs = _read(self._service.reader, request)
+        inputs = _read(self._service.reader, request, embedder.model.manifest)
         embeddings = embedder.embed(inputs, req.context.request)
         candidates, scoring = embeddings[len(queries) :], embedder.model.manifest.scoring
         results = [
@@ -33,11 +35,12 @@ class Rank:
         resp.data = json.render(RankAnswer(results, embedder.name, usage_of(embeddings)))
 
 
-def _read(reader: InputReader, request: RankRequest) -> list[AnyInput | InvalidInput]:
-    """The queries, then the candidates."""
+def _read(reader: InputReader, request: RankRequest, manifest: Manifest) -> list[AnyInput | InvalidInput]:
+    """The queries, then the candidates, each with its prompt where the model has prompts."""
     read_queries = reader.read_each if isinstance(request.query, list) else reader.read_all
     queries = read_queries(request.query, "query", request.modality)
-    return [*queries, *reader.read_each(request.candidates, "candidates", request.modality)]
+    candidates = reader.read_each(request.candidates, "candidates", request.modality)
+    return prompts.ranking(manifest.towers.text, queries, candidates)
 
 
 def _rankings(scores: list[Score], request: RankRequest) -> list[Ranking]:

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from siglip_edge.server.faces.openai.schemas import ErrorBody
-from siglip_edge.server.faces.schemas import Model, OnError, Space, StringKind, Usage
+from siglip_edge.server.faces.schemas import PAIR_SCORE, SCORE, Model, OnError, Space, StringKind, Usage
 from siglip_edge.server.http.forms import Upload
 from siglip_edge.server.http.json import ITEMWISE
 from siglip_edge.server.inputs.schemas import InputObject
@@ -16,6 +16,14 @@ Image = Annotated[
     str | InputObject,
     ITEMWISE,
     Meta(description="Data URI, base64, a URL where fetching is allowed, or an object with one of these."),
+]
+
+MultiLabel = Annotated[
+    bool | None,
+    Meta(
+        description="true: each label has a score of its own, and several may fit. false: a softmax over the labels, "
+        "so that scores sum to 1. Absent: as the model was trained; SigLIP true, CLIP false. CLIP has no true."
+    ),
 ]
 
 
@@ -34,9 +42,7 @@ class RankRequest(Struct, kw_only=True):
 class Ranking(Struct, kw_only=True, omit_defaults=True):
     index: Annotated[int, Meta(description="Place in `candidates`.")]
     candidate: Annotated[str | InputObject, Meta(description="As sent; an image is shortened.")]
-    score: Annotated[float, Meta(description="Calibrated probability that the two belong together.")] | UnsetType = (
-        UNSET
-    )
+    score: Annotated[float, Meta(description=SCORE)] | UnsetType = UNSET
     similarity: Annotated[float, Meta(description="Cosine.")] | UnsetType = UNSET
 
 
@@ -55,7 +61,7 @@ class ClassifyRequest(Struct, kw_only=True):
     image: Image
     labels: list[str]
     template: Annotated[str | None, Meta(description="`{}` is the label; the model's own when absent.")] = None
-    multi_label: Annotated[bool, Meta(description="false: a softmax over the labels, so that scores sum to 1.")] = True
+    multi_label: MultiLabel = None
     model: Model = None
     expect_space: Space = None
 
@@ -64,14 +70,14 @@ class ClassifyForm(Struct, kw_only=True):
     file: Annotated[list[Upload], Meta(description="One image file.", extra_json_schema={"minItems": 1, "maxItems": 1})]
     labels: Annotated[list[str], Meta(description="`a,b`, or repeated.")]
     template: str | None = None
-    multi_label: bool = True
+    multi_label: MultiLabel = None
     model: Model = None
     expect_space: Space = None
 
 
 class Classification(Struct):
     label: str
-    score: float
+    score: Annotated[float, Meta(description="As in `/v1/rank`; by `multi_label`.")]
     similarity: float
 
 
@@ -107,14 +113,14 @@ class EvaluationBatchRequest(Struct, kw_only=True):
 
 
 class Evaluation(Struct):
-    score: float
+    score: Annotated[float, Meta(description=PAIR_SCORE)]
     similarity: float
     model: str
 
 
 class EvaluationResult(Struct, kw_only=True, omit_defaults=True):
     index: int
-    score: float | None
+    score: Annotated[float | None, Meta(description=PAIR_SCORE)]
     similarity: float | None
     error: ErrorBody | UnsetType = UNSET
 

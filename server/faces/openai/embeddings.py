@@ -8,6 +8,7 @@ import falcon
 from msgspec import UNSET
 
 from siglip_edge.runtime.errors import InvalidInput
+from siglip_edge.server.embedding import prompts
 from siglip_edge.server.embedding.embedder import Embedder, Outcome
 from siglip_edge.server.faces.openai.encodings import Encoding, requested
 from siglip_edge.server.faces.openai.errors import error_in_place
@@ -59,8 +60,10 @@ def _answer(
     req: falcon.Request,
 ) -> EmbeddingsAnswer:
     encoding = requested(request.encoding_format, request.embedding_type)
+    text = embedder.model.manifest.towers.text
+    prompt = prompts.requested(text, request.prompt_name, request.input_type, request.task)
     embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
-    outcomes = embed(inputs, req.context.request)
+    outcomes = embed(prompts.prompted(inputs, prompt), req.context.request)
     data = [_item(index, outcome, embedder, request.dimensions, encoding) for index, outcome in enumerate(outcomes)]
     return EmbeddingsAnswer(
         object="list", data=data, model=embedder.name, usage=usage_of(outcomes), encoding_format=encoding.name

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import falcon
 
-from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.runtime.artifacts.manifest import Patches, Tower, kind_of
 from siglip_edge.server.faces.openai.schemas import ModelCard, ModelList
 from siglip_edge.server.http import json
 from siglip_edge.server.inputs.schemas import Modality
@@ -30,17 +30,30 @@ class ModelCollection:
 
 def card(model: ServedModel, aliases: list[str]) -> ModelCard:
     manifest = model.manifest
+    text = manifest.towers.text if Tower.TEXT in model.towers else None
     return ModelCard(
         id=model.name,
         object="model",
         created=model.created,
         owned_by="siglip-edge",
+        family=manifest.family,
         dimensions=manifest.dimensions,
         modalities=_modalities(model.towers),
         precision=model.plan.precision,
         space_id=manifest.space_id,
+        max_tokens=text.length if text else None,
+        image_size=_image_size(model),
+        prompts=list(text.prompts) if text else [],
+        default_prompt=text.default_prompt if text else None,
+        scoring=kind_of(manifest.scoring),
         aliases=aliases,
     )
+
+
+def _image_size(model: ServedModel) -> int | None:
+    if Tower.VISION not in model.towers or isinstance(model.manifest.vision.geometry, Patches):
+        return None
+    return model.manifest.vision.geometry.size
 
 
 def _modalities(towers: Sequence[Tower]) -> list[Modality]:

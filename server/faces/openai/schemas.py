@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from siglip_edge.server.faces.schemas import Model, OnError, Space, StringKind, Usage
+from siglip_edge.server.faces.schemas import (
+    InputType,
+    Model,
+    OnError,
+    PromptName,
+    Space,
+    StringKind,
+    Task,
+    Usage,
+)
 from siglip_edge.server.http.forms import Upload
 from siglip_edge.server.http.json import ITEMWISE
 from siglip_edge.server.inputs.schemas import InputObject, Inputs, Messages, Modality
@@ -40,6 +49,9 @@ class EmbeddingsRequest(Struct, kw_only=True):
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None
     modality: StringKind = None
+    prompt_name: PromptName = None
+    input_type: InputType = None
+    task: Task = None
     on_error: OnError = "fail"
     expect_space: Space = None
 
@@ -52,6 +64,9 @@ class EmbeddingsForm(Struct, kw_only=True):
         Meta(description="Embedded after the files: texts, images as strings, or objects in parts typed as JSON."),
     ] = []
     modality: StringKind = None
+    prompt_name: PromptName = None
+    input_type: InputType = None
+    task: Task = None
     model: Model = None
     encoding_format: Annotated[list[EncodingFormat], Meta(description=_ENCODING)] = []
     embedding_type: Annotated[list[EncodingFormat], Meta(description=_EMBEDDING_TYPE)] = []
@@ -98,10 +113,18 @@ class ModelCard(Struct, kw_only=True):
     object: Annotated[str, Meta(extra_json_schema={"const": "model"})]
     created: int
     owned_by: str
+    family: Annotated[str, Meta(description="Kind of checkpoint that the model was exported from.")]
     dimensions: int
     modalities: list[Modality]
     precision: str
     space_id: str
+    max_tokens: Annotated[int | None, Meta(description="Tokens of a text; a longer text is cut. null: no texts.")]
+    image_size: Annotated[
+        int | None, Meta(description="Side in pixels of the square that the model sees. null: no images, or no square.")
+    ]
+    prompts: Annotated[list[str], Meta(description="Names for `prompt_name`.")]
+    default_prompt: Annotated[str | None, Meta(description="The prompt of inputs that ask for none.")]
+    scoring: Annotated[str, Meta(description="`sigmoid`, `softmax` or `cosine`: the meaning of a score.")]
     aliases: Annotated[list[str], Meta(description="Further names of the model in a request.")]
 
 

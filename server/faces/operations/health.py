@@ -119,7 +119,7 @@ def _estimates(model: ModelHealth) -> PerformanceEstimates:
     """Never a formula: what the lane of the vision tower measured."""
     vision = next((lane for lane in model.lanes if lane.tower == Tower.VISION), None)
     if model.lanes and vision is None:
-        return PerformanceEstimates(images_per_second=None, note="no vision tower is served")
+        return PerformanceEstimates(images_per_second=None, note="the default model embeds texts only")
     if vision is None or vision.rows_per_second is None:
         return PerformanceEstimates(images_per_second=None, note="no image has run yet; the first one is measured")
     return PerformanceEstimates(

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from siglip_edge.server.faces.schemas import PAIR_SCORE
 from siglip_edge.server.http.json import ITEMWISE
 
 
@@ -33,7 +34,7 @@ class SimilarityAnswer(Struct, kw_only=True, omit_defaults=True):
         float, Meta(description="Milliseconds of the request; in a batch, divided by its pairs.")
     ]
     model_used: Annotated[str, Meta(description="Empty for a pair that could not be read.")]
-    score: Annotated[float | None, Meta(description="Calibrated probability that the two belong together.")]
+    score: Annotated[float | None, Meta(description=PAIR_SCORE)]
     similarity: Annotated[float | None, Meta(description="Cosine.")]
     error: Annotated[str | UnsetType, Meta(description="Names the field that is wrong.")] = UNSET
 

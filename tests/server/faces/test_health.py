@@ -76,7 +76,7 @@ class TestFieldsOfSiglip2Api:
     def test_a_server_of_texts_has_no_rate_of_images(self, client_of, fake):
         fake.towers = (Tower.TEXT,)
         estimates = health(client_of())["performance_estimates"]
-        assert estimates == {"images_per_second": None, "note": "no vision tower is served"}
+        assert estimates == {"images_per_second": None, "note": "the default model embeds texts only"}
 
     @pytest.mark.parametrize(
         ("provider", "options", "shown"),

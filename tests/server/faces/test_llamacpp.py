@@ -278,7 +278,7 @@ class TestProps:
         wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
         assert client.simulate_get("/props").json["modalities"]["vision"] is False
         answer = client.simulate_post("/embeddings", json={"content": [picture(png())]})
-        assert "no vision tower is served here" in error(answer)
+        assert "model tiny embeds texts only here (TOWERS), no images" in error(answer)
 
 
 class TestErrors:

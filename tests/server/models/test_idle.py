@@ -49,7 +49,10 @@ def test_one_tower_serves_and_the_others_inputs_are_refused(tmp_path, served, go
     answer = ask(client, [good, bad])
     assert answer.status_code == 400
     assert answer.json["error"]["param"] == "input[1]"
-    assert f"no {other} tower is served here: {served} only" in answer.json["error"]["message"]
+    own, kind = ("texts", "images") if served == "text" else ("images", "texts")
+    assert answer.json["error"]["message"] == (
+        f"model tiny embeds {own} only here (TOWERS), no {kind}; no model of this server does"
+    )
     lanes = client.simulate_get("/health").json["models"][0]["lanes"]
     assert [lane["tower"] for lane in lanes] == [served]
 
