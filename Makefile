@@ -38,7 +38,7 @@ lint: $(TEST)/.installed
 types: $(TEST)/.installed
 	$(TEST)/bin/mypy
 
-evaluate: $(SERVE)/.installed  ## top-1, latency and memory of MODEL on the shipped held-out pictures
+evaluate: $(SERVE)/.installed  ## accuracy, speed and memory of MODEL on the shipped held-out pictures
 	$(SERVE)/bin/siglip-edge evaluate $(MODEL) --data demo/heldout --template "{}"
 
 pytest: $(TEST)/.installed

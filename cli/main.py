@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 COMMANDS = {
     "export": Entry("siglip_edge.cli.export", "Turn a SigLIP checkpoint into a model directory."),
     "serve": Entry("siglip_edge.cli.serve", "Serve a model directory over HTTP."),
-    "evaluate": Entry("siglip_edge.cli.evaluation.evaluate", "Compare the accuracy, latency and memory of models."),
+    "evaluate": Entry("siglip_edge.cli.evaluation.evaluate", "Compare the accuracy, speed and memory of models."),
     "tune": Entry("siglip_edge.cli.tuning.tune", "Find the fastest settings for a model on this machine."),
     "doctor": Entry("siglip_edge.cli.doctor", "Check that a model gives correct embeddings on this machine."),
     "upgrade": Entry("siglip_edge.cli.upgrade", "Rewrite an older model directory's manifest in the newest format."),

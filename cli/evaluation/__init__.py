@@ -1,1 +1,1 @@
-"""`siglip-edge evaluate`: compares model directories on labelled or captioned pictures."""
+"""`siglip-edge evaluate`: compares models side by side on pictures or texts."""

@@ -1,69 +1,228 @@
-"""Reads labelled or captioned pictures from a folder or a table."""
+"""Labelled pictures, captioned pictures, sentence pairs or retrieval: two lists, and the pairs that belong together."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import numpy as np
 from numpy.typing import NDArray
 
-from siglip_edge.runtime.errors import InvalidInput
-from siglip_edge.runtime.images.decoding import decode
-from siglip_edge.runtime.images.picture import Picture
+from siglip_edge.cli.evaluation.tables import Table, read_lines, read_table
+from siglip_edge.runtime.artifacts.manifest import Tower
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+
+T = TypeVar("T", bound=Path | str)
+
+Pair = tuple[Path | str, str, float]
+"""Left, right, grade."""
+
+
+class Kind(StrEnum):
+    """The question that a data set asks."""
+
+    LABELS = "labels"
+    """Pictures and class names, which the model's template completes."""
+    CAPTIONS = "captions"
+    SENTENCES = "sentence pairs"
+    """Two texts and a person's judgement of their similarity, as in the STS benchmark."""
+    RETRIEVAL = "retrieval"
+    """Queries and documents."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Pictures, texts, and the pairs of them that belong together."""
+    """Pairs of a left and a right list."""
 
-    images: list[Path]
-    texts: list[str]
-    relevant: NDArray[np.bool_]
-    """(images, texts): true where the text belongs to the picture."""
-    labelled: bool
-    """True when texts are class names, which the model's template completes; captions stay unchanged."""
+    kind: Kind
+    left: Sequence[Path | str]
+    """Pictures, first sentences or queries."""
+    right: Sequence[str]
+    """Labels, captions, second sentences or documents."""
+    pairs: Ints
+    """(n, 2): positions in `left` and `right` that belong together."""
+    grades: Floats
+    """(n,): the judgement of sentence pairs; how relevant a document is; else 1."""
+    own_document: dict[int, int] = field(default_factory=dict)
+    """Query -> the document with the query's own id, which is not searched, as in BEIR."""
+
+    @property
+    def left_tower(self) -> Tower:
+        return Tower.VISION if self.kind in {Kind.LABELS, Kind.CAPTIONS} else Tower.TEXT
+
+    @property
+    def towers(self) -> tuple[Tower, ...]:
+        """The towers that answer, vision first."""
+        return tuple(dict.fromkeys((self.left_tower, Tower.TEXT)))
+
+    def without(self, missing: Iterable[int]) -> Dataset:
+        """The same data set without some positions of `left`."""
+        kept = np.setdiff1d(np.arange(len(self.left)), np.fromiter(missing, np.int64))
+        remains = np.isin(self.pairs[:, 0], kept)
+        pairs = self.pairs[remains]
+        pairs = np.stack([np.searchsorted(kept, pairs[:, 0]), pairs[:, 1]], axis=1)
+        left = [self.left[position] for position in kept]
+        return replace(self, left=left, pairs=pairs, grades=self.grades[remains])
+
+    def __str__(self) -> str:
+        names = {
+            Kind.LABELS: ("pictures", "labels"),
+            Kind.CAPTIONS: ("pictures", "captions"),
+            Kind.RETRIEVAL: ("queries", "documents"),
+        }
+        if self.kind is Kind.SENTENCES:
+            return f"{len(self.pairs)} sentence pairs"
+        left, right = names[self.kind]
+        return f"{len(self.left)} {left}, {len(self.right)} {right}"
 
 
 def load_dataset(path: Path) -> Dataset:
-    """Read `path`: a folder with a sub-folder per class or with labels.csv, or a CSV or TSV with `file` and `caption`.
+    """Read a folder or a table; `docs/evaluate.md` lists the forms.
 
-    labels.csv has the columns file and label. Raises click.ClickException when `path` has another form.
+    Raises click.ClickException, which names the file and the row, when `path` has another form.
     """
+    if path.is_file():
+        return _from_table(read_table(path))
+    if (path / "corpus.jsonl").is_file():
+        return _from_beir(_qrels_of(path))
     if (path / "labels.csv").is_file():
-        return _dataset(_labels(path / "labels.csv"), labelled=True)
-    if path.is_dir():
-        found = [
-            (file, _spelt(file.parent.name)) for file in sorted(path.glob("*/*")) if file.suffix.lower() in SUFFIXES
-        ]
-        if not found:
-            raise click.ClickException(f"{path}: has neither labels.csv nor a sub-folder of pictures per class")
-        return _dataset(found, labelled=True)
-    return _dataset(_captions(path), labelled=False)
+        return _labels(read_table(path / "labels.csv"))
+    found = [(file, spelt(file.parent.name), 1.0) for file in sorted(path.glob("*/*")) if is_picture(file)]
+    if not found:
+        message = f"{path}: has neither labels.csv nor a sub-folder of pictures per class, nor BEIR's corpus.jsonl"
+        raise click.ClickException(message)
+    return _dataset(Kind.LABELS, found)
 
 
-def open_image(path: Path) -> Picture:
-    """Read and decode a picture as the server does. Raises click.ClickException when that fails."""
-    try:
-        return decode(path.read_bytes())
-    except (OSError, InvalidInput) as error:
-        raise click.ClickException(f"{path}: cannot be read as a picture ({error})") from error
+def is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES
 
 
-def _dataset(pairs: Iterable[tuple[Path, str]], *, labelled: bool) -> Dataset:
-    pairs = list(pairs)
-    _check_files(dict.fromkeys(file for file, _ in pairs))
-    images, texts = list(dict.fromkeys(file for file, _ in pairs)), list(dict.fromkeys(text for _, text in pairs))
-    row, column = {file: at for at, file in enumerate(images)}, {text: at for at, text in enumerate(texts)}
-    relevant = np.zeros((len(images), len(texts)), np.bool_)
-    for file, text in pairs:
-        relevant[row[file], column[text]] = True
-    return Dataset(images=images, texts=texts, relevant=relevant, labelled=labelled)
+def spelt(label: str) -> str:
+    """`red-apple` or `red_apple` -> `red apple`."""
+    return label.replace("-", " ").replace("_", " ")
+
+
+def _from_table(table: Table) -> Dataset:
+    file, caption, label = table.find("file", "path"), table.find("caption"), table.find("label")
+    first, second = table.find("sentence1", "text1"), table.find("sentence2", "text2")
+    query, document, score = table.find("query", "anchor"), table.find("document", "positive"), table.find("score")
+    if {"query-id", "corpus-id"} <= set(table.header):
+        return _from_beir(table)
+    if file and caption:
+        captions = zip(table.files(file), table.texts(caption), strict=True)
+        return _dataset(Kind.CAPTIONS, [(picture, text, 1.0) for picture, text in captions])
+    if file and label:
+        labels = zip(table.files(file), table.texts(label), strict=True)
+        return _dataset(Kind.LABELS, [(picture, spelt(text), 1.0) for picture, text in labels])
+    if first and second and score:
+        return _sentences(table, table.texts(first), table.texts(second), table.numbers(score))
+    if query and document:
+        grades = table.numbers(score) if score else [1.0] * len(table.rows)
+        found = zip(table.texts(query), table.texts(document), grades, strict=True)
+        return _dataset(Kind.RETRIEVAL, _answerable(table, found))
+    raise click.ClickException(
+        f"{table.path}: needs the columns `file` and `caption`, `file` and `label`, `sentence1`, `sentence2` and "
+        f"`score`, or `query` and `document`; it has {', '.join(table.header)}"
+    )
+
+
+def _labels(table: Table) -> Dataset:
+    """The first column is the file and the second its label, whatever their names in the header."""
+    if len(table.header) < 2:
+        raise click.ClickException(f"{table.path}: needs two columns, file and label")
+    file, label = table.header[:2]
+    pairs = zip(table.files(file), table.texts(label), strict=True)
+    return _dataset(Kind.LABELS, [(picture, spelt(text), 1.0) for picture, text in pairs])
+
+
+def _sentences(table: Table, first: list[str], second: list[str], scores: list[float]) -> Dataset:
+    """A list per column: a sentence may occur in several pairs."""
+    if len(set(scores)) < 2:
+        raise click.ClickException(f"{table.path}: every score is {scores[0]:g}; a correlation needs different scores")
+    rows = np.arange(len(scores))
+    return Dataset(
+        kind=Kind.SENTENCES,
+        left=first,
+        right=second,
+        pairs=np.stack([rows, rows], axis=1),
+        grades=np.array(scores, np.float32),
+    )
+
+
+def _qrels_of(folder: Path) -> Table:
+    """The relevance judgements of a BEIR folder: test.tsv, or the only file."""
+    found = sorted((folder / "qrels").glob("*.tsv"))
+    test = [file for file in found if file.stem == "test"] or found
+    if len(test) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise click.ClickException(f"{folder}: needs qrels/test.tsv; it has {names}. Give one of its files as --data")
+    return read_table(test[0])
+
+
+def _from_beir(qrels: Table) -> Dataset:
+    """queries.jsonl and corpus.jsonl stand in the folder above `qrels`. Documents are title, space, text."""
+    folder = qrels.path.resolve().parents[1]
+    rows = zip(qrels.texts("query-id"), qrels.texts("corpus-id"), qrels.numbers("score"), strict=True)
+    judged = _answerable(qrels, rows)
+    queries = {line["_id"]: line["text"] for line in read_lines(folder / "queries.jsonl", "_id", "text")}
+    documents = {
+        line["_id"]: f"{line.get('title') or ''} {line['text']}".strip()
+        for line in read_lines(folder / "corpus.jsonl", "_id", "text")
+    }
+    query_ids, document_ids = list(dict.fromkeys(query for query, _, _ in judged)), list(documents)
+    for identity, known, place in [
+        *((query, queries, "queries.jsonl") for query in query_ids),
+        *((document, documents, "corpus.jsonl") for _, document, _ in judged),
+    ]:
+        if identity not in known:
+            raise click.ClickException(f"{qrels.path}: {identity!r} is not in {place}")
+    row, column = _positions(query_ids), _positions(document_ids)
+    return Dataset(
+        kind=Kind.RETRIEVAL,
+        left=[queries[identity] for identity in query_ids],
+        right=list(documents.values()),
+        pairs=np.array([(row[query], column[document]) for query, document, _ in judged], np.int64),
+        grades=np.array([grade for _, _, grade in judged], np.float32),
+        own_document={row[identity]: column[identity] for identity in query_ids if identity in column},
+    )
+
+
+def _answerable(table: Table, judged: Iterable[tuple[str, str, float]]) -> list[tuple[str, str, float]]:
+    """The judgements of queries that have a relevant document, one with a score above 0."""
+    judged = list(judged)
+    answerable = {query for query, _, grade in judged if grade > 0}
+    if not answerable:
+        raise click.ClickException(f"{table.path}: no score is above 0, so no query has a relevant document")
+    return [one for one in judged if one[0] in answerable]
+
+
+def _dataset(kind: Kind, pairs: Sequence[Pair]) -> Dataset:
+    """Each picture, query and text once, in the order of their first pair."""
+    if kind in {Kind.LABELS, Kind.CAPTIONS}:
+        _check_files(dict.fromkeys(Path(file) for file, _, _ in pairs))
+    left, right = list(dict.fromkeys(one for one, _, _ in pairs)), list(dict.fromkeys(text for _, text, _ in pairs))
+    row, column = _positions(left), _positions(right)
+    graded = {(row[one], column[text]): grade for one, text, grade in pairs}
+    return Dataset(
+        kind=kind,
+        left=left,
+        right=right,
+        pairs=np.array(list(graded), np.int64),
+        grades=np.array(list(graded.values()), np.float32),
+    )
+
+
+def _positions(values: Iterable[T]) -> dict[T, int]:
+    return {value: position for position, value in enumerate(values)}
 
 
 def _check_files(files: Iterable[Path]) -> None:
@@ -72,43 +231,3 @@ def _check_files(files: Iterable[Path]) -> None:
     if missing:
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise click.ClickException(f"{missing[0]}: no such picture{more}")
-
-
-def _labels(path: Path) -> list[tuple[Path, str]]:
-    """The first column is the file and the second its label, whatever their names in the header."""
-    _, *rows = _rows(path, least=2)
-    return [(path.parent / row[0], _spelt(row[1])) for row in rows]
-
-
-def _captions(path: Path) -> list[tuple[Path, str]]:
-    header, *rows = _rows(path, least=2)
-    if not {"file", "caption"} <= set(header):
-        raise click.ClickException(f"{path}: needs the columns `file` and `caption`; it has {', '.join(header)}")
-    file, caption = header.index("file"), header.index("caption")
-    _check_columns(path, rows, least=1 + max(file, caption))
-    return [(path.parent / row[file], row[caption]) for row in rows]
-
-
-def _rows(path: Path, *, least: int) -> list[list[str]]:
-    """The rows of a table, its header first; each has `least` or more columns. Raises click.ClickException."""
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
-            rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise click.ClickException(f"{path}: cannot be read as a table ({error})") from error
-    if len(rows) < 2:
-        raise click.ClickException(f"{path}: needs a header and at least one row, each with two or more columns")
-    _check_columns(path, rows, least=least)
-    return rows
-
-
-def _check_columns(path: Path, rows: Iterable[list[str]], *, least: int) -> None:
-    for row in rows:
-        if len(row) < least:
-            raise click.ClickException(f"{path}: the row {','.join(row)[:80]!r} has fewer than {least} columns")
-
-
-def _spelt(label: str) -> str:
-    """`red-apple` or `red_apple` -> `red apple`."""
-    return label.replace("-", " ").replace("_", " ")

@@ -1,132 +1,154 @@
-"""Measures the accuracy, speed and size of one model directory on one data set."""
+"""One model on one data set, in a process of its own: accuracy, memory and files."""
 
 from __future__ import annotations
 
-import dataclasses
-import statistics
+import logging
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from siglip_edge.cli.evaluation.datasets import Dataset, open_image
+from siglip_edge.cli.evaluation.datasets import Dataset, Kind
+from siglip_edge.cli.evaluation.embedding import Embedded, embed_pictures, embed_texts
+from siglip_edge.cli.evaluation.results import Answers, ModelResult
+from siglip_edge.cli.evaluation.scores import scored
 from siglip_edge.cli.model_options import plan_with
-from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, TextTower, Tower
 from siglip_edge.runtime.machine.cpu import resident_bytes
+from siglip_edge.runtime.machine.memory import peak_resident_bytes
 from siglip_edge.runtime.model import EmbeddingModel
-from siglip_edge.runtime.rows import Row
+from siglip_edge.runtime.open_model import PlannedModel
 from siglip_edge.server.config.settings import Settings
 
-Floats = NDArray[np.float32]
-Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+_PROMPTS: Mapping[Kind, tuple[Sequence[str], Sequence[str]]] = {
+    Kind.LABELS: ((), ()),
+    Kind.CAPTIONS: ((), ()),
+    Kind.SENTENCES: (("STS",), ("STS",)),
+    Kind.RETRIEVAL: (("query",), ("document", "passage", "corpus")),
+}
+"""Names of the prompts of the left and the right list, the first that the model has.
+
+`STS` is MTEB's name of the task; the others are the names that sentence-transformers' `encode_query` and
+`encode_document` look for, in that order.
+"""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Measured:
-    """Scores are shares from 0 to 1. `image_ms` and `text_ms`: median milliseconds per row, without decoding and
-    tokenization. Memory and file sizes in megabytes.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model in one precision."""
 
-    model: str
+    label: str
+    directory: Path
     precision: str
-    scores: dict[str, float]
-    image_ms: float
-    text_ms: float
-    load_ms: float
-    resident_mb: float
-    size_mb: float
+    """`auto` or a precision."""
+
+    def plan(self, settings: Settings, data: Dataset) -> PlannedModel:
+        """Plan the towers that the data set needs. Raises ModelError, ProviderUnavailable or click.BadParameter."""
+        towers = "both" if Tower.VISION in data.towers else "text"
+        planned = plan_with(replace(settings, towers=towers), self.directory, precision=self.precision)
+        for tower in data.towers:
+            planned.manifest.tower(tower)  # raises ArtifactMissing
+        return planned
 
 
-def measure(  # noqa: PLR0917 - a process pool passes by place
-    directory: Path, settings: Settings, precision: str, data: Dataset, template: str | None, progress: Progress
-) -> Measured:
-    """Embed the data set with one model, row by row. Use a fresh process, so that only the model's memory counts.
+@dataclass(frozen=True, kw_only=True)
+class Wording:
+    """The texts of a data set as one model gets them."""
 
-    `template`: text with `{}` in place of the class name; None: the model's own. Captions stay unchanged.
-    Raises ModelError or ProviderUnavailable.
+    left: Sequence[str | Path]
+    right: Sequence[str]
+    template: str | None
+    prompts: dict[str, str]
+
+
+def open_once(subject: Subject, settings: Settings, data: Dataset) -> None:
+    """Open the model as a first start does: it packs graphs and tests the model in full. Raises like `measure`.
+
+    Later starts, which are measured, do neither.
     """
-    before, started = resident_bytes(), time.perf_counter()
-    model = plan_with(settings, directory, precision=precision).open()
+    subject.plan(settings, data).open()
+
+
+def open_again(subject: Subject, settings: Settings, data: Dataset) -> EmbeddingModel:
+    """Open the model as a later start does; the log of the first start has said everything. Raises like `measure`."""
+    logging.getLogger("siglip_edge").setLevel(logging.CRITICAL)
+    return subject.plan(settings, data).open()
+
+
+def measure(subject: Subject, settings: Settings, data: Dataset, template: str | None) -> tuple[ModelResult, Answers]:
+    """Embed the data set and score it. `template`: text with `{}` for a class name; None: the model's own.
+
+    Raises ModelError, ProviderUnavailable, or click.ClickException when no picture can be read.
+    """
+    started = time.perf_counter()
+    model = open_again(subject, settings, data)
     load_ms = 1000 * (time.perf_counter() - started)
-    manifest = model.manifest
-    wrap = template or manifest.zero_shot_template
-    texts = [wrap.replace("{}", text) if data.labelled else text for text in data.texts]
-    title = f"{manifest.name} {model.plan.precision}"
-    images, image_ms = _embedded(
-        model, Tower.VISION, (model.prepare_image(open_image(p)) for p in progress(data.images, title))
-    )
-    vectors, text_ms = _embedded(model, Tower.TEXT, (model.prepare_text(text).row for text in texts))
-    files = {record for tower in model.towers for record in manifest.artifact(tower, model.plan.precision).files}
-    return Measured(
-        model=manifest.name,
+    wording = worded(data, model.manifest, template)
+    with tempfile.TemporaryDirectory(prefix="siglip-edge-evaluate-") as folder:
+        left, right = _embedded(model, data, wording, Path(folder), subject.label)
+        resident_mb, peak_mb = (round(size / 1e6, 1) for size in (resident_bytes(), peak_resident_bytes()))
+        seen = data.without(left.left_out) if left.left_out else data
+        dimensions = model.manifest.dimensions
+        result = scored(seen, left.vectors(dimensions), right.vectors(dimensions), model.manifest.scoring)
+    return ModelResult(
+        label=subject.label,
+        directory=str(subject.directory),
         precision=model.plan.precision,
-        scores=score(images @ vectors.T, data),
-        image_ms=image_ms,
-        text_ms=text_ms,
+        name=model.manifest.name,
+        family=model.manifest.family,
+        provider=model.plan.provider,
+        scoring=type(model.manifest.scoring).__name__.lower(),
+        template=wording.template,
+        prompts=wording.prompts,
+        figures=result.figures,
+        classes=result.classes,
+        calibrations=result.calibrations,
         load_ms=round(load_ms, 1),
-        resident_mb=round((resident_bytes() - before) / 1e6, 1),
-        size_mb=round(sum(record.size for record in files) / 1e6, 3),
+        resident_mb=resident_mb,
+        peak_mb=peak_mb,
+        files_mb=round(_bytes_served(model.manifest, model.towers, model.plan.precision) / 1e6, 3),
+        truncated_texts=left.truncated + right.truncated,
+        left_out={str(data.left[position]): reason for position, reason in left.left_out.items()},
+    ), result.answers.spread(len(data.left), left.left_out)
+
+
+def worded(data: Dataset, manifest: Manifest, template: str | None) -> Wording:
+    """Labels get the template; queries, documents and sentences get the prompt that the model has for them.
+
+    A text for which the model has no prompt of its own gets the model's default prompt, if it has one.
+    """
+    prompts = [_prompt(manifest.text, names) for names in _PROMPTS[data.kind]]
+    left, right = (manifest.text.prompts[name] if name else "" for name in prompts)
+    wrap = (template or manifest.zero_shot_template) if data.kind is Kind.LABELS else None
+    shown = [wrap.replace("{}", text) for text in data.right] if wrap else data.right
+    of_texts = data.left_tower is Tower.TEXT
+    return Wording(
+        left=[left + str(text) for text in data.left] if of_texts else data.left,
+        right=[right + text for text in shown],
+        template=wrap,
+        prompts={name: manifest.text.prompts[name] for name in prompts[not of_texts :] if name},
     )
 
 
-def score(similarity: Floats, data: Dataset) -> dict[str, float]:
-    """Cosines (images, texts) -> top-1 and top-5 for labels; for captions recall at 1, 5 and 10 in both directions."""
-    by_image = ranks(similarity, data.relevant)
-    if data.labelled:
-        return {f"top-{k}": _within(by_image, k) for k in (1, 5)}
-    by_text = ranks(similarity.T, data.relevant.T)
-    ways = {"image→text": by_image, "text→image": by_text}
-    return {f"{way} R@{k}": _within(rank, k) for way, rank in ways.items() for k in (1, 5, 10)}
+def _prompt(spec: TextTower, names: Sequence[str]) -> str | None:
+    return next((name for name in names if name in spec.prompts), spec.default_prompt)
 
 
-def ranks(similarity: Floats, relevant: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Per row: the rank, from 1, of the best relevant column among the irrelevant columns. Ties count as worse."""
-    best = np.where(relevant, similarity, -np.inf).max(axis=1, keepdims=True)
-    return np.asarray(1 + (~relevant & (similarity >= best)).sum(axis=1))
+def _embedded(
+    model: EmbeddingModel, data: Dataset, wording: Wording, folder: Path, what: str
+) -> tuple[Embedded, Embedded]:
+    if data.left_tower is Tower.VISION:
+        left = embed_pictures(model, [Path(file) for file in wording.left], folder / "left", what)
+    else:
+        left = embed_texts(model, [str(text) for text in wording.left], folder / "left", what)
+    return left, embed_texts(model, wording.right, folder / "right", what)
 
 
-def _within(rank: NDArray[np.int64], k: int) -> float:
-    return round(float((rank <= k).mean()), 4)
-
-
-def _embedded(model: EmbeddingModel, tower: Tower, rows: Iterable[Row]) -> tuple[Floats, float]:
-    """Rows -> embeddings (n, d) and the median milliseconds per row."""
-    embeddings: list[Floats] = []
-    taken: list[float] = []
-    for row in rows:
-        started = time.perf_counter()
-        embeddings.append(model.run(tower, [row]))
-        taken.append(1000 * (time.perf_counter() - started))
-    return np.concatenate(embeddings), round(statistics.median(taken), 2)
-
-
-def table(measured: Sequence[Measured]) -> str:
-    """A text table with a line per model."""
-    names = list(measured[0].scores)
-    header = ["model", "precision", *names, "image ms", "text ms", "load ms", "resident MB", "files MB"]
-    rows = [
-        [
-            one.model,
-            one.precision,
-            *(f"{100 * one.scores[name]:.1f} %" for name in names),
-            f"{one.image_ms:.2f}",
-            f"{one.text_ms:.2f}",
-            f"{one.load_ms:.0f}",
-            f"{one.resident_mb:.0f}",
-            f"{one.size_mb:.1f}",
-        ]
-        for one in measured
-    ]
-    return "\n".join(columns(header, rows))
-
-
-def columns(header: list[str], rows: Sequence[list[str]]) -> list[str]:
-    """The lines of a table with left-aligned cells."""
-    widths = [max(len(row[at]) for row in [header, *rows]) for at in range(len(header))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [header, *rows]
-    ]
+def _bytes_served(manifest: Manifest, towers: Sequence[Tower], precision: Precision) -> int:
+    """Size of the files that serving these towers in this precision reads."""
+    records = {record for tower in towers for record in manifest.artifact(tower, precision).files}
+    if Tower.TEXT in towers:
+        packed = manifest.text.packed_tokenizer
+        records.add(packed.file if packed else manifest.text.tokenizer)
+    return sum(record.size for record in records)

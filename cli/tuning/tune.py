@@ -15,9 +15,9 @@ import click
 import msgspec
 from filelock import FileLock, Timeout
 
-from siglip_edge.cli.evaluation.measure import columns
 from siglip_edge.cli.model_options import cache_of, settings_with
 from siglip_edge.cli.paths import GivenPath
+from siglip_edge.cli.table import columns
 from siglip_edge.cli.tuning.candidates import candidates
 from siglip_edge.cli.tuning.race import Entrant, choose, race, timed
 from siglip_edge.cli.tuning.timing import ModelTrial

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,23 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from siglip_edge.exporter.report.html_page import drawing, heading, page, paragraph, table
 from siglip_edge.exporter.report.measurements import ArtifactReport, Report
 from siglip_edge.runtime.artifacts.manifest import Precision, Tower
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{name}: export report</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; margin: 1rem 0 }} svg {{ max-width: 100%; height: auto }}
-th, td {{ padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd }}
-th:first-child, td:first-child {{ text-align: left }}
-</style></head><body>
-<h1>{name}</h1>
-<p>Exported from {source} on {created}, measured on {machine}. Every figure compares an artifact, as it is served, with
-FP32 on calibration rows that no range was taken from. Loss is 1 - cosine.</p>
-{body}
-</body></html>
-"""
 
 
 def write_report(report: Report, directory: Path) -> None:
@@ -37,11 +21,14 @@ def write_report(report: Report, directory: Path) -> None:
 
 def render(report: Report) -> str:
     """One self-contained HTML page."""
-    words = {key: html.escape(getattr(report, key)) for key in ("name", "source", "created", "machine")}
-    return _PAGE.format(**words, body="\n".join(_sections(report)))
+    return page(f"{report.name}: export report", report.name, _sections(report))
 
 
 def _sections(report: Report) -> Iterator[str]:
+    yield paragraph(
+        f"Exported from {report.source} on {report.created}, measured on {report.machine}. Every figure compares an "
+        "artifact, as it is served, with FP32 on calibration rows that no range was taken from. Loss is 1 - cosine."
+    )
     head = [
         "artifact",
         "MB",
@@ -51,22 +38,22 @@ def _sections(report: Report) -> Iterator[str]:
         "same nearest row",
         "images choose the same text",
     ]
-    yield _table(head, [_line(one, report.zero_shot_agreement.get(one.precision)) for one in report.artifacts])
+    yield table(head, [_line(one, report.zero_shot_agreement.get(one.precision)) for one in report.artifacts])
     if report.shortened:
-        yield "<h2>Shorter vectors</h2>"
-        yield _table(["dimensions", "rows that keep their nearest"], [list(pair) for pair in report.shortened.items()])
+        yield heading("Shorter vectors")
+        yield table(["dimensions", "rows that keep their nearest"], [list(pair) for pair in report.shortened.items()])
     yield _plots(report)
     for one in report.artifacts:
         if "layers" in one.details:
             yield from _layers(one)
-    yield "<p>" + html.escape(", ".join(f"{name} {version}" for name, version in report.toolchain.items())) + "</p>"
+    yield paragraph(", ".join(f"{name} {version}" for name, version in report.toolchain.items()))
 
 
 def _layers(one: ArtifactReport) -> Iterator[str]:
     layers, losses = one.details["layers"], one.details["loss"]
     compared = ", ".join(f"{name} {loss:.1e}" for name, loss in losses.items())
-    yield f"<h2>{one.tower} {one.precision}</h2><p>{html.escape(one.details['reason'])}. Loss: {compared}.</p>"
-    yield _table(list(layers[0]), [list(layer.values()) for layer in layers])
+    yield heading(f"{one.tower} {one.precision}") + paragraph(f"{one.details['reason']}. Loss: {compared}.")
+    yield table(list(layers[0]), [list(layer.values()) for layer in layers])
 
 
 def _line(one: ArtifactReport, zero_shot: float | None) -> list[object]:
@@ -83,13 +70,6 @@ def _short(provider: str) -> str:
     return provider.removesuffix("ExecutionProvider")
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    def line(tag: str, cells: Sequence[object]) -> str:
-        return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
-
-    return "<table>" + line("th", head) + "".join(line("td", row) for row in rows) + "</table>"
-
-
 def _plots(report: Report) -> str:
     """Distribution of losses, time per row, and the gain and the cost of every layer: an inline SVG."""
     from matplotlib.figure import Figure
@@ -102,9 +82,7 @@ def _plots(report: Report) -> str:
     _draw_times(times, report.artifacts)
     for axes, one in zip(others, searched, strict=False):
         _draw_layers(axes, one)
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg")
-    return drawn.getvalue()[drawn.getvalue().index("<svg") :]  # without the XML declaration
+    return drawing(figure)
 
 
 def _draw_losses(axes: Any, artifacts: Sequence[ArtifactReport]) -> None:

@@ -6,11 +6,13 @@ import ctypes
 import gc
 import mmap
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 _ROLLUP = Path("/proc/self/smaps_rollup")
 _MAPS = Path("/proc/self/smaps")
+_STATUS = Path("/proc/self/status")
 _UNWRITTEN_CODE = re.compile(
     r"^(\w+)-(\w+) r-[x-]p .* /.*(?:\.so|/python)[^/\n]*\n"
     r"(?:\w+: .*\n)*?Rss: +[1-9].*\n(?:\w+: .*\n)*?Anonymous: +0 kB",
@@ -48,6 +50,18 @@ def read_memory(rollup: Path = _ROLLUP) -> Memory:
         private=kib["Private_Clean"] + kib["Private_Dirty"] << 10,
         anonymous=kib["Anonymous"] << 10,
     )
+
+
+def peak_resident_bytes(status: Path = _STATUS) -> int:
+    """The greatest resident memory of this process so far, in bytes."""
+    peak = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
+    if peak:
+        return int(peak[1]) << 10
+    import resource  # noqa: PLC0415 - Windows has no such module
+
+    # Not under Linux, where it counts the memory of the parent at the fork too.
+    unit = 1 if sys.platform == "darwin" else 1 << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def keep_little() -> None:
