@@ -1,6 +1,8 @@
-"""Write a checkpoint with random weights in the shapes of SigLIP 2, to measure speed and memory without a download.
+"""Write a checkpoint with random weights in a family's shapes, to measure speed and memory without a download.
 
-    python -m siglip_edge.bench.checkpoint DIRECTORY [--size base] [--outliers 50]
+    python -m siglip_edge.bench.checkpoint DIRECTORY [--family clip] [--size base] [--outliers 50]
+
+The family is SigLIP 2 by default; modules of `bench/checkpoints/` write the others.
 
 Its shapes, files and tokenizer format equal those of google/siglip2-base-patch16-256; its embeddings mean nothing.
 Trained transformers have a few channels that are tens of times larger than the rest. `--outliers` adds such channels.
@@ -21,6 +23,9 @@ import torch
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import GemmaTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel
+
+from siglip_edge.bench.checkpoints.clip import CLIP_SIZES, write_clip
+from siglip_edge.bench.checkpoints.metaclip_2 import write_metaclip_2
 
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>"]  # Gemma's ids 0 to 3
 SCRIPTS = (
@@ -203,10 +208,31 @@ def _lines(vocabulary: int, rng: random.Random) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--family", choices=("siglip", *OTHERS), default="siglip")
     parser.add_argument("--size", choices=SIZES, default="base")
-    parser.add_argument("--outliers", type=float, default=1.0, metavar="FACTOR", help="20 to 100; 1: none")
+    parser.add_argument("--outliers", type=float, default=1.0, metavar="FACTOR", help="SigLIP's; 20 to 100; 1: none")
     arguments = parser.parse_args()
-    write_checkpoint(arguments.directory, SIZES[arguments.size], outliers=arguments.outliers)
+    if arguments.family == "siglip":
+        write_checkpoint(arguments.directory, SIZES[arguments.size], outliers=arguments.outliers)
+    else:
+        OTHERS[arguments.family](arguments.directory, arguments.size)
+
+
+def write_tiny(directory: Path, family: str) -> None:
+    """The smallest checkpoint of a family beside SigLIP, for tests."""
+    OTHERS[family](directory, "tiny")
+
+
+def _clip(directory: Path, size: str) -> None:
+    write_clip(directory, CLIP_SIZES[size], _lines(CLIP_SIZES[size].vocabulary, random.Random(0)))
+
+
+def _metaclip_2(directory: Path, size: str) -> None:
+    write_metaclip_2(directory, CLIP_SIZES[size], _lines(CLIP_SIZES[size].vocabulary, random.Random(0)))
+
+
+OTHERS = {"clip": _clip, "metaclip_2": _metaclip_2}
+"""Family -> what writes a checkpoint of a size by its name."""
 
 
 if __name__ == "__main__":

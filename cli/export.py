@@ -46,9 +46,7 @@ from siglip_edge.runtime.errors import SiglipEdgeError
 )
 @click.option(
     "--zero-shot-template",
-    default="This is a photo of {}.",
-    show_default=True,
-    help="Sentence around a label in /v1/classify; {} stands for the label.",
+    help="Sentence around a label in /v1/classify; {} stands for the label.  [default: the family's own]",
 )
 @click.option("--report/--no-report", default=True, help="Measure the result and write report.html and report.json.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model directory, once the new one is whole.")
@@ -60,12 +58,12 @@ def command(  # noqa: PLR0917 - click passes by name
     calibration_images: Path | None,
     calibration_texts: Path | None,
     ranges: str,
-    zero_shot_template: str,
+    zero_shot_template: str | None,
     report: bool,
     overwrite: bool,
 ) -> None:
-    """Turn SOURCE, a SigLIP or SigLIP2 checkpoint (hub id or local directory), into verified ONNX towers."""
-    if "{}" not in zero_shot_template:
+    """Turn SOURCE, a checkpoint (hub id or local directory), into verified ONNX towers."""
+    if zero_shot_template is not None and "{}" not in zero_shot_template:
         message = f"{zero_shot_template!r} has no {{}}, which stands for the label"
         raise click.BadParameter(message, param_hint="--zero-shot-template")
     if not sys.stderr.isatty():  # read by huggingface_hub when it is imported

@@ -57,8 +57,6 @@ Floats = NDArray[np.float32]
 logger = logging.getLogger("siglip_edge")
 
 DEFAULT_TEXTS = Path(__file__).with_name("calibration_texts.txt")
-DEFAULT_TEMPLATE = "This is a photo of {}."
-"""Of SigLIP's own zero-shot evaluation."""
 
 FEWEST_IMAGES = 8
 _TOOLCHAIN = ("torch", "transformers", "optimum", "onnx", "numpy", "pillow", "siglip-edge")
@@ -76,7 +74,8 @@ class Order:
     """Or `MIN_MAX`: INT8 without the search."""
     calibration_images: Path | None = None
     calibration_texts: Path | None = None
-    zero_shot_template: str = DEFAULT_TEMPLATE
+    zero_shot_template: str | None = None
+    """None: the family's."""
     overwrite: bool = False
     report: bool = True
     """Also write report.html and report.json."""
@@ -135,7 +134,7 @@ def _described(
         dimensions=contract.dimensions,
         towers=towers,
         scoring=contract.scoring,
-        zero_shot_template=order.zero_shot_template,
+        zero_shot_template=order.zero_shot_template or contract.zero_shot_template,
         space_id=space_id(checkpoint.weights_sha256(), towers),
         toolchain={name: importlib.metadata.version(name) for name in _TOOLCHAIN} | {"onnxruntime": ORT_VERSION},
     )

@@ -25,7 +25,7 @@ UPWARD = {
     "exporter": {("verification", "int8")},
 }
 """Arrows that close a circle between two folders. The list only shrinks: whoever removes an arrow removes its line."""
-_CHECKPOINTS = ("exporter", "bench/baseline.py", "bench/checkpoint.py")
+_CHECKPOINTS = ("exporter", "bench/baseline.py", "bench/checkpoint.py", "bench/checkpoints/")
 ONLY_IN = {
     "torch": _CHECKPOINTS,
     "transformers": _CHECKPOINTS,

@@ -54,6 +54,8 @@ class Contract:
     """Serialization of the `tokenizers` library, which adds prefix and suffix, no padding, no truncation; of a text
     tower."""
     scoring: Scoring
+    zero_shot_template: str = "{}"
+    """The sentence around a label in the family's own zero-shot evaluation; `{}` is the label."""
     shortening: MatryoshkaSpec | None = None
     """None: the exporter learns a rotation."""
 

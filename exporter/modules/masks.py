@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 HIDDEN = -30_000.0
@@ -11,3 +12,8 @@ HIDDEN = -30_000.0
 def of_padding(attention_mask: Tensor) -> Tensor:
     """int64 (n, length), 1 for a token -> float32 (n, 1, 1, length): padding is hidden from every position."""
     return ((1 - attention_mask).float() * HIDDEN)[:, None, None, :]
+
+
+def causal(length: int) -> Tensor:
+    """float32 (length, length): what follows a position is hidden from it."""
+    return torch.full((length, length), HIDDEN).triu(1)

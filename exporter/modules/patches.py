@@ -15,7 +15,12 @@ INT8 weight: on a random base tower the worst cosine is 0.984 with bytes from 0,
 
 
 def cut(pixel_values: Tensor, patch: int, grid: int) -> Tensor:
-    """(n, 3, grid * patch, grid * patch) -> (n, grid^2, 3 * patch^2), each patch with its channels first."""
+    """(n, 3, side, side) -> (n, grid^2, 3 * patch^2), each patch with its channels first.
+
+    Pixels beyond the last whole patch are left out, as a convolution leaves them.
+    """
+    if pixel_values.shape[-1] != grid * patch:
+        pixel_values = pixel_values[..., : grid * patch, : grid * patch]
     parts = pixel_values.view(-1, 3, grid, patch, grid, patch)
     return parts.permute(0, 2, 4, 1, 3, 5).reshape(-1, grid**2, 3 * patch**2)
 
@@ -25,9 +30,10 @@ def patch_embedding(convolution: Any, mean: tuple[float, ...], std: tuple[float,
 
         W·((x - m) / (255·std)) + b  =  (W·std_0/std)·((x - g)·s) + (b + sum W·(g - m) / (255·std))
 
-    `s` stays outside (all channels share it in every released SigLIP): the weights keep a magnitude FP16 holds well.
+    `s` stays outside (SigLIP's channels share it, CLIP's differ by 5 %): the weights keep a magnitude FP16 holds well.
     """
-    weight, bias = convolution.weight.detach().double(), convolution.bias.detach().double()
+    weight = convolution.weight.detach().double()
+    bias = torch.zeros(len(weight)).double() if convolution.bias is None else convolution.bias.detach().double()
     means, stds = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (mean, std))
     folded_bias = bias + (weight * (GREY - 255.0 * means) / (255.0 * stds)).sum(dim=(1, 2, 3))
     folded = weight * (std[0] / stds)

@@ -174,6 +174,9 @@ class TextTower(_Part, frozen=True, kw_only=True):
     prefix_ids: tuple[int, ...] = ()
     suffix_ids: tuple[int, ...] = ()
     """Ids that the tokenizer puts before and after every text; truncation keeps them."""
+    pools_first_end: bool = False
+    """The tower pools at the first of its end tokens (the last of `suffix_ids`) and sees nothing behind it; a text that
+    spells the token out is cut there. CLIP."""
     lowercase: bool = False
     strip_punctuation: bool = False
     """Remove ASCII punctuation and fold white space, as SigLIP's own tokenizer does."""
@@ -347,6 +350,7 @@ class _Head(msgspec.Struct):
 KNOWN_RULES = frozenset({
     *("geometry:squash", "geometry:shortest_side_crop", "geometry:patches"),
     *("padding:full", "padding:buckets", "prompts", "default_prompt", "text:lowercase", "text:strip_punctuation"),
+    "text:pools_first_end",
     *("color_profiles:to_srgb", "input:pixel_values", "input:patches", "input:grid"),
     *("input:token_embeddings", "input:token_ids", "input:attention_mask"),
     *("scoring:sigmoid", "scoring:softmax", "scoring:cosine"),
@@ -371,6 +375,7 @@ def rules_of(manifest: Manifest) -> tuple[str, ...]:
             "default_prompt": text.default_prompt,
             "text:lowercase": text.lowercase,
             "text:strip_punctuation": text.strip_punctuation,
+            "text:pools_first_end": text.pools_first_end,
         }
         rules |= {rule for rule, is_used in flags.items() if is_used}
     if manifest.shortening is not None:

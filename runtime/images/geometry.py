@@ -37,8 +37,24 @@ def size_for(image_size: tuple[float, float], geometry: Geometry) -> tuple[int, 
 
 def centre_crop(image: Image.Image, geometry: ShortestSideCrop) -> Image.Image:
     """The square in the centre, rounded towards the upper left as transformers' CLIPImageProcessor does."""
-    left, upper = (image.width - geometry.size) // 2, (image.height - geometry.size) // 2
+    left, upper = _crop_corner(image.size, geometry)
     return image.crop((left, upper, left + geometry.size, upper + geometry.size))
+
+
+def box_of_crop(image_size: tuple[int, int], size: tuple[int, int], geometry: ShortestSideCrop) -> Box:
+    """The part of an image of `image_size` that `centre_crop` would keep if the image were resized to `size`.
+
+    Resizing this part alone gives the same pixels to rounding. Pillow may resize the height before the width for one
+    and after it for the other, and it rounds and clips to bytes in between.
+    """
+    x, y = (before / after for before, after in zip(image_size, size, strict=True))
+    left, upper = _crop_corner(size, geometry)
+    right, lower = left + geometry.size, upper + geometry.size
+    return left * x, upper * y, min(right * x, image_size[0]), min(lower * y, image_size[1])
+
+
+def _crop_corner(size: tuple[int, int], geometry: ShortestSideCrop) -> tuple[int, int]:
+    return (size[0] - geometry.size) // 2, (size[1] - geometry.size) // 2
 
 
 def cut(pixels: NDArray[np.uint8], patch_size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

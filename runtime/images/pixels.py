@@ -11,12 +11,16 @@ from PIL import Image
 
 from siglip_edge.runtime.artifacts.manifest import Patches, ShortestSideCrop, VisionTower
 from siglip_edge.runtime.images.color import rgb
-from siglip_edge.runtime.images.geometry import centre_crop, cut, resized, size_for
+from siglip_edge.runtime.images.geometry import box_of_crop, centre_crop, cut, resized, size_for
 from siglip_edge.runtime.images.orientation import SIDEWAYS, upright
 from siglip_edge.runtime.images.picture import Picture
 from siglip_edge.runtime.rows import Row
 
 PIXEL_VALUES, PATCHES, GRID = "pixel_values", "patches", "grid"
+
+STRIP = 16
+"""Aspect ratio beyond which only the part that the crop keeps is resized. The memory of the whole grows with the ratio:
+2 GB for a strip of 100 000 x 10 pixels."""
 
 
 def image_row(image: Image.Image | Picture, spec: VisionTower) -> Row:
@@ -42,14 +46,18 @@ def to_rgb(image: Image.Image | Picture) -> Image.Image:
 
 def _fitted(picture: Picture, spec: VisionTower) -> Image.Image:
     """Upright RGB in the size that the tower takes."""
-    image = rgb(picture, spec.color_profiles)
-    width, height = size_for(_upright_size(picture), spec.geometry)
+    image, geometry = rgb(picture, spec.color_profiles), spec.geometry
+    size = size_for(_upright_size(picture), geometry)
     if picture.box is None:
-        shown = resized(upright(image, picture.orientation), (width, height), spec.resample)
+        turned = upright(image, picture.orientation)
+        if isinstance(geometry, ShortestSideCrop) and max(size) > STRIP * min(size):
+            box = box_of_crop(turned.size, size, geometry)
+            return resized(turned, (geometry.size, geometry.size), spec.resample, box)
+        shown = resized(turned, size, spec.resample)
     else:  # `box` has the directions of the stored image, so the image is resized before it is turned
-        stored = (height, width) if picture.orientation in SIDEWAYS else (width, height)
+        stored = size[::-1] if picture.orientation in SIDEWAYS else size
         shown = upright(resized(image, stored, spec.resample, picture.box), picture.orientation)
-    return centre_crop(shown, spec.geometry) if isinstance(spec.geometry, ShortestSideCrop) else shown
+    return centre_crop(shown, geometry) if isinstance(geometry, ShortestSideCrop) else shown
 
 
 def _upright_size(picture: Picture) -> tuple[float, float]:

@@ -41,8 +41,10 @@ def padded(ids: Sequence[int], spec: TextTower) -> TextRow:
     position and was trained on full-length rows, so a shorter row would give a wrong vector. A text that is too long
     is truncated before its suffix.
     """
-    truncated = len(ids) > spec.length
-    if truncated:
+    ends = _end(ids, spec)
+    truncated = len(ids) > min(ends, spec.length)
+    ids = ids[:ends]
+    if len(ids) > spec.length:
         ids = [*ids[: spec.length - len(spec.suffix_ids)], *spec.suffix_ids]
     length = next(length for length in _lengths(spec) if length >= len(ids))
     row = np.full(length, spec.pad_id, np.int64)
@@ -51,6 +53,12 @@ def padded(ids: Sequence[int], spec: TextTower) -> TextRow:
     if ATTENTION_MASK in spec.inputs:
         arrays[ATTENTION_MASK] = (np.arange(length) < len(ids)).astype(np.int64)
     return TextRow(Row(arrays, cost=length), len(ids), truncated)
+
+
+def _end(ids: Sequence[int], spec: TextTower) -> int:
+    """Number of ids that the tower sees."""
+    end = spec.suffix_ids[-1] if spec.pools_first_end else None
+    return ids.index(end) + 1 if end in ids else len(ids)
 
 
 def _lengths(spec: TextTower) -> tuple[int, ...]:

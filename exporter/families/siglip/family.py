@@ -18,6 +18,9 @@ from siglip_edge.runtime.text.token_ids import TOKEN_IDS
 
 Floats = NDArray[np.float32]
 
+TEMPLATE = "This is a photo of {}."
+"""Of SigLIP's own zero-shot evaluation."""
+
 
 class Siglip(Family[SiglipCheckpoint]):
     name = "siglip"
@@ -38,6 +41,7 @@ class Siglip(Family[SiglipCheckpoint]):
             towers=Towers(vision=_vision(checkpoint), text=_text(checkpoint)),
             tokenizer_json=checkpoint.tokenizer_json,
             scoring=Sigmoid(scale=checkpoint.model.logit_scale.exp().item(), bias=checkpoint.model.logit_bias.item()),
+            zero_shot_template=TEMPLATE,
         )
 
     def trace(self, checkpoint: SiglipCheckpoint, tower: Tower, path: Path) -> Floats | None:

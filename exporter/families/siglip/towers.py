@@ -59,7 +59,7 @@ class TextTower(PreTrainedModel):  # type: ignore[misc]
         super().__init__(source.config)
         self.positions = nn.Parameter(source.embeddings.position_embedding.weight.detach(), requires_grad=False)
         *first, last = source.encoder.layers
-        self.layers = nn.ModuleList([*(Layer(layer) for layer in first), Layer(last, last_only=True)])
+        self.layers = nn.ModuleList([*(Layer(layer) for layer in first), Layer(last, one_position=True)])
         self.norm, self.head = source.final_layer_norm, source.head
 
     def forward(self, token_embeddings: Tensor) -> Tensor:

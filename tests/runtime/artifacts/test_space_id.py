@@ -87,6 +87,7 @@ def test_precisions_and_the_packed_tokenizer_are_no_part_of_a_space():
         {"prefix_ids": (2,)},
         {"lowercase": False},
         {"strip_punctuation": True},
+        {"pools_first_end": True},
         {"prompts": {"query": "query: "}},
         {"prompts": {"query": "query: "}, "default_prompt": "query"},
         {"padding": Buckets(lengths=(8, 64))},

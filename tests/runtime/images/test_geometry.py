@@ -80,6 +80,26 @@ def test_photographs_are_cropped_as_clip_crops_them(photographs):
             assert np.abs(clip_pixels(image) - clip_reference(image.convert("RGB"))).max() <= 1.001
 
 
+@pytest.mark.parametrize("size", [(4000, 40), (40, 4000), (1700, 100)])
+def test_a_strip_is_cropped_as_clip_crops_it(size):
+    """Only the part in the centre is resized, to the same pixels."""
+    image = noise(*size)
+    assert np.abs(clip_pixels(image) - clip_reference(image)).max() <= 1.001
+
+
+def test_a_long_strip_takes_little_memory(monkeypatch):
+    """Nothing larger than the crop is ever made of a strip of 200 000 x 2 pixels."""
+    made, resize = [], Image.Image.resize
+
+    def noted(self, size, *rest, **more):
+        made.append(size)
+        return resize(self, size, *rest, **more)
+
+    monkeypatch.setattr(Image.Image, "resize", noted)
+    clip_pixels(Image.new("RGB", (200_000, 2)))
+    assert made == [(56, 56)]
+
+
 @pytest.mark.parametrize("orientation", ROTATIONS)
 @pytest.mark.parametrize("size", [(120, 90), (70, 200)])
 def test_a_rotated_photograph_is_cropped_as_it_is_seen(orientation, size):

@@ -48,6 +48,29 @@ def test_a_truncated_text_keeps_its_prefix_and_the_whole_suffix():
     assert ids_of([5, 7, 8, 9, 10, 11], msgspec.structs.replace(spec, length=5, suffix_ids=())) == [5, 7, 8, 9, 10]
 
 
+@pytest.mark.parametrize(
+    ("ids", "seen", "truncated"),
+    [
+        ([5, 7, 1], [5, 7, 1], False),
+        ([5, 7, 1, 8, 1], [5, 7, 1], True),
+        ([5, 1, 1], [5, 1], True),
+        ([5, 7, 8, 9, 10, 11, 1], [5, 7, 8, 9, 10, 1], True),
+        ([5, 7, 8, 9, 10, 1, 11, 1], [5, 7, 8, 9, 10, 1], True),
+        ([5, 7, 8, 9, 10, 11, 12, 1, 3, 1], [5, 7, 8, 9, 10, 1], True),
+        ([5, 7, 8], [5, 7, 8], False),
+    ],
+)
+def test_a_tower_that_pools_the_first_end_sees_nothing_behind_it(ids, seen, truncated):
+    """A text may spell the end token out; the answer says that its rest was left out."""
+    row = padded(ids, msgspec.structs.replace(IN_BUCKETS, prefix_ids=(5,), pools_first_end=True))
+    assert row.row.arrays["token_ids"][: row.tokens].tolist() == seen
+    assert (row.row.arrays["attention_mask"].sum(), row.truncated) == (len(seen), truncated)
+
+
+def test_an_end_token_inside_a_text_is_a_token_like_others_elsewhere():
+    assert ids_of([7, 1, 8, 1]) == [7, 1, 8, 1, 0, 0]
+
+
 def test_a_text_that_just_fits_is_not_truncated():
     row = padded([7, 8, 9, 10, 11, 1], TEXT)
     assert (ids_of([7, 8, 9, 10, 11, 1]), row.tokens, row.truncated) == ([7, 8, 9, 10, 11, 1], 6, False)
