@@ -24,6 +24,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import GemmaTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel
 
+from siglip_edge.bench.checkpoints.chinese_clip import CHINESE_CLIP_SIZES, write_chinese_clip
 from siglip_edge.bench.checkpoints.clip import CLIP_SIZES, write_clip
 from siglip_edge.bench.checkpoints.metaclip_2 import write_metaclip_2
 
@@ -231,7 +232,11 @@ def _metaclip_2(directory: Path, size: str) -> None:
     write_metaclip_2(directory, CLIP_SIZES[size], _lines(CLIP_SIZES[size].vocabulary, random.Random(0)))
 
 
-OTHERS = {"clip": _clip, "metaclip_2": _metaclip_2}
+def _chinese_clip(directory: Path, size: str) -> None:
+    write_chinese_clip(directory, CHINESE_CLIP_SIZES[size])
+
+
+OTHERS = {"clip": _clip, "metaclip_2": _metaclip_2, "chinese_clip": _chinese_clip}
 """Family -> what writes a checkpoint of a size by its name."""
 
 

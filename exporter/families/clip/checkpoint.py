@@ -7,7 +7,7 @@ from typing import Any
 
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.families.family import Checkpoint
-from siglip_edge.runtime.artifacts.manifest import Towers
+from siglip_edge.runtime.artifacts.manifest import TextTower, Towers, VisionTower
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +17,16 @@ class ClipCheckpoint(Checkpoint):
     towers: Towers
     """Without artifacts; the tokenizer is TO_BE_WRITTEN."""
     tokenizer_json: str
+
+    @property
+    def vision(self) -> VisionTower:
+        assert self.towers.vision is not None
+        return self.towers.vision
+
+    @property
+    def text(self) -> TextTower:
+        assert self.towers.text is not None
+        return self.towers.text
 
 
 def load_model(source: str, model_class: str) -> Any:

@@ -1,4 +1,4 @@
-"""The exporter's five questions, answered for CLIP."""
+"""The exporter's five questions, answered for CLIP and, through the methods below them, for its relatives."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from siglip_edge.runtime.text.token_ids import TOKEN_IDS
 
 Floats = NDArray[np.float32]
 
-TEMPLATE = "a photo of a {}."
-"""The plainest of the templates of CLIP's own zero-shot evaluation."""
-
 
 class Clip(Family[ClipCheckpoint]):
     name = "clip"
     model_type: ClassVar[str] = "clip"
     model_class: ClassVar[str] = "CLIPModel"
+    """Its name in transformers."""
+    template: ClassVar[str] = "a photo of a {}."
+    """The plainest of the templates of CLIP's own zero-shot evaluation."""
 
     def knows(self, config: Mapping[str, Any]) -> bool:
         return config.get("model_type") == self.model_type
@@ -45,7 +45,7 @@ class Clip(Family[ClipCheckpoint]):
         return ClipCheckpoint(
             source=source,
             model=model,
-            towers=Towers(vision=images, text=self._text(source, tokenizer, model.config.text_config)),
+            towers=Towers(vision=images, text=self.text_contract(source, tokenizer, model.config.text_config)),
             tokenizer_json=tokenizer_json(tokenizer),
         )
 
@@ -55,17 +55,18 @@ class Clip(Family[ClipCheckpoint]):
             towers=checkpoint.towers,
             tokenizer_json=checkpoint.tokenizer_json,
             scoring=Softmax(scale=checkpoint.model.logit_scale.exp().item()),
-            zero_shot_template=TEMPLATE,
+            zero_shot_template=self.template,
         )
 
     def trace(self, checkpoint: ClipCheckpoint, tower: Tower, path: Path) -> Floats | None:
         from siglip_edge.exporter.families.clip.towers import trace_text, trace_vision
 
         if tower is Tower.VISION:
-            trace_vision(checkpoint.model, _vision(checkpoint), path)
+            trace_vision(checkpoint.model, checkpoint.vision, path)
             return None
-        trace_text(checkpoint.model, path)
-        return np.asarray(checkpoint.model.text_model.embeddings.token_embedding.weight.numpy())
+        table = self.token_table(checkpoint.model)
+        trace_text(self.text_tower(checkpoint.model), checkpoint.text.length, table.shape[1], path)
+        return table
 
     def reference(self, checkpoint: ClipCheckpoint, tower: Tower, batch: Arrays) -> Floats:
         """transformers' own towers."""
@@ -73,23 +74,34 @@ class Clip(Family[ClipCheckpoint]):
 
         with torch.no_grad():
             if tower is Tower.TEXT:
-                return np.asarray(checkpoint.model.get_text_features(input_ids=torch.from_numpy(batch[TOKEN_IDS])))
-            pixels = torch.from_numpy(normalised(batch, _vision(checkpoint)))
+                return np.asarray(self.text_features(checkpoint.model, batch))
+            pixels = torch.from_numpy(normalised(batch, checkpoint.vision))
             return np.asarray(checkpoint.model.get_image_features(pixel_values=pixels))
 
-    def _text(self, source: str, tokenizer: Any, config: Any) -> TextTower:
+    def text_contract(self, source: str, tokenizer: Any, config: Any) -> TextTower:
+        """`config`: text_config of the checkpoint's config.json."""
         pooled = config.eos_token_id
         if pooled == HIGHEST and self.model_type == Clip.model_type:
             pooled = highest_id(source, tokenizer)
         return end_pooled_tower(source, tokenizer, config.max_position_embeddings, config.vocab_size, pooled)
+
+    def text_tower(self, model: Any) -> Any:
+        """A torch module, `token_embeddings`, `attention_mask` -> pooled."""
+        from siglip_edge.exporter.families.clip.towers import ClipText
+
+        return ClipText(model)
+
+    def text_features(self, model: Any, batch: Arrays) -> Any:
+        """Pooled outputs of the original implementation, a tensor."""
+        import torch
+
+        return model.get_text_features(input_ids=torch.from_numpy(batch[TOKEN_IDS]))
+
+    def token_table(self, model: Any) -> Floats:
+        return np.asarray(model.text_model.embeddings.token_embedding.weight.numpy())
 
 
 def normalised(batch: Arrays, spec: VisionTower) -> Floats:
     """Rows of bytes -> what the image processor makes of them, (n, 3, size, size)."""
     mean, std = (np.reshape(values, (3, 1, 1)) for values in (spec.mean, spec.std))
     return np.asarray((batch[PIXEL_VALUES].astype(np.float64) / 255 - mean) / std, np.float32)
-
-
-def _vision(checkpoint: ClipCheckpoint) -> VisionTower:
-    assert checkpoint.towers.vision is not None
-    return checkpoint.towers.vision

@@ -9,7 +9,8 @@ from siglip_edge.exporter.families.family import TO_BE_WRITTEN
 from siglip_edge.runtime.artifacts.manifest import Buckets, TextTower
 from siglip_edge.runtime.text.token_ids import ATTENTION_MASK, TOKEN_EMBEDDINGS
 
-BUCKETS = (16, 32, 48, 77)
+BUCKETS = (8, 16, 24, 32, 48, 64, 77)
+"""One text of B/32 in INT8 takes 6 ms in a row of 8 tokens, 8 in 16, 12 in 32, 25 in 77 (one thread, AVX512-VNNI)."""
 
 HIGHEST = 2
 """`eos_token_id` of configurations written before transformers 4.31. It names no token: the tower pools at the highest
@@ -45,8 +46,7 @@ def end_pooled_tower(source: str, tokenizer: Any, length: int, vocabulary: int, 
     *begin, end = tokenizer("")["input_ids"] or [None]
     if end != pooled_id:
         raise ExportError(f"{source}: its tokenizer ends texts with token {end}, its tower pools token {pooled_id}")
-    if (highest := max(tokenizer.get_vocab().values())) >= vocabulary:
-        raise ExportError(f"{source}: its tokenizer has token {highest}, its text tower {vocabulary} token embeddings")
+    check_vocabulary(source, tokenizer, vocabulary)
     return TextTower(
         length=length,
         padding=buckets(length),
@@ -58,6 +58,12 @@ def end_pooled_tower(source: str, tokenizer: Any, length: int, vocabulary: int, 
         inputs=(TOKEN_EMBEDDINGS, ATTENTION_MASK),
         artifacts={},
     )
+
+
+def check_vocabulary(source: str, tokenizer: Any, rows: int) -> None:
+    """Raise ExportError when some token has no embedding among `rows`."""
+    if (highest := max(tokenizer.get_vocab().values())) >= rows:
+        raise ExportError(f"{source}: its tokenizer has token {highest}, its text tower {rows} token embeddings")
 
 
 def highest_id(source: str, tokenizer: Any) -> int:

@@ -21,6 +21,7 @@ from siglip_edge.exporter.modules.layers import Layer, first
 from siglip_edge.exporter.modules.masks import causal, of_padding
 from siglip_edge.exporter.modules.patches import GREY, cut, patch_embedding
 from siglip_edge.exporter.modules.pooling import last_token
+from siglip_edge.exporter.modules.post_norm import PostNormEncoder
 from siglip_edge.exporter.modules.tracing import BATCH, Axes, trace_module
 from siglip_edge.runtime.artifacts.manifest import VisionTower
 from siglip_edge.runtime.images.pixels import PIXEL_VALUES
@@ -81,15 +82,24 @@ class ClipText(PreTrainedModel):  # type: ignore[misc]
         return torch.as_tensor(self.project(self.norm(pooled))).flatten(1)
 
 
+class BertText(PreTrainedModel):  # type: ignore[misc]
+    """token_embeddings float32 (n, length, width), attention_mask int64 (n, length) -> pooled float32 (n, d)."""
+
+    def __init__(self, source: Any, project: nn.Module) -> None:
+        """`source`: a BertModel of transformers, or one with its names. Its first position is pooled and projected."""
+        super().__init__(source.config)
+        self.encoder, self.project = PostNormEncoder(source, first_only=True), project
+
+    def forward(self, token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        return torch.as_tensor(self.project(self.encoder(token_embeddings, attention_mask))).flatten(1)
+
+
 def trace_vision(model: Any, spec: VisionTower, path: Path) -> None:
     size = model.config.vision_config.image_size
     pixels = torch.zeros(2, 3, size, size, dtype=torch.uint8)
     trace_module(ClipVision(model, spec), {PIXEL_VALUES: (pixels, BATCH)}, path)
 
 
-def trace_text(model: Any, path: Path) -> None:
-    config = model.config.text_config
-    length = config.max_position_embeddings
-    embeddings, mask = torch.zeros(2, length, config.hidden_size), torch.ones(2, length, dtype=torch.int64)
-    inputs = {TOKEN_EMBEDDINGS: (embeddings, TEXT_AXES), ATTENTION_MASK: (mask, TEXT_AXES)}
-    trace_module(ClipText(model), inputs, path)
+def trace_text(tower: PreTrainedModel, length: int, width: int, path: Path) -> None:
+    embeddings, mask = torch.zeros(2, length, width), torch.ones(2, length, dtype=torch.int64)
+    trace_module(tower, {TOKEN_EMBEDDINGS: (embeddings, TEXT_AXES), ATTENTION_MASK: (mask, TEXT_AXES)}, path)

@@ -1,7 +1,10 @@
 """Inputs that go wrong elsewhere, and what every family's export must do with them."""
 
-from collections.abc import Sequence
+import json
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -62,3 +65,11 @@ def bits_change_with_the_batch(model: EmbeddingModel, images: Sequence[Image.Ima
         np.vstack([model.embed_texts([text]) for text in texts]),
     ]
     return not all(np.array_equal(left, right) for left, right in zip(together, alone, strict=True))
+
+
+def changed(checkpoint: Path, target: Path, file: str, change: Callable[[Any], Any]) -> Path:
+    """A copy of the checkpoint with one JSON file changed."""
+    shutil.copytree(checkpoint, target)
+    content = json.loads((target / file).read_text())
+    (target / file).write_text(json.dumps(change(content)))
+    return target

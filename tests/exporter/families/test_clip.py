@@ -1,7 +1,6 @@
 """CLIP and MetaCLIP 2: right to rounding in FP32 against transformers, and refused in words where they cannot be."""
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from siglip_edge.exporter.export import Order, export
 from siglip_edge.exporter.families import family_of
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, ShortestSideCrop, Softmax, Squash
 from siglip_edge.runtime.images.pixels import to_rgb
-from tests.exporter.families.agreement import TEXTS, bits_change_with_the_batch, cosines, hard_images, served
+from tests.exporter.families.agreement import TEXTS, bits_change_with_the_batch, changed, cosines, hard_images, served
 
 FAMILIES = {"clip": "CLIPModel", "metaclip_2": "MetaClip2Model"}
 LENGTH = 40
@@ -42,14 +41,6 @@ def exported(family, exported_of) -> Path:
 @pytest.fixture(scope="module")
 def reference(family, checkpoint):
     return getattr(transformers, FAMILIES[family]).from_pretrained(checkpoint).eval()
-
-
-def changed(checkpoint: Path, target: Path, file: str, change) -> Path:
-    """A copy of the checkpoint with one JSON file changed."""
-    shutil.copytree(checkpoint, target)
-    content = json.loads((target / file).read_text())
-    (target / file).write_text(json.dumps(change(content)))
-    return target
 
 
 def reference_texts(reference, checkpoint: Path, texts: list[str]) -> np.ndarray:
