@@ -17,6 +17,7 @@ from siglip_edge.runtime.errors import ArtifactMissing, UnsupportedInput
 from siglip_edge.runtime.execution.batches import batches
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.execution.tower import TowerOnDemand, open_sessions
+from siglip_edge.runtime.images.patch_limit import patch_limit
 from siglip_edge.runtime.rows import Row, TextRow, stack
 from siglip_edge.runtime.scoring import l2_normalize
 from siglip_edge.runtime.shortening import Shortening, load_shortening
@@ -159,12 +160,15 @@ class EmbeddingModel:
 
     # -- rows ----------------------------------------------------------------------------------------------------------
 
-    def prepare_image(self, image: Image.Image | Picture) -> Row:
-        """A decoded picture, or any Pillow image -> one row of the vision tower. Raises UnsupportedInput."""
+    def prepare_image(self, image: Image.Image | Picture, max_patches: int | None = None) -> Row:
+        """A decoded picture, or any Pillow image -> one row of the vision tower. Raises InvalidInput.
+
+        `max_patches`: as in `patch_limit`.
+        """
         from siglip_edge.runtime.images.pixels import image_row  # noqa: PLC0415 - a text-only server never loads Pillow
 
         self._tower(Tower.VISION)
-        return image_row(image, self.manifest.vision)
+        return image_row(image, self.manifest.vision, patch_limit(self.manifest, max_patches))
 
     def prepare_text(self, text: str) -> TextRow:
         """Any text -> one row of the text tower. Raises UnsupportedInput when no text tower is served."""

@@ -110,10 +110,13 @@ class ShortestSideCrop(_Part, frozen=True, kw_only=True, tag="shortest_side_crop
 
 
 class Patches(_Part, frozen=True, kw_only=True, tag="patches", tag_field="kind"):
-    """Resize to at most `most_patches` whole patches, nearly keeping the aspect ratio. NaFlex."""
+    """Resize to whole patches, nearly keeping the aspect ratio. NaFlex."""
 
     patch_size: int
+    default_patches: int
+    """Most patches of an image, unless the caller asks for another number (`max_patches`)."""
     most_patches: int
+    """Greatest number that a caller may ask for: the checkpoint was trained up to it, and the exporter verified it."""
 
     @property
     def fewest_patches(self) -> int:

@@ -24,6 +24,8 @@ logger = logging.getLogger("siglip_edge")
 Floats = NDArray[np.float32]
 _DYNAMIC_AXIS = 4
 """Length of a dynamic axis in a random row; any small number does."""
+_GRID = "grid"
+"""The input that says how a row's patches lie: rows and columns, as many as there are patches."""
 
 PACKING = {
     "session.save_external_prepacked_constant_initializers": "1",
@@ -172,6 +174,8 @@ def _noise(taken: onnxruntime.NodeArg, rng: np.random.Generator) -> NDArray[np.g
     shape = (1, *(axis if isinstance(axis, int) else _DYNAMIC_AXIS for axis in taken.shape[1:]))
     if taken.type == "tensor(uint8)":
         return rng.integers(0, 256, shape, np.uint8)
+    if taken.name == _GRID:
+        return np.array([[1, _DYNAMIC_AXIS]], np.int64)
     if taken.type == "tensor(int64)":  # ids and masks
         return np.ones(shape, np.int64)
     return rng.standard_normal(shape, np.float32)

@@ -35,6 +35,10 @@ The least cosine to the exact path is 0.9997 in FP16 with this margin, and 0.999
 (docs/decisions/large-jpeg-at-a-fraction.md).
 """
 
+Size = tuple[int, int]
+Target = int | Callable[[Size], Size]
+"""Side in pixels of the square that a picture is resized to; or its (width, height) in the file -> (width, height)."""
+
 _READERS: MappingProxyType[str, Callable[[bytes], Contents]] = MappingProxyType(
     {
         "JPEG": jpeg.read,
@@ -71,13 +75,13 @@ def decode(
     data: bytes,
     *,
     max_pixels: int | None = None,
-    target: int | None = None,
+    target: Target | None = None,
     profiles: ColorProfiles = ColorProfiles.IGNORED,
 ) -> Picture:
     """Decode the first picture of a file. Raises UndecodableImage, UnsupportedInput or ImageTooLarge.
 
-    `target`: side in pixels that the picture will be squashed to. A much larger JPEG is decoded at 1/2, 1/4 or 1/8 of
-    its size. None: every picture is decoded in full. `profiles`: print and grey pictures whose profile will be applied
+    `target`: the pixels that the picture will be resized to. A much larger JPEG is decoded at 1/2, 1/4 or 1/8 of its
+    size. None: every picture is decoded in full. `profiles`: print and grey pictures whose profile will be applied
     are decoded in full, because their samples are too far from light to be averaged.
     """
     kind = format_of(data[:SNIFFED_BYTES])
@@ -95,8 +99,8 @@ def decode(
         return _decoded(kind, image, contents, target)
 
 
-def _decoded(kind: str, image: ImageFile.ImageFile, contents: Contents, target: int | None) -> Picture:
-    box = None if target is None else _draft(image, math.ceil(SCALING_MARGIN * target))
+def _decoded(kind: str, image: ImageFile.ImageFile, contents: Contents, target: Target | None) -> Picture:
+    box = None if target is None else _draft(image, target)
     return Picture(
         image=_loaded(kind, image, contents, target),
         box=box,
@@ -127,7 +131,7 @@ def _plugin(kind: str) -> type[ImageFile.ImageFile]:
     return plugin
 
 
-def _loaded(kind: str, image: ImageFile.ImageFile, contents: Contents, target: int | None) -> Image.Image:
+def _loaded(kind: str, image: ImageFile.ImageFile, contents: Contents, target: Target | None) -> Image.Image:
     """The picture with its pixels, and of its file's notes only the transparency."""
     header = image.size
     try:
@@ -145,7 +149,7 @@ def _loaded(kind: str, image: ImageFile.ImageFile, contents: Contents, target: i
     return image
 
 
-def _without_end(contents: Contents, target: int | None) -> Image.Image:
+def _without_end(contents: Contents, target: Target | None) -> Image.Image:
     """A JPEG without its last marker, if every pixel is there. Viewers show such files. Raises UndecodableImage."""
     whole = contents.pixels.rstrip(b"\xff")
     if jpeg.is_whole_without_end(whole):
@@ -155,20 +159,21 @@ def _without_end(contents: Contents, target: int | None) -> Image.Image:
     raise UndecodableImage("the image cannot be decoded: the file is cut short")
 
 
-def _completed(data: bytes, target: int | None) -> Image.Image:
+def _completed(data: bytes, target: Target | None) -> Image.Image:
     image = _opened("JPEG", data + b"\xff\xd9")
     if target is not None:
-        _draft(image, math.ceil(SCALING_MARGIN * target))
+        _draft(image, target)
     image.load()
     return image
 
 
-def _draft(image: ImageFile.ImageFile, least: int) -> Box | None:
-    """Choose the smallest fraction that leaves `least` pixels per side. -> the picture's box; None: in full."""
+def _draft(image: ImageFile.ImageFile, target: Target) -> Box | None:
+    """Choose the smallest fraction that leaves SCALING_MARGIN. -> the picture's box; None: in full."""
     if image.format != "JPEG":
         return None
     full = image.size
-    drafted = image.draft(None, (least, least))
+    width, height = (target, target) if isinstance(target, int) else target(full)
+    drafted = image.draft(None, (math.ceil(SCALING_MARGIN * width), math.ceil(SCALING_MARGIN * height)))
     return drafted[1] if drafted and image.size != full else None
 
 

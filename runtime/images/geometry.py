@@ -21,18 +21,28 @@ def decoded_side(geometry: Geometry) -> int:
     return geometry.most_patches * geometry.patch_size  # for the extreme image, a strip as wide as one patch
 
 
+def decoded_size(image_size: tuple[int, int], geometry: Geometry, max_patches: int | None = None) -> tuple[int, int]:
+    """(width, height) that an image of that size needs when it is decoded, so that the row loses no detail."""
+    if isinstance(geometry, Patches):
+        return size_for(image_size, geometry, max_patches)
+    return (decoded_side(geometry),) * 2
+
+
 def resized(image: Image.Image, size: tuple[int, int], resample: str, box: Box | None = None) -> Image.Image:
     """The part of `image` in `box`, or all of it, resized to (width, height) by the Pillow filter `resample`."""
     return image.resize(size, Image.Resampling[resample.upper()], box)
 
 
-def size_for(image_size: tuple[float, float], geometry: Geometry) -> tuple[int, int]:
-    """(width, height) of an upright image -> (width, height) to resize it to."""
+def size_for(image_size: tuple[float, float], geometry: Geometry, max_patches: int | None = None) -> tuple[int, int]:
+    """(width, height) of an upright image -> (width, height) to resize it to.
+
+    `max_patches`: most patches of the image, where the geometry has a choice; None: the geometry's own number.
+    """
     if isinstance(geometry, Squash):
         return geometry.size, geometry.size
     if isinstance(geometry, ShortestSideCrop):
         return _shortest_side(image_size, geometry.shortest_side)
-    return _within_patches(image_size, geometry)
+    return _within_patches(image_size, geometry.patch_size, max_patches or geometry.default_patches)
 
 
 def centre_crop(image: Image.Image, geometry: ShortestSideCrop) -> Image.Image:
@@ -72,19 +82,19 @@ def _shortest_side(size: tuple[float, float], shortest: int) -> tuple[int, int]:
     return max(shortest, int(shortest * width / height)), shortest
 
 
-def _within_patches(size: tuple[float, float], geometry: Patches) -> tuple[int, int]:
-    """(width, height) -> the largest size of at most `most_patches` whole patches that nearly keeps the aspect ratio.
+def _within_patches(size: tuple[float, float], patch_size: int, most: int) -> tuple[int, int]:
+    """(width, height) -> the largest size of at most `most` whole patches that nearly keeps the aspect ratio.
 
     The search is the same as in transformers' Siglip2ImageProcessor: binary, with each side rounded up to patches.
     """
     width, height = size
 
     def scaled(scale: float, side: float) -> int:
-        return max(geometry.patch_size, math.ceil(side * scale / geometry.patch_size) * geometry.patch_size)
+        return max(patch_size, math.ceil(side * scale / patch_size) * patch_size)
 
     low, high = 1e-6, 100.0
     while high - low >= 1e-5:
         scale = (low + high) / 2
-        patches = (scaled(scale, height) / geometry.patch_size) * (scaled(scale, width) / geometry.patch_size)
-        low, high = (scale, high) if patches <= geometry.most_patches else (low, scale)
+        patches = (scaled(scale, height) / patch_size) * (scaled(scale, width) / patch_size)
+        low, high = (scale, high) if patches <= most else (low, scale)
     return scaled(low, width), scaled(low, height)

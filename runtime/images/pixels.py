@@ -23,14 +23,16 @@ STRIP = 16
 2 GB for a strip of 100 000 x 10 pixels."""
 
 
-def image_row(image: Image.Image | Picture, spec: VisionTower) -> Row:
+def image_row(image: Image.Image | Picture, spec: VisionTower, max_patches: int | None = None) -> Row:
     """A picture of any mode and size -> a row of bytes.
+
+    `max_patches`: most patches of this picture, where the tower has a choice; None: the tower's own number.
 
     The row holds `pixel_values` uint8 (3, size, size), or `patches` uint8 (patches, 3 * p * p) and `grid` int64 (2,).
     Bytes, not floats: the graph itself computes `(x / 255 - mean) / std`, so a row takes a quarter of the memory.
     Raises UnsupportedInput for samples without a defined brightness.
     """
-    fitted = np.asarray(_fitted(Picture.of(image), spec))
+    fitted = np.asarray(_fitted(Picture.of(image), spec, max_patches))
     if isinstance(spec.geometry, Patches):
         patches, grid = cut(fitted, spec.geometry.patch_size)
         return Row({PATCHES: patches, GRID: grid}, cost=len(patches))
@@ -44,10 +46,10 @@ def to_rgb(image: Image.Image | Picture) -> Image.Image:
     return upright(rgb(picture), picture.orientation)
 
 
-def _fitted(picture: Picture, spec: VisionTower) -> Image.Image:
+def _fitted(picture: Picture, spec: VisionTower, max_patches: int | None) -> Image.Image:
     """Upright RGB in the size that the tower takes."""
     image, geometry = rgb(picture, spec.color_profiles), spec.geometry
-    size = size_for(_upright_size(picture), geometry)
+    size = size_for(_upright_size(picture), geometry, max_patches)
     if picture.box is None:
         turned = upright(image, picture.orientation)
         if isinstance(geometry, ShortestSideCrop) and max(size) > STRIP * min(size):

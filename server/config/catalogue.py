@@ -34,7 +34,7 @@ def read_catalogue(file: Path) -> Catalogue:
     return Catalogue(entries, tuple(reader.notices))
 
 
-_FIELDS = ("name", "path", "directory", "hf_repo_id", "family", "prompts", "aliases", "handler")
+_FIELDS = ("name", "path", "directory", "hf_repo_id", "family", "prompts", "aliases", "max_patches", "handler")
 
 
 class _Reader:
@@ -73,6 +73,7 @@ class _Reader:
             path=path,
             family=self._optional(fields, "family", self._text),
             text_template=self._optional(fields, "prompts", self._template),
+            max_patches=self._optional(fields, "max_patches", self._count),
             aliases=(*(self._optional(fields, "aliases", self._texts) or ()), *hub_names(hub_id)),
             place=self._place(node),
         )
@@ -112,6 +113,12 @@ class _Reader:
         if not isinstance(node, yaml.ScalarNode) or not str(node.value).strip():
             raise self._wrong(node, key, "is no text")
         return str(node.value)
+
+    def _count(self, node: yaml.Node, key: str) -> int:
+        try:
+            return parsing.integer(1, 4096)(self._text(node, key))
+        except UnreadableValue as error:
+            raise self._wrong(node, key, f"cannot be read; allowed: {error.allowed}") from None
 
     def _texts(self, node: yaml.Node, key: str) -> tuple[str, ...]:
         if not isinstance(node, yaml.SequenceNode):

@@ -28,6 +28,8 @@ class ListedModel:
     """Further names in a request's `model`."""
     text_template: str | None = None
     """Sentence with {} in place of a text, which is put around every text that is embedded."""
+    max_patches: int | None = None
+    """Most patches per image of a NaFlex model; None: the checkpoint's own number."""
     family: str | None = None
     """The family that the catalogue names."""
     source: str = ""
@@ -55,6 +57,7 @@ class Entry:
     """Directory, or hub id."""
     family: str | None = None
     text_template: str | None = None
+    max_patches: int | None = None
     aliases: tuple[str, ...] = ()
     place: str
     """File and line, for errors."""
@@ -87,6 +90,7 @@ def _listed(settings: Settings, name: str, path: Path, entry: Entry | None) -> L
         directory=directory_of(asked, settings.models_dir, entry.name if entry else None),
         aliases=(*(alias for alias, model in settings.aliases if model == name), *hub_names(str(asked))),
         text_template=settings.text_template,
+        max_patches=settings.max_patches,
     )
     if entry is None:
         return own
@@ -94,6 +98,7 @@ def _listed(settings: Settings, name: str, path: Path, entry: Entry | None) -> L
         own,
         aliases=(*own.aliases, *entry.aliases),
         text_template=entry.text_template or own.text_template,
+        max_patches=entry.max_patches or own.max_patches,
         family=entry.family,
         source=entry.place,
     )

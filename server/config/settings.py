@@ -93,6 +93,13 @@ class Settings:
         parsing.template,
         default=None,
     )
+    max_patches: int | None = variable(
+        "MAX_PATCHES",
+        "most patches per image of NaFlex models, fewer for speed, more for detail; a request's `max_patches` decides "
+        "where it is given; not set: the checkpoint's own number",
+        parsing.integer(1, 4096),
+        default=None,
+    )
     prepare: bool = variable(
         "PREPARE",
         "pack each graph for this CPU at the first start; workers then share the weights",

@@ -13,6 +13,7 @@ import numpy as np
 
 from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
 from siglip_edge.runtime.errors import DeadlineExceeded, InvalidInput, SpaceMismatch, UnsupportedInput
+from siglip_edge.runtime.images.patch_limit import patch_limit
 from siglip_edge.runtime.model import Floats
 from siglip_edge.runtime.rows import Row
 from siglip_edge.runtime.scoring import l2_normalize
@@ -21,7 +22,7 @@ from siglip_edge.server.batching.batcher import MicroBatcher
 from siglip_edge.server.embedding.cache import Claim, EmbeddingCache
 from siglip_edge.server.embedding.preparation import Model, Part, Preparation, Prepared, tower_of
 from siglip_edge.server.http.request_context import RequestContext
-from siglip_edge.server.inputs.input_reader import AnyInput, Joint, Text
+from siglip_edge.server.inputs.input_reader import AnyInput, ImageFile, Joint, Text
 
 Lane = MicroBatcher[Row, Floats]
 
@@ -59,10 +60,12 @@ class Embedder:
         wait_for_room: bool = False,
         text_template: str | None = None,
         serving: Callable[[Tower], Sequence[str]] = lambda tower: (),  # noqa: ARG005
+        max_patches: int | None = None,
     ) -> None:
         """`text_template`: a sentence with {} in place of each text; None: texts are embedded as they are.
 
         `serving(tower)`: names of the models of this server that have the tower.
+        `max_patches`: most patches of an image whose request does not say; None: the model's own number.
         """
         self.name = name
         self.model = model
@@ -72,22 +75,36 @@ class Embedder:
         self._wait_for_room = wait_for_room
         self._text_template = text_template
         self._serving = serving
+        self._max_patches = max_patches
 
     def embed(
-        self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext, *, verbatim: bool = False
+        self,
+        inputs: Sequence[AnyInput | InvalidInput],
+        context: RequestContext,
+        *,
+        verbatim: bool = False,
+        max_patches: int | None = None,
     ) -> list[Embedding]:
         """-> one embedding per input, in order. `verbatim`: without the text template and the default prompt.
+
+        `max_patches`: most patches of each image, as in `patch_limit`.
 
         Raises InvalidInput, the error of the first bad input, before any tower runs; raises Unavailable (Overloaded,
         NotReady or DeadlineExceeded) when a tower cannot take the work or finish it in time.
         """
-        return [_good(outcome) for outcome in self._embed(inputs, context, tolerant=False, verbatim=verbatim)]
+        outcomes = self._embed(inputs, context, tolerant=False, verbatim=verbatim, max_patches=max_patches)
+        return [_good(outcome) for outcome in outcomes]
 
     def embed_tolerantly(
-        self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext, *, verbatim: bool = False
+        self,
+        inputs: Sequence[AnyInput | InvalidInput],
+        context: RequestContext,
+        *,
+        verbatim: bool = False,
+        max_patches: int | None = None,
     ) -> list[Outcome]:
         """As `embed`, but returns the error of a bad input in its place and embeds the other inputs."""
-        return self._embed(inputs, context, tolerant=True, verbatim=verbatim)
+        return self._embed(inputs, context, tolerant=True, verbatim=verbatim, max_patches=max_patches)
 
     def shorten(self, embedding: Embedding, dimensions: int | None) -> Embedding:
         """-> the embedding with `dimensions` numbers, of unit length; None: as it is.
@@ -99,18 +116,27 @@ class Embedder:
         return replace(embedding, vector=self.model.shorten(embedding.vector[None], dimensions)[0])
 
     def _embed(
-        self, inputs: Sequence[AnyInput | InvalidInput], context: RequestContext, *, tolerant: bool, verbatim: bool
+        self,
+        inputs: Sequence[AnyInput | InvalidInput],
+        context: RequestContext,
+        *,
+        tolerant: bool,
+        verbatim: bool,
+        max_patches: int | None,
     ) -> list[Outcome]:
+        limit = patch_limit(self.model.manifest, self._max_patches if max_patches is None else max_patches)
         if not tolerant:
             for given in inputs:
                 _good(given)
-        parts = [part if verbatim else self._worded(part) for given in inputs for part in _parts(given)]
+        parts = [self._completed(part, limit, verbatim=verbatim) for given in inputs for part in _parts(given)]
         outcomes = iter(self._embed_parts(parts, context, tolerant=tolerant))
         return [_combined(given, [next(outcomes) for _ in _parts(given)]) for given in inputs]
 
-    def _worded(self, part: Part) -> Part:
-        """The part, with a text put into the template, and then behind its prompt."""
-        if not isinstance(part, Text):
+    def _completed(self, part: Part, max_patches: int | None, *, verbatim: bool) -> Part:
+        """The part, with the patches of an image; with a text put into the template, and then behind its prompt."""
+        if isinstance(part, ImageFile):
+            return part if max_patches is None else replace(part, max_patches=max_patches)
+        if not isinstance(part, Text) or verbatim:
             return part
         text = part.text if self._text_template is None else self._text_template.replace("{}", part.text)
         prompt = self._default_prompt if part.prompt is None else part.prompt

@@ -43,7 +43,7 @@ class Model(Protocol):
     @property
     def towers(self) -> tuple[Tower, ...]: ...
 
-    def prepare_image(self, image: Image.Image | Picture) -> Row: ...
+    def prepare_image(self, image: Image.Image | Picture, max_patches: int | None = None) -> Row: ...
 
     def prepare_text(self, text: str) -> TextRow: ...
 
@@ -73,13 +73,14 @@ class Preparation:
     At most `max_decoding` images are decoded at the same time, because the pixels of an image take the most memory.
     """
 
-    def __init__(self, model: Model, decode: Callable[[bytes], Picture], *, max_decoding: int) -> None:
+    def __init__(self, model: Model, decode: Callable[[bytes, int | None], Picture], *, max_decoding: int) -> None:
+        """`decode`: an image file and its `max_patches` -> the picture."""
         self._model = model
         self._decode = decode
         self._decoding = threading.BoundedSemaphore(max_decoding)
 
     def key(self, part: Part) -> Hashable:
-        """The key in the cache: a digest of the canonical text, or of the bytes of the image file.
+        """The key in the cache: a digest of the canonical text, or of the image file's bytes beside its patches.
 
         Inputs with equal keys have equal embeddings.
         """
@@ -90,7 +91,7 @@ class Preparation:
             content = (canonicalize(part.text, spec) if spec else part.text).encode("utf-8", "surrogatepass")
             return Text, hashlib.blake2b(content, digest_size=16).digest()
         # BLAKE3, because hashlib's BLAKE2b takes ten times as long for a photograph (docs/performance.md).
-        return ImageFile, blake3(part.data).digest(length=16)
+        return ImageFile, blake3(part.data).digest(length=16), part.max_patches
 
     def prepare(self, part: Part, context: RequestContext) -> Prepared:
         """-> a row. Raises InvalidInput, or DeadlineExceeded when other images are decoded until the deadline."""
@@ -109,16 +110,16 @@ class Preparation:
             if not self._decoding.acquire(timeout=max(0.0, context.deadline - time.monotonic())):
                 raise DeadlineExceeded("the request ran out of time before its image was decoded")
             try:
-                row = self._row(image.data)
+                row = self._row(image)
             finally:
                 self._decoding.release()
         return Prepared(Tower.VISION, row, patches=row.cost)
 
-    def _row(self, data: bytes) -> Row:
+    def _row(self, image: ImageFile) -> Row:
         """Raises InvalidInput for whatever this picture makes a library raise, so that its neighbours live."""
-        picture = self._decode(data)
+        picture = self._decode(image.data, image.max_patches)
         try:
-            return self._model.prepare_image(picture)
+            return self._model.prepare_image(picture, image.max_patches)
         except (SiglipEdgeError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - of a mode or a size that nobody has tried

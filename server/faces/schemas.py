@@ -30,6 +30,10 @@ InputType = Annotated[
     Meta(description="The prompt by Cohere's, Voyage's or NVIDIA's word: `search_query`, `query`, `passage`, …"),
 ]
 Task = Annotated[str | None, Meta(description="The prompt by Jina's word: `retrieval.query`, `text-matching`, …")]
+MaxPatches = Annotated[
+    Annotated[int, Meta(ge=1)] | None,
+    Meta(description="NaFlex models: most patches per image, fewer for speed, more for detail; 400 from other models."),
+]
 OnError = Annotated[
     Literal["fail", "null"],
     Meta(description="`fail`: a bad item fails the request. `null`: its result is null, with its error beside it."),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
-from siglip_edge.runtime.artifacts.manifest import MANIFEST, Manifest
-from siglip_edge.runtime.errors import ModelError
+from siglip_edge.runtime.artifacts.manifest import MANIFEST, Manifest, Patches
+from siglip_edge.runtime.errors import InvalidInput, ModelError
+from siglip_edge.runtime.images.patch_limit import patch_limit
 from siglip_edge.server.config.environment import read_settings
 from siglip_edge.server.config.listed_models import ListedModel, wrong_aliases
 from siglip_edge.server.config.settings import Settings
@@ -27,8 +29,8 @@ def checked_settings() -> Settings:
     _check_image_root(settings)
     _check_runtime()
     models = settings.listed_models
-    for model in models:
-        _check_model(model)
+    manifests = [_checked_manifest(model) for model in models]
+    _check_max_patches(settings, models, manifests)
     for sentence in wrong_aliases(dict(settings.aliases), [model.name for model in models]):
         raise CannotStart(sentence)
     return settings
@@ -46,7 +48,7 @@ def _check_runtime() -> None:
         raise CannotStart("onnxruntime is not installed; pip install 'siglip-edge[cpu]' (or [cuda], or [openvino])")
 
 
-def _check_model(model: ListedModel) -> None:
+def _checked_manifest(model: ListedModel) -> Manifest:
     if not (model.directory / MANIFEST).is_file():
         raise CannotStart(f"there is no model at {model.places}; make one: {model.export_command}")
     try:
@@ -57,3 +59,25 @@ def _check_model(model: ListedModel) -> None:
         raise CannotStart(
             f"{model.source}: family is {model.family!r}, but {model.directory} is of {manifest.family!r}"
         )
+    return manifest
+
+
+def _check_max_patches(settings: Settings, models: Sequence[ListedModel], manifests: Sequence[Manifest]) -> None:
+    """A number of patches that no model takes, or that its model does not take, has no effect and stops the start."""
+    have_choice = [_has_choice(manifest) for manifest in manifests]
+    for model, manifest, has_choice in zip(models, manifests, have_choice, strict=True):
+        of_server = model.max_patches == settings.max_patches
+        if not has_choice and of_server:  # another model may have the choice
+            continue
+        try:
+            patch_limit(manifest, model.max_patches)
+        except InvalidInput as error:
+            source = f"MAX_PATCHES={settings.max_patches}" if of_server else model.source
+            raise CannotStart(f"{source}: {error}") from None
+    if settings.max_patches is not None and not any(have_choice):
+        names = ", ".join(model.name for model in models)
+        raise CannotStart(f"MAX_PATCHES={settings.max_patches} has no effect: no NaFlex model is served ({names})")
+
+
+def _has_choice(manifest: Manifest) -> bool:
+    return manifest.towers.vision is not None and isinstance(manifest.towers.vision.geometry, Patches)

@@ -44,6 +44,8 @@ class TokenIds:
 class ImageFile:
     data: bytes
     param: str
+    max_patches: int | None = None
+    """Most patches of this image. None: the model has no choice."""
 
 
 @dataclass(frozen=True)

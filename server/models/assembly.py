@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.runtime.artifacts.manifest import Patches, Tower
 from siglip_edge.runtime.artifacts.space_id import templated
 from siglip_edge.runtime.machine.cpu import CpuBudget
 from siglip_edge.runtime.model import EmbeddingModel
@@ -81,11 +82,17 @@ class Assembly:
             wait_for_room=self.settings.queue_overflow_action == "wait",
             text_template=template,
             serving=serving,
+            max_patches=self._max_patches_of(name, model),
         )
 
     def _template_of(self, name: str) -> str | None:
         listed = {model.name: model.text_template for model in self.settings.listed_models}
         return listed.get(name, self.settings.text_template)
+
+    def _max_patches_of(self, name: str, model: Model) -> int | None:
+        listed = {model.name: model.max_patches for model in self.settings.listed_models}
+        vision = model.manifest.towers.vision
+        return listed.get(name, self.settings.max_patches) if vision and isinstance(vision.geometry, Patches) else None
 
     def _limits(self, model: Model) -> LaneLimits:
         return LaneLimits(
@@ -97,14 +104,13 @@ class Assembly:
     def _preparation(self, model: Model) -> Preparation:
         most = self.settings.max_image_pixels
 
-        def decode(data: bytes) -> Picture:
+        def decode(data: bytes, max_patches: int | None) -> Picture:
             # Imported with the first image: a server that gets only texts never loads Pillow.
             from siglip_edge.runtime.images import decoding  # noqa: PLC0415
-            from siglip_edge.runtime.images.geometry import decoded_side  # noqa: PLC0415
+            from siglip_edge.runtime.images.geometry import decoded_size  # noqa: PLC0415
 
             vision = model.manifest.vision
-            return decoding.decode(
-                data, max_pixels=most, target=decoded_side(vision.geometry), profiles=vision.color_profiles
-            )
+            target = partial(decoded_size, geometry=vision.geometry, max_patches=max_patches)
+            return decoding.decode(data, max_pixels=most, target=target, profiles=vision.color_profiles)
 
         return Preparation(model, decode, max_decoding=self.cpu.cores)

@@ -45,8 +45,8 @@ class FakeModel:
         self.entered = threading.Semaphore(0)
         """Released once a run, before the gate: a test waits until the batch thread is inside."""
 
-    def prepare_image(self, image: Image.Image | Picture) -> Row:
-        return image_row(image, self.manifest.vision)
+    def prepare_image(self, image: Image.Image | Picture, max_patches: int | None = None) -> Row:
+        return image_row(image, self.manifest.vision, max_patches)
 
     def prepare_text(self, text: str) -> TextRow:
         spec = self.manifest.text

@@ -76,7 +76,9 @@ def _classify(
     sentences = [template.replace("{}", label) if label else "" for label in request.labels]
     texts = reader.read_all(sentences, "labels", "text")
     shares = _shares(request, embedder)
-    query, *candidates = embedder.embed([image, *texts], req.context.request, verbatim=True)
+    query, *candidates = embedder.embed(
+        [image, *texts], req.context.request, verbatim=True, max_patches=request.max_patches
+    )
     scores = ranked(query, candidates, embedder.model.manifest.scoring, shares=shares)
     return [Classification(request.labels[score.index], score.score, score.similarity) for score in scores]
 

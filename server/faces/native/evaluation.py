@@ -34,7 +34,7 @@ class Evaluate:
         embedder = self._service.embedder(req, request.model, request.expect_space)
         reader = self._service.reader
         pair = (reader.image_of(request.image, "image"), reader.text(request.text, "text"))
-        image, text = embedder.embed(pair, req.context.request, verbatim=True)
+        image, text = embedder.embed(pair, req.context.request, verbatim=True, max_patches=request.max_patches)
         score = score_pair(image, text, embedder.model.manifest.scoring)
         resp.data = json.render(Evaluation(score.score, score.similarity, embedder.name))
 
@@ -42,7 +42,8 @@ class Evaluate:
         request = self._service.json(req, EvaluationBatchRequest)
         embedder = self._service.embedder(req, request.model, request.expect_space)
         embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
-        outcomes = embed(_inputs(request.items, self._service.reader), req.context.request, verbatim=True)
+        inputs = _inputs(request.items, self._service.reader)
+        outcomes = embed(inputs, req.context.request, verbatim=True, max_patches=request.max_patches)
         pairs = [outcomes[start : start + 2] for start in range(0, len(outcomes), 2)]
         results = [_result(index, pair, embedder.model.manifest.scoring) for index, pair in enumerate(pairs)]
         resp.data = json.render(EvaluationBatchAnswer(results, embedder.name))

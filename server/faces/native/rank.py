@@ -26,7 +26,7 @@ class Rank:
         embedder = self._service.embedder(req, request.model, request.expect_space)
         queries = request.query if isinstance(request.query, list) else [request.query]
         inputs = _read(self._service.reader, request, embedder.model.manifest)
-        embeddings = embedder.embed(inputs, req.context.request)
+        embeddings = embedder.embed(inputs, req.context.request, max_patches=request.max_patches)
         candidates, scoring = embeddings[len(queries) :], embedder.model.manifest.scoring
         results = [
             RankResult(echo(query, request.modality), _rankings(ranked(embedding, candidates, scoring), request))

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from siglip_edge.server.faces.openai.schemas import ErrorBody
-from siglip_edge.server.faces.schemas import PAIR_SCORE, SCORE, Model, OnError, Space, StringKind, Usage
+from siglip_edge.server.faces.schemas import PAIR_SCORE, SCORE, MaxPatches, Model, OnError, Space, StringKind, Usage
 from siglip_edge.server.http.forms import Upload
 from siglip_edge.server.http.json import ITEMWISE
 from siglip_edge.server.inputs.schemas import InputObject
@@ -34,6 +34,7 @@ class RankRequest(Struct, kw_only=True):
     candidates: Annotated[list[str | InputObject], ITEMWISE, Meta(description="Inputs that are ranked for each query.")]
     return_scores: bool = True
     top_n: Annotated[int, Meta(ge=1)] | None = None
+    max_patches: MaxPatches = None
     model: Model = None
     modality: StringKind = None
     expect_space: Space = None
@@ -62,6 +63,7 @@ class ClassifyRequest(Struct, kw_only=True):
     labels: list[str]
     template: Annotated[str | None, Meta(description="`{}` is the label; the model's own when absent.")] = None
     multi_label: MultiLabel = None
+    max_patches: MaxPatches = None
     model: Model = None
     expect_space: Space = None
 
@@ -71,6 +73,7 @@ class ClassifyForm(Struct, kw_only=True):
     labels: Annotated[list[str], Meta(description="`a,b`, or repeated.")]
     template: str | None = None
     multi_label: MultiLabel = None
+    max_patches: MaxPatches = None
     model: Model = None
     expect_space: Space = None
 
@@ -101,6 +104,7 @@ class EvaluationItem(Struct, forbid_unknown_fields=True):
 class EvaluationRequest(Struct, kw_only=True):
     image: Image
     text: str
+    max_patches: MaxPatches = None
     model: Model = None
     expect_space: Space = None
 
@@ -108,6 +112,7 @@ class EvaluationRequest(Struct, kw_only=True):
 class EvaluationBatchRequest(Struct, kw_only=True):
     items: Annotated[list[EvaluationItem], ITEMWISE]
     on_error: OnError = "null"
+    max_patches: MaxPatches = None
     model: Model = None
     expect_space: Space = None
 

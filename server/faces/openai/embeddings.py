@@ -63,7 +63,7 @@ def _answer(
     text = embedder.model.manifest.towers.text
     prompt = prompts.requested(text, request.prompt_name, request.input_type, request.task)
     embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
-    outcomes = embed(prompts.prompted(inputs, prompt), req.context.request)
+    outcomes = embed(prompts.prompted(inputs, prompt), req.context.request, max_patches=request.max_patches)
     data = [_item(index, outcome, embedder, request.dimensions, encoding) for index, outcome in enumerate(outcomes)]
     return EmbeddingsAnswer(
         object="list", data=data, model=embedder.name, usage=usage_of(outcomes), encoding_format=encoding.name

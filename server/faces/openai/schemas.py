@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from siglip_edge.server.faces.schemas import (
     InputType,
+    MaxPatches,
     Model,
     OnError,
     PromptName,
@@ -47,6 +48,7 @@ class EmbeddingsRequest(Struct, kw_only=True):
     encoding_format: Annotated[Encodings | None, Meta(description=_ENCODING)] = None
     embedding_type: Annotated[Encodings | None, Meta(description=_EMBEDDING_TYPE)] = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
+    max_patches: MaxPatches = None
     user: str | None = None
     modality: StringKind = None
     prompt_name: PromptName = None
@@ -71,6 +73,7 @@ class EmbeddingsForm(Struct, kw_only=True):
     encoding_format: Annotated[list[EncodingFormat], Meta(description=_ENCODING)] = []
     embedding_type: Annotated[list[EncodingFormat], Meta(description=_EMBEDDING_TYPE)] = []
     dimensions: Annotated[int, Meta(ge=1)] | None = None
+    max_patches: MaxPatches = None
     on_error: OnError = "fail"
     expect_space: Space = None
 

@@ -127,7 +127,9 @@ def test_other_contracts_name_their_own_rules(directory):
     """Each of them is known to this version."""
     manifest = Manifest.load(directory)
     vision = msgspec.structs.replace(
-        manifest.vision, geometry=Patches(patch_size=16, most_patches=256), inputs=("patches", "grid")
+        manifest.vision,
+        geometry=Patches(patch_size=16, default_patches=256, most_patches=1024),
+        inputs=("patches", "grid"),
     )
     text = msgspec.structs.replace(
         manifest.text,

@@ -103,13 +103,22 @@ def test_another_way_to_make_text_rows_is_another_space(text):
     [
         {"geometry": Squash(size=224, patch_size=16)},
         {"geometry": ShortestSideCrop(shortest_side=256, size=256, patch_size=16)},
-        {"geometry": Patches(patch_size=16, most_patches=256)},
+        {"geometry": Patches(patch_size=16, default_patches=256, most_patches=1024)},
         {"resample": "bicubic"},
         {"mean": (0.5, 0.5, 0.4)},
     ],
 )
 def test_another_way_to_make_image_rows_is_another_space(vision):
     assert changed(vision=msgspec.structs.replace(VISION, **vision)) != changed()
+
+
+def test_the_number_of_patches_is_no_part_of_the_space():
+    """Vectors of one NaFlex checkpoint may be compared, however many patches each picture had."""
+    few, many, smaller = (
+        changed(vision=replace(VISION, geometry=Patches(patch_size=size, default_patches=most, most_patches=4 * most)))
+        for size, most in ((16, 64), (16, 256), (14, 256))
+    )
+    assert few == many != smaller
 
 
 def test_other_weights_and_a_tower_less_are_another_space():

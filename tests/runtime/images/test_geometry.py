@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from transformers import CLIPImageProcessor, Siglip2ImageProcessor
 from transformers.models.siglip2.image_processing_siglip2 import get_image_size_for_max_num_patches
 
 from siglip_edge.runtime.artifacts.manifest import Geometry, Patches, ShortestSideCrop, Squash, VisionTower
-from siglip_edge.runtime.images.geometry import cut, decoded_side, size_for
+from siglip_edge.runtime.images.decoding import decode
+from siglip_edge.runtime.images.geometry import cut, decoded_side, decoded_size, size_for
 from siglip_edge.runtime.images.picture import Picture
 from siglip_edge.runtime.images.pixels import image_row
 
@@ -24,7 +26,7 @@ def tower(geometry: Geometry, resample: str) -> VisionTower:
 
 
 CLIP = tower(ShortestSideCrop(shortest_side=64, size=56, patch_size=8), "bicubic")
-NAFLEX = tower(Patches(patch_size=16, most_patches=64), "bilinear")
+NAFLEX = tower(Patches(patch_size=16, default_patches=64, most_patches=256), "bilinear")
 
 
 def noise(width: int, height: int) -> Image.Image:
@@ -125,7 +127,10 @@ def test_a_size_of_patches_is_siglip2s():
     for number, (width, height) in enumerate(shapes):
         patch_size, most = ((16, 256), (14, 729), (16, 64), (32, 1))[number % 4]
         reference = get_image_size_for_max_num_patches(height, width, patch_size, most)
-        assert size_for((width, height), Patches(patch_size=patch_size, most_patches=most)) == reference[::-1]
+        assert (
+            size_for((width, height), Patches(patch_size=patch_size, default_patches=most, most_patches=most))
+            == reference[::-1]
+        )
 
 
 @pytest.mark.parametrize("size", SHAPES)
@@ -137,6 +142,22 @@ def test_patches_are_siglip2s(size):
     assert row.arrays["grid"].tolist() == grid.tolist()
     assert row.arrays["patches"].shape == patches.shape
     assert np.abs(row.arrays["patches"] - patches).max() <= 1.001
+
+
+def test_a_large_jpeg_is_decoded_at_a_fraction_by_the_patches_that_are_asked_for():
+    """Fewer patches need fewer pixels: the same file at 1/8, 1/4, 1/2 or in full, and never at less than the row has."""
+    file = io.BytesIO()
+    noise(1600, 1200).save(file, "JPEG")
+    sides = []
+    for most in (16, 64, 256, 1024):
+        target = partial(decoded_size, geometry=NAFLEX.geometry, max_patches=most)
+        picture = decode(file.getvalue(), target=target)
+        sides.append(picture.image.width)
+        assert picture.image.width >= 2.5 * size_for((1600, 1200), NAFLEX.geometry, most)[0] or sides[-1] == 1600
+        exact, scaled = (image_row(one, NAFLEX, most) for one in (decode(file.getvalue()), picture))
+        assert exact.shape_key == scaled.shape_key
+        assert np.array_equal(exact.arrays["grid"], scaled.arrays["grid"])
+    assert sides == [200, 400, 800, 1600]
 
 
 @pytest.mark.parametrize("orientation", ROTATIONS)

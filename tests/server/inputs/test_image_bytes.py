@@ -139,7 +139,7 @@ def test_exif_orientation_is_applied(client):
 def test_what_raises_on_one_picture_refuses_that_picture(client, fake, caplog):
     """Its neighbours live, and the log names no byte of it."""
 
-    def prepare_image(picture):
+    def prepare_image(picture, max_patches):
         if Picture.of(picture).image.size == (7, 7):
             raise RuntimeError("caller's bytes")
         return image_row(picture, fake.manifest.vision)
