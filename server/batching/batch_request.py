@@ -74,6 +74,10 @@ class BatchRequest(Generic[RowT, OutT]):
         self.waiting_cost -= self._cost(row)
         return place, row
 
+    def count(self, kind: Callable[[RowT], bool]) -> int:
+        """Number of waiting rows of this kind."""
+        return sum(kind(row) for _, row in self._waiting)
+
     def is_dropped(self, now: float) -> bool:
         """Whether the outputs are of no use: the request is cancelled or late, or its caller has hung up."""
         if not self.future.done() and (now > self._deadline or self._abandoned()):

@@ -6,20 +6,20 @@ hundred rows of another request.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Generic
 
 from siglip_edge.runtime.errors import NotReady, Overloaded
 from siglip_edge.runtime.execution.plan import BatchLimit
 from siglip_edge.server.batching.batch_request import BatchRequest, OutT, RowT
+from siglip_edge.server.batching.pace import Pace, UnderWay
 from siglip_edge.server.batching.retry_after import retry_after
-
-_SMOOTHING = 0.2
-"""Weight of the newest run in the averages of measured seconds; older runs fade within about ten runs."""
 
 _NEVER_ABANDONED: Callable[[], bool] = lambda: False  # noqa: E731 - a constant
 
@@ -53,6 +53,9 @@ class MicroBatcher(Generic[RowT, OutT]):
     `max_rows`: largest number of waiting rows.
     `wait_s`: seconds that a batch waits for more rows.
     `runs_at_once`: number of threads.
+    `turn`: each run is inside such a context. Rows that wait for it stay in the queue, so that they may share the run.
+    `long_cost`: rows of a higher cost never occupy all threads, where there are several; short rows do not wait for
+    them then. None: no row is long.
     `gives_way_to`: a micro-batcher that goes first. Before each run, this micro-batcher waits until the other one is
     idle, but not longer than an own run takes: it keeps at least half of the machine.
     `observe`: called after each run.
@@ -69,6 +72,8 @@ class MicroBatcher(Generic[RowT, OutT]):
         cost: Callable[[RowT], int] = lambda row: 1,  # noqa: ARG005
         wait_s: float = 0.0,
         runs_at_once: int = 1,
+        turn: Callable[[], AbstractContextManager[object]] = nullcontext,
+        long_cost: int | None = None,
         crowded_run: Callable[[list[RowT]], Sequence[OutT]] | None = None,
         gives_way_to: MicroBatcher[RowT, OutT] | None = None,
         observe: Callable[[BatchReport], None] = lambda report: None,  # noqa: ARG005
@@ -80,16 +85,21 @@ class MicroBatcher(Generic[RowT, OutT]):
         self._shape_key = shape_key
         self._cost = cost
         self._wait_s = wait_s
+        self._turn = turn
+        self._long_cost = math.inf if long_cost is None else long_cost
+        self._most_long = max(1, runs_at_once - 1)
         self._gives_way_to = gives_way_to
         self._observe = observe
         self._changed = threading.Condition()
         self._requests: deque[BatchRequest[RowT, OutT]] = deque()
         self._running = 0
         """Number of runs under way."""
+        self._long_running = 0
+        """Number of runs of long rows under way."""
+        self._under_way: dict[int, UnderWay] = {}
+        """Thread -> its run."""
         self._closed = False
-        self._row_s = 0.0
-        self._pace_s = 0.0
-        self._cost_pace_s = 0.0
+        self.pace = Pace()
         self._last_finished = time.monotonic()
         self._threads = [
             threading.Thread(target=self._serve, name=f"batch-{name}-{number}", daemon=True)
@@ -118,10 +128,8 @@ class MicroBatcher(Generic[RowT, OutT]):
             if wait_for_room:
                 timeout = deadline - time.monotonic()
                 self._changed.wait_for(lambda: self._closed or self._has_room(len(rows)), timeout)
-            self._check_room(len(rows), deadline)
+            self._check_room(len(rows), deadline, self.pace.cost_s * sum(map(self._cost, rows)))
             now = time.monotonic()
-            if not self._requests and not self._running:
-                self._last_finished = now  # `stalled_s` counts from the arrival of the work
             request: BatchRequest[RowT, OutT] = BatchRequest(rows, self._cost, deadline, abandoned, now)
             self._requests.append(request)
             self._changed.notify_all()
@@ -155,23 +163,10 @@ class MicroBatcher(Generic[RowT, OutT]):
             return bool(self._requests or self._running)
 
     @property
-    def row_s(self) -> float:
-        """Measured seconds per row: the time of a run divided by its rows. 0 before the first run."""
-        return self._row_s
-
-    @property
-    def pace_s(self) -> float:
-        """Measured seconds between two finished rows; 0 before the first run.
-
-        With n runs side by side it is `row_s` divided by n.
-        """
-        return self._pace_s
-
-    @property
-    def stalled_s(self) -> float:
-        """Seconds since the last run finished, 0 without work. The readiness probe fails when it grows too long."""
+    def oldest_run(self) -> UnderWay | None:
+        """The run that began first of those under way. The readiness probe fails when it takes too long."""
         with self._changed:
-            return time.monotonic() - self._last_finished if self._requests or self._running else 0.0
+            return min(self._under_way.values(), key=lambda run: run.since, default=None)
 
     @property
     def idle_since(self) -> float | None:
@@ -196,15 +191,18 @@ class MicroBatcher(Generic[RowT, OutT]):
         for thread in self._threads:
             thread.join()
 
-    def _check_room(self, rows: int, deadline: float) -> None:
+    def _check_room(self, rows: int, deadline: float, own_s: float = 0.0) -> None:
+        """`own_s`: estimated seconds of the rows themselves, where they are known."""
         if self._closed:
             raise NotReady("the server is shutting down")
         backlog_s = self._backlog_s()
         if not self._has_room(rows):
             message = f"the queue is full: {self._depth()} rows wait, at most {self._max_rows} may; try again later"
-        elif self._requests and time.monotonic() + backlog_s > deadline:
+        elif self._requests and time.monotonic() + backlog_s + own_s > deadline:
+            own = f" and this request takes {own_s:.1f} s" if own_s > backlog_s else ""
             message = (
-                f"the queue holds about {backlog_s:.1f} s of work, more than the time of this request; try again later"
+                f"the queue holds about {backlog_s:.1f} s of work{own}, more than the time of this request; "
+                "try again later"
             )
         else:
             return
@@ -219,36 +217,63 @@ class MicroBatcher(Generic[RowT, OutT]):
         return sum(request.waiting for request in self._requests)
 
     def _backlog_s(self) -> float:
-        return self._cost_pace_s * sum(request.waiting_cost for request in self._requests)
+        return self.pace.cost_s * sum(request.waiting_cost for request in self._requests)
 
     # -- the batch threads' side ------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            if batch:
-                self._run_batch(batch)
-            with self._changed:
-                self._running -= bool(batch)
-                self._last_finished = time.monotonic()
-                self._changed.notify_all()
+        while self._wait_for_rows():
+            asked = time.monotonic()
+            with self._turn():
+                if batch := self._next_batch():
+                    self._run_batch(batch, asked)
+                    self._leave(batch)
 
-    def _next_batch(self) -> list[_Taken[RowT, OutT]] | None:
-        """Wait for rows and take a batch. None: the queue is closed and empty."""
+    def _wait_for_rows(self) -> bool:
+        """Wait until there are rows that this thread may take. -> False when the queue is closed and empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._requests or self._closed)
+            self._changed.wait_for(lambda: self._takeable() or (self._closed and not self._requests))
             if not self._requests:
-                return None
+                return False
             if self._wait_s:
                 self._changed.wait_for(lambda: self._closed or self._depth() >= self.batch_size, self._wait_s)
         if self._gives_way_to is not None:
-            self._gives_way_to.wait_idle(timeout=self._row_s * self.batch_size)
+            self._gives_way_to.wait_idle(timeout=self.pace.row_s * self.batch_size)
+        return True
+
+    def _next_batch(self) -> list[_Taken[RowT, OutT]]:
+        """Take a batch, which may be empty: another thread was faster, or the requests are of no use any more."""
         with self._changed:
             now = time.monotonic()
             batch = self._take(now)
             for request in _requests_of(batch):
                 request.enter(now)
-            self._running += bool(batch)
+            if batch:
+                self._running += 1
+                self._long_running += self._is_long(batch[0].row)
+                cost = sum(self._cost(taken.row) for taken in batch)
+                self._under_way[threading.get_ident()] = UnderWay(now, self.pace.cost_s * cost)
+            else:
+                self._changed.notify_all()  # dropped requests have left room
             return batch
+
+    def _leave(self, batch: list[_Taken[RowT, OutT]]) -> None:
+        """Note the end of a run."""
+        with self._changed:
+            self._running -= 1
+            self._long_running -= self._is_long(batch[0].row)
+            del self._under_way[threading.get_ident()]
+            self._last_finished = time.monotonic()
+            self._changed.notify_all()
+
+    def _is_long(self, row: RowT) -> bool:
+        return self._cost(row) > self._long_cost
+
+    def _takeable(self) -> int:
+        """Number of waiting rows that a thread may take now."""
+        if self._long_running < self._most_long:
+            return self._depth()
+        return sum(request.count(lambda row: not self._is_long(row)) for request in self._requests)
 
     def _take(self, now: float) -> list[_Taken[RowT, OutT]]:
         """Take a batch from the queue: one row of each request in turn, all of one shape key.
@@ -260,7 +285,7 @@ class MicroBatcher(Generic[RowT, OutT]):
         batch: list[_Taken[RowT, OutT]] = []
         passed_over: deque[BatchRequest[RowT, OutT]] = deque()
         idle = len(self._threads) - self._running  # this thread included
-        size = min(self.batch_size, -(-self._depth() // idle))
+        size = min(self.batch_size, -(-self._takeable() // idle))
         while self._requests and len(batch) < size:
             request = self._requests.popleft()
             if request.is_dropped(now):
@@ -278,22 +303,25 @@ class MicroBatcher(Generic[RowT, OutT]):
     def _fits(self, rows: Sequence[RowT]) -> Callable[[RowT], bool]:
         """-> a test whether a row may join `rows` in one run."""
         if not rows:
-            return lambda row: True  # noqa: ARG005
+            return lambda row: self._long_running < self._most_long or not self._is_long(row)
         shape_key, cost, limit = self._shape_key(rows[0]), sum(map(self._cost, rows)), self._limit
         return lambda row: self._shape_key(row) == shape_key and limit.allows(len(rows) + 1, cost + self._cost(row))
 
-    def _run_batch(self, batch: list[_Taken[RowT, OutT]]) -> None:
+    def _run_batch(self, batch: list[_Taken[RowT, OutT]], asked: float) -> None:
+        """`asked`: when the thread asked for its turn. The pace of the queue counts from there."""
         started = time.monotonic()
         side_by_side = len(self._threads) if self._is_crowded() else 1
         run = self._crowded_run if side_by_side > 1 else self._run
         outputs, failure = self._outputs(run, [taken.row for taken in batch])
         now = time.monotonic()
         with self._changed:  # two runs may hold rows of the same request
-            row_s = (now - started) / len(batch)
-            self._row_s = _averaged(self._row_s, row_s)
-            self._pace_s = _averaged(self._pace_s, row_s / side_by_side)
-            cost = sum(self._cost(taken.row) for taken in batch)
-            self._cost_pace_s = _averaged(self._cost_pace_s, (now - started) / cost / side_by_side)
+            self.pace.measure(
+                rows=len(batch),
+                cost=sum(self._cost(taken.row) for taken in batch),
+                run_s=now - started,
+                queue_s=now - asked,
+                side_by_side=side_by_side,
+            )
             for request in _requests_of(batch):
                 request.leave(now)
             for taken, output in zip(batch, outputs, strict=False):  # a failed run has no outputs
@@ -307,7 +335,7 @@ class MicroBatcher(Generic[RowT, OutT]):
     def _is_crowded(self) -> bool:
         """Whether the running batches and the waiting rows are work for every thread."""
         with self._changed:
-            return self._running + self._depth() >= len(self._threads)
+            return self._running + self._takeable() >= len(self._threads)
 
     @staticmethod
     def _outputs(
@@ -320,10 +348,6 @@ class MicroBatcher(Generic[RowT, OutT]):
         except Exception as error:  # noqa: BLE001 - every error goes to the waiting requests; this thread lives on
             return [], error
         return outputs, None
-
-
-def _averaged(before: float, newest: float) -> float:
-    return (1 - _SMOOTHING) * before + _SMOOTHING * newest if before else newest
 
 
 def _requests_of(batch: list[_Taken[RowT, OutT]]) -> list[BatchRequest[RowT, OutT]]:

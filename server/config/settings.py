@@ -157,7 +157,7 @@ class Settings:
     )
     max_concurrent_batches: int | None = variable(
         "MAX_CONCURRENT_BATCHES MAX_CONCURRENT",
-        "runs at the same time, both towers together; not set: chosen from the cores",
+        "runs at the same time per worker, all models and towers together; not set: chosen from the cores",
         parsing.integer(1, 1024),
         default=None,
     )
@@ -252,7 +252,7 @@ class Settings:
 
     enable_metrics: bool = variable("ENABLE_METRICS", "serve /metrics", parsing.boolean, default=True)
     enable_warmup: bool = variable(
-        "ENABLE_WARMUP", "run both towers once before the server is ready", parsing.boolean, default=True
+        "ENABLE_WARMUP", "run every tower once before the server is ready", parsing.boolean, default=True
     )
     warmup_steps: int = variable("WARMUP_STEPS", "warm-up runs per tower", parsing.integer(1, 100), default=1)
     warmup_batch_size: int = variable("WARMUP_BATCH_SIZE", "rows per warm-up run", parsing.integer(1, 1024), default=1)

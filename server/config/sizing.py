@@ -78,9 +78,10 @@ def wishes(settings: Settings, cpu: CpuBudget) -> Wishes:
 
 
 def concurrent_batches(settings: Settings, plan: ExecutionPlan) -> int:
-    """-> the largest number of simultaneous runs, both towers together.
+    """-> the largest number of simultaneous runs that a model asks for, both towers together.
 
-    By default every thread of every lane may run, so no tower waits for the other one.
+    By default every thread of every lane may run, so no tower waits for the other one. The greatest number of all
+    models is the limit of the process (`server/batching/run_turns.py`).
     """
     return _wished_runs(settings) or len(Tower) * plan.runs_at_once
 

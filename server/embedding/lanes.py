@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -14,6 +14,7 @@ from siglip_edge.runtime.errors import ModelError, NotReady, ProviderUnavailable
 from siglip_edge.runtime.model import Floats
 from siglip_edge.runtime.rows import Row
 from siglip_edge.server.batching.batcher import BatchReport
+from siglip_edge.server.batching.run_turns import RunTurns
 from siglip_edge.server.embedding.embedder import Lane
 from siglip_edge.server.embedding.preparation import Model
 
@@ -28,20 +29,25 @@ class LaneLimits:
     """Largest number of waiting rows per tower."""
     wait_s: float
     """Seconds that a batch waits for more rows."""
-    runs_at_once: int
-    """Largest number of simultaneous runs, all towers together."""
+    turns: RunTurns
+    """The turns of all models."""
 
 
-def make_lanes(model: Model, limits: LaneLimits, observe: Callable[[Tower, BatchReport], None]) -> dict[Tower, Lane]:
+_LONG_TEXT = 1024
+"""Tokens above which a row takes seconds: only models with attention in blocks take so many."""
+
+
+def make_lanes(
+    name: str, model: Model, limits: LaneLimits, observe: Callable[[Tower, BatchReport], None]
+) -> dict[Tower, Lane]:
     """-> one lane per served tower. `observe` is called after each run.
 
     The text lane goes first: texts are often searches that a person waits for, and images come in large amounts.
     """
-    turn = threading.BoundedSemaphore(limits.runs_at_once)
     lanes: dict[Tower, Lane] = {}
     for tower in (Tower.TEXT, Tower.VISION):
         if tower in model.towers:
-            run = _Run(model, tower, turn)
+            run = _Run(model, tower)
             lanes[tower] = Lane(
                 run,
                 name=tower,
@@ -51,11 +57,22 @@ def make_lanes(model: Model, limits: LaneLimits, observe: Callable[[Tower, Batch
                 max_rows=limits.queued_rows,
                 wait_s=limits.wait_s,
                 runs_at_once=model.plan.runs_at_once,
+                turn=partial(_turn, name, model, tower, limits.turns),
+                long_cost=_LONG_TEXT if tower is Tower.TEXT else None,
                 crowded_run=partial(run, crowded=True),
                 gives_way_to=lanes.get(Tower.TEXT),
                 observe=partial(observe, tower),
             )
     return lanes
+
+
+@contextmanager
+def _turn(name: str, model: Model, tower: Tower, turns: RunTurns) -> Iterator[None]:
+    """Load the tower if needed, then wait for a turn: other towers run meanwhile."""
+    with suppress(Exception):  # the run tries again, and its requests get the error
+        model.load_tower(tower)
+    with turns.turn(name):
+        yield
 
 
 @dataclass(frozen=True)
@@ -64,15 +81,13 @@ class _Run:
 
     model: Model
     tower: Tower
-    turn: threading.BoundedSemaphore
 
     def __call__(self, rows: list[Row], *, crowded: bool = False) -> list[Floats]:
         """Raises NotReady when the tower is not in memory and cannot be loaded."""
         try:
-            self.model.load_tower(self.tower)  # outside of `turn`: the other tower runs meanwhile
-            with self.turn:
-                # A vector in the cache must not keep the array of its whole batch in memory.
-                return [vector.copy() for vector in self.model.run(self.tower, rows, crowded=crowded)]
+            self.model.load_tower(self.tower)
+            # A vector in the cache must not keep the array of its whole batch in memory.
+            return [vector.copy() for vector in self.model.run(self.tower, rows, crowded=crowded)]
         except (ModelError, ProviderUnavailable) as error:
             logger.error("%s", error)  # noqa: TRY400 - the sentence is enough without a traceback
             raise NotReady(f"the {self.tower} tower could not be loaded; the server's log says why") from None

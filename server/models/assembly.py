@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from siglip_edge.runtime.artifacts.manifest import Patches, Tower
 from siglip_edge.runtime.artifacts.space_id import templated
 from siglip_edge.runtime.machine.cpu import CpuBudget
 from siglip_edge.runtime.model import EmbeddingModel
+from siglip_edge.server.batching.run_turns import RunTurns
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.sizing import concurrent_batches
 from siglip_edge.server.embedding.cache import EmbeddingCache
@@ -38,6 +39,8 @@ class Assembly:
     settings: Settings
     cpu: CpuBudget
     metrics: Metrics
+    turns: RunTurns = field(default_factory=RunTurns)
+    """The turns of all models of this process."""
 
     def embedder(self, name: str, model: Model, serving: Serving = lambda tower: ()) -> Embedder:  # noqa: ARG005
         """-> the embedder of an opened model, after its warm-up. From then on, idle towers give memory back.
@@ -74,7 +77,7 @@ class Assembly:
         return Embedder(
             name,
             model,
-            make_lanes(model, self._limits(model), metrics.observe_batch),
+            make_lanes(name, model, self._limits(model), metrics.observe_batch),
             EmbeddingCache(
                 self.settings.embedding_cache_bytes, self.settings.embedding_cache_size, count=metrics.count_lookup
             ),
@@ -95,10 +98,11 @@ class Assembly:
         return listed.get(name, self.settings.max_patches) if vision and isinstance(vision.geometry, Patches) else None
 
     def _limits(self, model: Model) -> LaneLimits:
+        self.turns.allow(concurrent_batches(self.settings, model.plan))
         return LaneLimits(
             queued_rows=self.settings.max_queue_size,
             wait_s=self.settings.batch_wait_time_ms / 1000,
-            runs_at_once=concurrent_batches(self.settings, model.plan),
+            turns=self.turns,
         )
 
     def _preparation(self, model: Model) -> Preparation:

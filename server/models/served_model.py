@@ -37,7 +37,8 @@ LOADING_RETRY_S = 2.0
 """Seconds of Retry-After while a model loads: more than a base model needs (docs/performance.md)."""
 
 _STALL_FACTOR = 20.0
-"""A lane counts as stuck after this many times the measured seconds per row, but not before `_STALL_S` seconds."""
+"""A lane counts as stuck when a run takes this many times the seconds that its tokens or patches should take, but not
+before `_STALL_S` seconds."""
 _STALL_S = 30.0
 
 OnFailure = Callable[[str], None]
@@ -182,8 +183,10 @@ class ServedModel:
         if self.embedder is None:
             raise NotReady(f"model {self.name} is loading", retry_after_s=LOADING_RETRY_S)
         for tower, lane in self.embedder.lanes.items():
-            if not lane.is_alive or lane.stalled_s > max(_STALL_S, _STALL_FACTOR * lane.row_s):
-                raise NotReady(f"the {tower} tower finished no batch for {lane.stalled_s:.0f} s, though work waits")
+            if not lane.is_alive:
+                raise NotReady(f"a thread of the {tower} tower has ended, though the server has not")
+            if (run := lane.oldest_run) and run.seconds > max(_STALL_S, _STALL_FACTOR * run.expected_s):
+                raise NotReady(f"the {tower} tower has not finished a run for {run.seconds:.0f} s")
 
     def check_ready(self) -> None:
         """As `check_answers`; raises NotReady also until every tower that loads at start-up is loaded."""

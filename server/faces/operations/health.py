@@ -62,7 +62,7 @@ class Health:
         """`waiting`: number of requests that wait for a thread."""
         default = self._models.default
         models = [_model_health(model) for model in self._models.all()]
-        batches = self._batch_processing(default.plan, [lane for model in models for lane in model.lanes], waiting)
+        batches = self._batch_processing([lane for model in models for lane in model.lanes], waiting)
         return HealthAnswer(
             status=HEALTHY,
             model_loaded=default.embedder is not None,
@@ -82,13 +82,13 @@ class Health:
             cpu_count=batches.cpu_count,
         )
 
-    def _batch_processing(self, plan: ExecutionPlan, lanes: Sequence[LaneHealth], waiting: int) -> BatchProcessing:
+    def _batch_processing(self, lanes: Sequence[LaneHealth], waiting: int) -> BatchProcessing:
         batch_size = max((lane.batch_size for lane in lanes), default=self._settings.batch_size)
         return BatchProcessing(
             enabled=self._settings.batch_size > 1,
             batch_size=batch_size,
             batch_wait_time_ms=self._settings.batch_wait_time_ms,
-            max_concurrent_batches=concurrent_batches(self._settings, plan),
+            max_concurrent_batches=max(concurrent_batches(self._settings, model.plan) for model in self._models.all()),
             auto_scaling=self._settings.auto_scale_workers and self._settings.max_concurrent_batches is None,
             cpu_count=self._cpu.cores,
             queue_size=sum(lane.queue_size for lane in lanes) + waiting,
@@ -152,7 +152,7 @@ def _lanes(model: ServedModel) -> list[LaneHealth]:
             queue_size=lane.depth,
             busy=lane.is_busy,
             batch_size=lane.batch_size,
-            rows_per_second=round(1 / lane.pace_s, 2) if lane.pace_s else None,
+            rows_per_second=round(1 / lane.pace.between_s, 2) if lane.pace.between_s else None,
         )
         for tower, lane in lanes.items()
     ]

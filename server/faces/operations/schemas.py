@@ -31,7 +31,7 @@ class BatchProcessing(Struct, kw_only=True):
     enabled: Annotated[bool, Meta(description="Whether BATCH_SIZE lets rows share a run.")]
     batch_size: int
     batch_wait_time_ms: float
-    max_concurrent_batches: Annotated[int, Meta(description="Runs of the default model at the same time.")]
+    max_concurrent_batches: Annotated[int, Meta(description="Runs at the same time, all models together.")]
     auto_scaling: Annotated[bool, Meta(description="Whether that number is chosen from the cores.")]
     cpu_count: int
     queue_size: Annotated[int, Meta(description="Rows waiting in all lanes, and requests waiting for a thread.")]

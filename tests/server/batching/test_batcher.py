@@ -182,12 +182,72 @@ def test_work_whose_time_is_up_is_not_computed(lane, held):
 
 def test_more_work_than_the_deadline_allows_is_refused(lane, held):
     """A request that cannot finish within its time is refused at once, with the time to try again."""
-    lane._pace_s = lane._cost_pace_s = 100.0
+    lane.pace.cost_s = 100.0
     occupy(lane, held)
     lane.submit([1, 2], deadline=far() + 1000)
     with pytest.raises(Overloaded, match=r"about 200\.0 s of work") as refusal:
         lane.submit([3], deadline=far())
     assert refusal.value.retry_after_s == 200.0
+
+
+def test_a_request_that_alone_takes_longer_than_its_time_waits_for_an_idle_lane(lane, held):
+    """Its own cost counts beside the queue's; an idle lane takes it, because the estimate may be old."""
+    lane.pace.cost_s = 100.0
+    occupy(lane, held)
+    lane.submit([1], deadline=far() + 1000)
+    with pytest.raises(Overloaded, match=r"about 100\.0 s of work and this request takes 300\.0 s"):
+        lane.submit([2, 2, 2], deadline=far() + 100)
+    lane.submit([3], deadline=far() + 1000).cancel()
+    held.gate.set()
+    lane.wait_idle(30)
+    lane.pace.cost_s = 100.0
+    assert lane.submit([2, 2, 2], deadline=far()).result() == [20, 20, 20]
+
+
+def test_rows_wait_for_their_turn_in_the_queue(held):
+    """A row that arrives meanwhile shares the run, and a caller that gives up is not computed."""
+    turn = threading.Semaphore(0)
+    lane = MicroBatcher(held, name="test", limit=BatchLimit(rows=4), max_rows=8, turn=lambda: turn)
+    held.gate.set()
+    early, gone, late = (lane.submit([row], deadline=far()) for row in (1, 2, 3))
+    assert lane.depth == 3
+    gone.cancel()
+    turn.release()
+    assert (early.result(), late.result()) == ([10], [30])
+    assert held.batches == [[1, 3]]
+    lane.close()
+
+
+def test_short_rows_do_not_wait_for_long_ones():
+    """Of two threads, long rows occupy one, and the other takes every short row; a lone long row has all cores."""
+    doors, crowd = Doors(40), Doors(40)
+    lane = MicroBatcher(
+        doors, crowded_run=crowd, name="test", limit=BatchLimit(rows=1), max_rows=8, runs_at_once=2,
+        cost=lambda row: row + 1, long_cost=20,
+    )  # fmt: skip
+    long = lane.submit([30, 31], deadline=far())
+    assert doors.entered.acquire(timeout=30)
+    for door in crowd.doors:
+        door.set()
+    short = [lane.submit([row], deadline=far()) for row in (1, 2)]
+    assert [request.result() for request in short] == [[10], [20]]
+    assert lane.depth == 1
+    for door in doors.doors:
+        door.set()
+    assert long.result() == [300, 310]
+    lane.close()
+
+
+def test_closing_finishes_long_rows_too():
+    doors = Doors(40)
+    lane = MicroBatcher(
+        doors, name="test", limit=BatchLimit(rows=1), max_rows=8, runs_at_once=2, cost=lambda row: row, long_cost=20
+    )
+    request = lane.submit([30, 31, 32], deadline=far())
+    for door in doors.doors:
+        door.set()
+    lane.close()
+    assert request.result() == [300, 310, 320]
 
 
 def test_the_lane_that_gives_way_waits_for_the_other_but_not_for_ever():
@@ -196,7 +256,7 @@ def test_the_lane_that_gives_way_waits_for_the_other_but_not_for_ever():
     second_held.gate.set()
     first = MicroBatcher(first_held, name="first", limit=BatchLimit(rows=1), max_rows=8)
     second = MicroBatcher(second_held, name="second", limit=BatchLimit(rows=1), max_rows=8, gives_way_to=first)
-    second._row_s = 3600.0  # long: it would wait an hour
+    second.pace.row_s = 3600.0  # long: it would wait an hour
     occupy(first, first_held)
     waiting = second.submit([1], deadline=time.monotonic() + 7200)
     wait_until(lambda: second.depth == 1)
@@ -204,7 +264,7 @@ def test_the_lane_that_gives_way_waits_for_the_other_but_not_for_ever():
     first_held.gate.set()
     assert waiting.result() == [10]
 
-    second._row_s = 1e-6  # short: it goes although the first lane is held
+    second.pace.row_s = 1e-6  # short: it goes although the first lane is held
     first_held.gate.clear()
     occupy(first, first_held)
     assert second.submit([2], deadline=far()).result() == [20]
@@ -213,14 +273,23 @@ def test_the_lane_that_gives_way_waits_for_the_other_but_not_for_ever():
     second.close()
 
 
-def test_a_stall_is_seen_and_idleness_is_none(lane, held):
-    """`stalled_s` counts from the arrival of unfinished work; it is 0 in an idle lane."""
-    assert lane.stalled_s == 0.0
+def test_the_oldest_run_is_seen_with_the_time_that_it_should_take(lane, held):
+    """By the cost of its rows, once a run was measured; an idle lane has none."""
+    assert lane.oldest_run is None
     request = occupy(lane, held)
-    wait_until(lambda: lane.stalled_s > 0)
+    run = lane.oldest_run
+    assert run is not None
+    wait_until(lambda: run.seconds > 0)
+    assert run.expected_s == 0
     held.gate.set()
     request.result()
-    wait_until(lambda: lane.stalled_s == 0.0)
+    wait_until(lambda: lane.oldest_run is None)
+    lane.pace.cost_s = 40.0
+    held.gate.clear()
+    occupy(lane, held)
+    run = lane.oldest_run
+    assert run is not None
+    assert run.expected_s == 40
 
 
 def test_closing_finishes_what_was_admitted(held):
@@ -302,9 +371,9 @@ def test_a_run_beside_others_takes_its_share_of_the_machine(side_by_side):
         door.set()
     lane.submit([0], deadline=far()).result()
     wait_until(lambda: lane.idle_since is not None)
-    assert lane.pace_s == lane.row_s > 0
+    assert lane.pace.between_s == lane.pace.row_s > 0
     lane.submit([0, 1, 2], deadline=far()).result()
-    assert lane.pace_s < lane.row_s
+    assert lane.pace.between_s < lane.pace.row_s
 
 
 def test_a_batch_leaves_rows_for_whoever_is_idle():
