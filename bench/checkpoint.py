@@ -27,6 +27,7 @@ from transformers import GemmaTokenizerFast, SiglipConfig, SiglipImageProcessor,
 from siglip_edge.bench.checkpoints.chinese_clip import CHINESE_CLIP_SIZES, write_chinese_clip
 from siglip_edge.bench.checkpoints.clip import CLIP_SIZES, write_clip
 from siglip_edge.bench.checkpoints.metaclip_2 import write_metaclip_2
+from siglip_edge.bench.checkpoints.naflex import NAFLEX_SIZES, write_naflex
 
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>"]  # Gemma's ids 0 to 3
 SCRIPTS = (
@@ -71,9 +72,20 @@ def write_checkpoint(directory: Path, size: Size, seed: int = 0, outliers: float
 
     `outliers`: size of the outlier channels relative to other channels; 1 adds no outliers.
     """
-    tokenizer = train_tokenizer(size.vocabulary, seed)
-    wrapped = GemmaTokenizerFast(
-        tokenizer_object=tokenizer,
+    wrapped = gemma_tokenizer(size, seed)
+    wrapped.save_pretrained(directory)
+    side = {"height": size.image, "width": size.image}
+    SiglipImageProcessor(size=side, resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(directory)
+    model = random_model(size, len(wrapped), seed)
+    if outliers > 1:
+        plant_outliers(model, outliers, seed)
+    model.save_pretrained(directory)
+
+
+def gemma_tokenizer(size: Size, seed: int = 0) -> GemmaTokenizerFast:
+    """-> a tokenizer of SigLIP 2's kind, with EOS and without BOS."""
+    return GemmaTokenizerFast(
+        tokenizer_object=train_tokenizer(size.vocabulary, seed),
         pad_token="<pad>",
         eos_token="<eos>",
         bos_token="<bos>",
@@ -83,13 +95,6 @@ def write_checkpoint(directory: Path, size: Size, seed: int = 0, outliers: float
         model_max_length=size.length,
         padding_side="right",
     )
-    wrapped.save_pretrained(directory)
-    side = {"height": size.image, "width": size.image}
-    SiglipImageProcessor(size=side, resample=2, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(directory)
-    model = random_model(size, len(wrapped), seed)
-    if outliers > 1:
-        plant_outliers(model, outliers, seed)
-    model.save_pretrained(directory)
 
 
 def random_model(size: Size, vocabulary: int, seed: int) -> SiglipModel:
@@ -236,7 +241,11 @@ def _chinese_clip(directory: Path, size: str) -> None:
     write_chinese_clip(directory, CHINESE_CLIP_SIZES[size])
 
 
-OTHERS = {"clip": _clip, "metaclip_2": _metaclip_2, "chinese_clip": _chinese_clip}
+def _naflex(directory: Path, size: str) -> None:
+    write_naflex(directory, NAFLEX_SIZES[size], gemma_tokenizer(SIZES[size]))
+
+
+OTHERS = {"clip": _clip, "metaclip_2": _metaclip_2, "chinese_clip": _chinese_clip, "naflex": _naflex}
 """Family -> what writes a checkpoint of a size by its name."""
 
 

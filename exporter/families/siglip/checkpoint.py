@@ -39,30 +39,37 @@ class SiglipCheckpoint(Checkpoint):
 
 def load_checkpoint(source: str) -> SiglipCheckpoint:
     """Open a hub id or a local directory. Raises ExportError that names what is missing."""
+    image = load_image_processor(source)
+    return SiglipCheckpoint(**fields_of(source, load_model(source, "SiglipModel"), image))
+
+
+def fields_of(source: str, model: Any, image: Any) -> dict[str, Any]:
+    """The fields of a SiglipCheckpoint. `image`: the image processor. Raises ExportError."""
     tokenizer = _load_tokenizer(source)
-    image = _load_image_processor(source)
-    model, slow = _load_model(source), not tokenizer.is_fast
-    return SiglipCheckpoint(
-        source=source,
-        model=model,
-        tokenizer_json=_unigram_json(tokenizer) if slow else _fast_json(tokenizer),
-        length=model.config.text_config.max_position_embeddings,
-        pad_id=tokenizer.pad_token_id,
-        eos_id=tokenizer.eos_token_id,
+    slow = not tokenizer.is_fast
+    return {
+        "source": source,
+        "model": model,
+        "tokenizer_json": _unigram_json(tokenizer) if slow else _fast_json(tokenizer),
+        "length": model.config.text_config.max_position_embeddings,
+        "pad_id": tokenizer.pad_token_id,
+        "eos_id": tokenizer.eos_token_id,
         # Only SigLIP's own tokenizer (slow, SentencePiece) was trained on canonicalised text; SigLIP2's is Gemma's.
-        strip_punctuation=slow,
-        resample=Image.Resampling(image.resample).name.lower(),
-        mean=tuple(image.image_mean),
-        std=tuple(image.image_std),
-    )
+        "strip_punctuation": slow,
+        "resample": Image.Resampling(image.resample).name.lower(),
+        "mean": tuple(image.image_mean),
+        "std": tuple(image.image_std),
+    }
 
 
-def _load_model(source: str) -> Any:
+def load_model(source: str, model_class: str) -> Any:
+    """The model of transformers with that name of a class, in float32. Raises ExportError."""
     import torch
-    from transformers import SiglipModel
+    import transformers
 
     try:
-        model = SiglipModel.from_pretrained(source, dtype=torch.float32, attn_implementation="eager")
+        kind = getattr(transformers, model_class)
+        model = kind.from_pretrained(source, dtype=torch.float32, attn_implementation="eager")
     except Exception as error:  # damaged files make transformers and safetensors raise any type
         raise ExportError(f"{source}: the weights cannot be loaded ({_first_line(error)})") from error
     if not model.vision_model.use_head:
@@ -70,7 +77,8 @@ def _load_model(source: str) -> Any:
     return model.eval().requires_grad_(requires_grad=False)
 
 
-def _load_image_processor(source: str) -> Any:
+def load_image_processor(source: str) -> Any:
+    """The checkpoint's image processor in transformers. Raises ExportError."""
     from transformers import AutoImageProcessor
 
     try:

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from siglip_edge.exporter.families.family import TO_BE_WRITTEN, Contract, Family
 from siglip_edge.exporter.families.siglip.checkpoint import SiglipCheckpoint, load_checkpoint
-from siglip_edge.runtime.artifacts.manifest import ColorProfiles, Sigmoid, Squash, TextTower, Tower, Towers, VisionTower
+from siglip_edge.runtime.artifacts.manifest import (
+    ColorProfiles,
+    Geometry,
+    Sigmoid,
+    Squash,
+    TextTower,
+    Tower,
+    Towers,
+    VisionTower,
+)
 from siglip_edge.runtime.images.pixels import PIXEL_VALUES
 from siglip_edge.runtime.rows import Arrays
 from siglip_edge.runtime.text.token_ids import TOKEN_IDS
@@ -25,9 +34,6 @@ TEMPLATE = "This is a photo of {}."
 class Siglip(Family[SiglipCheckpoint]):
     name = "siglip"
     model_type: ClassVar[str] = "siglip"
-    refusals: ClassVar[Mapping[str, str]] = {
-        "siglip2": "NaFlex checkpoints take patches of any size; export a fixed-resolution one",
-    }
 
     def knows(self, config: Mapping[str, Any]) -> bool:
         return config.get("model_type") == self.model_type
@@ -38,11 +44,15 @@ class Siglip(Family[SiglipCheckpoint]):
     def contract(self, checkpoint: SiglipCheckpoint) -> Contract:
         return Contract(
             dimensions=checkpoint.model.config.text_config.projection_size,
-            towers=Towers(vision=_vision(checkpoint), text=_text(checkpoint)),
+            towers=Towers(vision=self._vision(checkpoint), text=_text(checkpoint)),
             tokenizer_json=checkpoint.tokenizer_json,
             scoring=Sigmoid(scale=checkpoint.model.logit_scale.exp().item(), bias=checkpoint.model.logit_bias.item()),
             zero_shot_template=TEMPLATE,
         )
+
+    def _vision(self, checkpoint: SiglipCheckpoint) -> VisionTower:
+        geometry = Squash(size=checkpoint.image_size, patch_size=checkpoint.patch_size)
+        return vision_tower(checkpoint, geometry, (PIXEL_VALUES,))
 
     def trace(self, checkpoint: SiglipCheckpoint, tower: Tower, path: Path) -> Floats | None:
         from siglip_edge.exporter.families.siglip.towers import trace
@@ -65,9 +75,11 @@ class Siglip(Family[SiglipCheckpoint]):
             return np.asarray(checkpoint.model.get_image_features(pixel_values=pixels))
 
 
-def _vision(checkpoint: SiglipCheckpoint) -> VisionTower:
+def vision_tower(checkpoint: SiglipCheckpoint, geometry: Geometry, inputs: tuple[str, ...]) -> VisionTower:
+    """The contract of a vision tower of SigLIP."""
     return VisionTower(
-        geometry=Squash(size=checkpoint.image_size, patch_size=checkpoint.patch_size),
+        geometry=geometry,
+        inputs=inputs,
         resample=checkpoint.resample,
         mean=checkpoint.mean,
         std=checkpoint.std,

@@ -58,8 +58,8 @@ def test_every_route_with_images_has_the_field(client, fake):
     }
     for number, (path, body) in enumerate(bodies.items()):
         picture = data_uri(png((number, 0, 0), size=(200, 100)))
-        body = msgspec.json.decode(msgspec.json.encode(body).replace(WIDE.encode(), picture.encode()))
-        assert client.simulate_post(path, json={**body, "max_patches": 8}).status_code == 200, path
+        sent = msgspec.json.decode(msgspec.json.encode(body).replace(WIDE.encode(), picture.encode()))
+        assert client.simulate_post(path, json={**sent, "max_patches": 8}).status_code == 200, path
     assert costs == [8] * len(bodies)
 
 

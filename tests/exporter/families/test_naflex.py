@@ -1,0 +1,121 @@
+"""NaFlex: right to rounding in FP32 against transformers, for any grid, and equal to SigLIP on squares."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer, Siglip2Model
+
+from siglip_edge.bench.checkpoints.naflex import from_siglip
+from siglip_edge.exporter.families import family_of
+from siglip_edge.exporter.families.naflex.towers import Positions
+from siglip_edge.exporter.families.siglip.family import TEMPLATE
+from siglip_edge.runtime.artifacts.manifest import Manifest, Patches, Precision, Sigmoid, Tower
+from siglip_edge.runtime.images.pixels import GRID, PATCHES, image_row
+from siglip_edge.runtime.rows import stack
+from tests.exporter.families.agreement import TEXTS, bits_change_with_the_batch, cosines, hard_images, served
+
+GRIDS = [(1, 1), (1, 24), (24, 2), (2, 2), (3, 5), (4, 4), (4, 6), (1, 40), (17, 3), (12, 12)]
+"""Of the tiny checkpoint, whose table has 4 x 4 cells: coarser, equal, finer, and longer than its processor allows."""
+
+
+@pytest.fixture(scope="module")
+def checkpoint(checkpoint_of):
+    return checkpoint_of("naflex")
+
+
+@pytest.fixture(scope="module")
+def exported(exported_of):
+    return exported_of("naflex")
+
+
+def _patches(rows: int, columns: int, seed: int = 0) -> dict[str, np.ndarray]:
+    noise = np.random.default_rng(seed).integers(0, 256, (1, rows * columns, 3 * 8 * 8), np.uint8)
+    return {PATCHES: noise, GRID: np.array([[rows, columns]], np.int64)}
+
+
+def test_the_contract_is_the_checkpoints(exported):
+    """Patches as the image processor cuts them; texts, scores and template as SigLIP's."""
+    manifest = Manifest.load(exported)
+    assert manifest.vision.geometry == Patches(patch_size=8, default_patches=24, most_patches=1024)
+    assert manifest.vision.inputs == (PATCHES, GRID)
+    assert isinstance(manifest.scoring, Sigmoid)
+    assert manifest.zero_shot_template == TEMPLATE
+
+
+@pytest.fixture(scope="module")
+def traced(checkpoint, tmp_path_factory):
+    """(checkpoint, session of its FP32 vision graph)."""
+    family, path = family_of(str(checkpoint)), tmp_path_factory.mktemp("traced") / "vision.onnx"
+    opened = family.open(str(checkpoint))
+    family.trace(opened, Tower.VISION, path)
+    return family, opened, onnxruntime.InferenceSession(path)
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+def test_any_grid_is_as_transformers_computes_it(traced, grid):
+    """The position embeddings are resampled inside the graph; the reference pads, and this does not."""
+    family, opened, session = traced
+    row = _patches(*grid)
+    (pooled,) = session.run(None, row)
+    assert cosines(pooled, family.reference(opened, Tower.VISION, row)).min() > 0.999999
+
+
+def test_a_single_column_is_resampled_like_a_row():
+    """torch does not (2.13, CPU): it gives every cell of a column the same embedding."""
+    table = torch.randn(4, 4, 8)
+    column, row = Positions(table.flatten(0, 1)), Positions(table.transpose(0, 1).flatten(0, 1))
+    of_column = column(torch.zeros(1, 24, 3), torch.tensor([[24, 1]]))
+    of_row = row(torch.zeros(1, 24, 3), torch.tensor([[1, 24]]))
+    torch.testing.assert_close(of_column, of_row)
+    assert (of_column[0, 0] != of_column[0, -1]).all()
+
+
+def test_grids_of_as_many_patches_share_a_run(traced):
+    """3 x 8, 8 x 3 and 4 x 6 in one batch give what each gives alone."""
+    _, _, session = traced
+    rows = [_patches(3, 8, 1), _patches(8, 3, 2), _patches(4, 6, 3)]
+    batch = {name: np.concatenate([row[name] for row in rows]) for name in (PATCHES, GRID)}
+    alone = np.concatenate([session.run(None, row)[0] for row in rows])
+    np.testing.assert_allclose(session.run(None, batch)[0], alone, atol=1e-5)
+
+
+def test_images_and_texts_are_as_transformers_embeds_them(checkpoint, exported):
+    """Preprocessing, tokenizer and towers together, on hard inputs."""
+    model, ours = Siglip2Model.from_pretrained(checkpoint).eval(), served(exported, Precision.FP32)
+    processor = AutoImageProcessor.from_pretrained(checkpoint, use_fast=False)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    images = [image.convert("RGB") for image in hard_images() if image.height < 10 * image.width]
+    lowered = [text.lower() for text in TEXTS]
+    ids = tokenizer(lowered, padding="max_length", max_length=16, truncation=True, return_tensors="pt").input_ids
+    with torch.no_grad():
+        theirs = model.get_image_features(**processor(images, return_tensors="pt")).numpy()
+        theirs_of_texts = model.get_text_features(input_ids=ids).numpy()
+    assert cosines(ours.embed_images(images), theirs).min() > 0.99999
+    assert cosines(ours.embed_texts(TEXTS), theirs_of_texts).min() > 0.99999
+
+
+@pytest.mark.parametrize("precision", Precision)
+def test_bits_do_not_depend_on_the_batch(exported, precision):
+    """Alone and in company, in every precision."""
+    images = hard_images() * 2
+    assert not bits_change_with_the_batch(served(exported, precision), images, TEXTS[:6])
+
+
+def test_a_square_is_as_siglip_embeds_it(tmp_path):
+    """The demo model's weights as a NaFlex checkpoint: a square image in as many patches gives the same embedding."""
+    from_siglip(Path("demo/checkpoint"), tmp_path / "naflex")
+    naflex, fixed = family_of(str(tmp_path / "naflex")), family_of("demo/checkpoint")
+    size = 64
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (size, size, 3), np.uint8))
+    pooled = []
+    for family, source in ((naflex, str(tmp_path / "naflex")), (fixed, "demo/checkpoint")):
+        opened = family.open(source)
+        vision = family.contract(opened).towers.vision
+        assert vision is not None
+        row = image_row(image, vision)
+        pooled.append(family.reference(opened, Tower.VISION, stack([row])))
+    assert cosines(*pooled).min() > 0.999999
