@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siglip_edge.runtime.artifacts.checksums import verify_file
-from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
+from siglip_edge.runtime.artifacts.manifest import Buckets, Manifest, Precision, TextTower, Tower
 from siglip_edge.runtime.errors import BatchChangesBits, SelfTestFailed
 from siglip_edge.runtime.execution.batches import batches
 from siglip_edge.runtime.execution.packed_graph import machine_facts
 from siglip_edge.runtime.execution.plan import CUDA, ExecutionPlan
 from siglip_edge.runtime.rows import Row, TextRow
+from siglip_edge.runtime.text.token_ids import TOKEN_IDS, padded
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,6 +37,9 @@ FLOOR = {Precision.FP32: 0.9999, Precision.FP16: 0.999, Precision.INT8: 0.95, Pr
 """Smallest cosine that a golden row may have. A correct session is far above; a session with a collapsed layer or a
 wrong operator fusion is far below."""
 
+
+_LONGEST_TESTED = 512
+"""Tokens of the longest rows that share runs in the self-test; longer ones take seconds each."""
 
 _NOISE_SIDE = 256
 """Side of a random picture in pixels."""
@@ -131,20 +135,44 @@ def check_all(model: Embeds, rows: list[GoldenRow], mark: Path | None) -> None:
 def check_bits(model: Embeds) -> None:
     """Raise BatchChangesBits when a row's embedding has other bits in a batch that the plan allows than alone.
 
-    Tries every batch size, on all threads and on the threads of one of several runs. Skips CUDA, which does not
-    promise equal bits.
+    Tries every batch size, on all threads and on the threads of one of several runs, with rows of several lengths where
+    a tower has several. Skips CUDA, which does not promise equal bits.
     """
     if model.plan.provider == CUDA:
         return
     for tower in model.towers:
-        rows = noise(model, tower, model.plan.rows(tower) or 1)
-        most = max(map(len, batches(rows, model.plan.batch_limit(tower))))
-        if most == 1:
-            continue
-        alone = np.concatenate([model.run(tower, [row]) for row in rows])
-        for size, crowded in product(range(2, most + 1), {False, model.plan.runs_at_once > 1}):
-            if not np.array_equal(model.run(tower, rows[:size], crowded=crowded), alone[:size]):
-                raise BatchChangesBits(f"a batch of {size} gives the {tower} tower's rows other bits")
+        for rows in _rows_to_share(model, tower):
+            _check_bits(model, tower, rows)
+
+
+def _check_bits(model: Embeds, tower: Tower, rows: list[Row]) -> None:
+    """`check_bits` with rows of one shape."""
+    most = max(map(len, batches(rows, model.plan.batch_limit(tower))))
+    if most == 1:
+        return
+    alone = np.concatenate([model.run(tower, [row]) for row in rows[:most]])
+    for size, crowded in product(range(2, most + 1), {False, model.plan.runs_at_once > 1}):
+        if not np.array_equal(model.run(tower, rows[:size], crowded=crowded), alone[:size]):
+            raise BatchChangesBits(f"a batch of {size} gives the {tower} tower's rows other bits")
+
+
+def _rows_to_share(model: Embeds, tower: Tower) -> list[list[Row]]:
+    """Rows that may share runs, a list per shape. Of a text tower with buckets: the shortest, a middle, the longest."""
+    count = model.plan.rows(tower) or 1
+    spec = model.manifest.towers.text
+    if tower is Tower.VISION or spec is None or not isinstance(spec.padding, Buckets):
+        return [noise(model, tower, count)]
+    limit = model.plan.batch_limit(tower)
+    lengths = [length for length in spec.padding.lengths if length <= _LONGEST_TESTED and limit.allows(2, 2 * length)]
+    chosen = dict.fromkeys((*lengths[:1], *lengths[len(lengths) // 2 :][:1], *lengths[-1:]))
+    return [_texts_of(model, spec, length, count) for length in chosen]
+
+
+def _texts_of(model: Embeds, spec: TextTower, length: int, count: int) -> list[Row]:
+    """`count` different rows of the bucket `length`, some of them shorter than it."""
+    texts = (f"text number {number}{' and more' * length}" for number in range(count))
+    ids = (model.prepare_text(text).row.arrays[TOKEN_IDS].tolist() for text in texts)
+    return [padded(given[: length - number % 3], spec).row for number, given in enumerate(ids)]
 
 
 def noise(model: Prepares, tower: Tower, count: int) -> list[Row]:

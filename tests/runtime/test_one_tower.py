@@ -14,6 +14,7 @@ from siglip_edge.runtime.artifacts.manifest import (
     Tower,
     Towers,
 )
+from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.errors import UnsupportedInput
 from siglip_edge.runtime.execution.plan import BatchLimit, Wishes
 from siglip_edge.runtime.execution.session import GraphSession
@@ -107,6 +108,25 @@ def test_a_rows_bits_are_the_same_alone_and_in_any_mix(request, name, seed):
 def test_short_rows_share_runs_where_their_bits_allow_it(exact_encoder):
     """As planned for INT8."""
     assert exact_encoder.plan.rows(Tower.TEXT) == 8
+
+
+def test_the_self_test_shares_runs_of_several_lengths(exact_encoder, monkeypatch):
+    """The shortest, a middle and the longest of which two rows may share a run; the rows of a length are not alike."""
+    seen: dict[int, int] = {}
+    run = exact_encoder.run
+
+    def recorded(tower, rows, **crowded):
+        length = rows[0].cost
+        seen[length] = max(seen.get(length, 0), len(rows))
+        masks = {row.arrays["attention_mask"].sum() for row in rows}
+        assert len(rows) < 3 or len(masks) > 1
+        return run(tower, rows, **crowded)
+
+    monkeypatch.setattr(exact_encoder, "run", recorded)
+    limits = {Tower.TEXT: BatchLimit(rows=4, cost=40)}
+    monkeypatch.setattr(exact_encoder, "plan", replace(exact_encoder.plan, batch_limits=limits))
+    selftest.check_bits(exact_encoder)
+    assert seen == {4: 4, 8: 4, 16: 2}
 
 
 def test_a_run_holds_one_length_within_the_budget(text_encoder, monkeypatch):
