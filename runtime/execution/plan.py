@@ -47,6 +47,9 @@ _FULL_TOKENS = 128
 come from memory; a second text uses the same weights (docs/decisions/batch-limits-by-cost.md).
 """
 
+_LONG_ROW = 1024
+"""Tokens or patches of a row above which fewer rows share a run on OpenVINO and CUDA: of 8192 tokens, an eighth."""
+
 _WORTH_A_THREAD = 0.5e9
 """Multiplications per thread of a lone row. Threads with less work wait for each other longer than they work
 (docs/decisions/batch-limits-by-cost.md)."""
@@ -271,11 +274,11 @@ def _runs(provider: str, precision: Precision, threads: int, manifest: Manifest,
     """
     towers = manifest.tower_names
     if provider == CUDA:
-        limit = BatchLimit(rows=wishes.batch_size)
-        return {"intra_op_threads": threads, "batch_limits": dict.fromkeys(towers, limit)}
+        limits = {tower: _limit_of_rows(manifest, tower, wishes.batch_size) for tower in towers}
+        return {"intra_op_threads": threads, "batch_limits": limits}
     if provider == OPENVINO:
-        limit = BatchLimit(rows=min(wishes.batch_size, _MOST_ROWS))
-        return {"intra_op_threads": threads, "batch_limits": dict.fromkeys(towers, limit)}
+        limits = {tower: _limit_of_rows(manifest, tower, min(wishes.batch_size, _MOST_ROWS)) for tower in towers}
+        return {"intra_op_threads": threads, "batch_limits": limits}
     runs = _runs_at_once(threads, wishes.max_concurrent_batches or threads)
     if precision is not Precision.INT8:
         return {"intra_op_threads": threads, "runs_at_once": runs, "batch_limits": dict.fromkeys(towers, ONE_ROW)}
@@ -286,6 +289,11 @@ def _runs(provider: str, precision: Precision, threads: int, manifest: Manifest,
         "runs_at_once": runs,
         "batch_limits": {tower: _batch_limit(manifest, tower, wishes) for tower in towers},
     }
+
+
+def _limit_of_rows(manifest: Manifest, tower: Tower, rows: int) -> BatchLimit:
+    """Up to `rows` rows whatever their cost; fewer rows that are long, because the buffers of a run grow with them."""
+    return BatchLimit(rows=rows, cost=rows * _LONG_ROW if _longest(manifest, tower) > _LONG_ROW else None)
 
 
 def _batch_limit(manifest: Manifest, tower: Tower, wishes: Wishes) -> BatchLimit:

@@ -163,6 +163,18 @@ def test_a_lone_row_of_int8_has_no_more_threads_than_it_is_worth(manifest, sizes
     assert (one_run.intra_op_threads, one_run.runs_at_once) == (4, 1)
 
 
+def test_fewer_long_rows_share_a_run_on_other_providers(manifest):
+    """A run's buffers grow with its tokens: of 8192 tokens one row on OpenVINO, four on CUDA."""
+    long = sized(manifest, 95_062_185, 303_000_000, 256, 8192)
+    for provider, most in ((OPENVINO, 1), (CUDA, 4)):
+        planned = plan([CPU, provider], CPU_FACTS, long, Wishes())
+        limit = planned.batch_limit(Tower.TEXT)
+        assert limit.allows(most, most * 8192)
+        assert not limit.allows(most + 1, (most + 1) * 8192)
+        assert limit.allows(8, 8 * 512)
+        assert planned.batch_limit(Tower.VISION).cost is None
+
+
 def test_no_more_runs_are_planned_than_the_operator_allows(manifest):
     """Or their share of the threads would be too small."""
     assert plan([CPU], CPU_FACTS, manifest, Wishes(max_concurrent_batches=2)).runs_at_once == 2
