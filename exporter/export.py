@@ -28,7 +28,8 @@ from siglip_edge.exporter.report.page import write_report
 from siglip_edge.exporter.reproducible import one_thread_per_operation
 from siglip_edge.exporter.rotation import agreement_kept, learn_directions
 from siglip_edge.exporter.search_ledger import open_ledger
-from siglip_edge.exporter.tokenizers.packing import NotPackable, write_packed_tokenizer
+from siglip_edge.exporter.tokenizers.not_packable import NotPackable
+from siglip_edge.exporter.tokenizers.packing import write_packed_tokenizer
 from siglip_edge.exporter.tower_export import HELD_BACK, SEARCHED, TowerExport, TowerResult, export_tower
 from siglip_edge.exporter.verification import golden
 from siglip_edge.runtime.artifacts.checksums import FileRecord, record_file

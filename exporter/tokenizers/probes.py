@@ -47,7 +47,7 @@ _AWKWARD = (
 def probe_texts(description: dict[str, Any], count: int, seed: int = 0) -> Iterator[str]:
     """`count` texts for a parsed tokenizer.json, the same ones for the same seed."""
     rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
-    pieces = list(description["model"]["vocab"])
+    pieces = _pieces(description["model"])
     added = [token["content"] for token in description["added_tokens"]] or [""]
     kinds: tuple[Callable[[], str], ...] = (
         lambda: _characters(rng, [rng.choice(_SCRIPTS)]),
@@ -62,6 +62,42 @@ def probe_texts(description: dict[str, Any], count: int, seed: int = 0) -> Itera
     )
     for _ in range(count):
         yield rng.choice(kinds)()
+
+
+def long_texts(description: dict[str, Any], seed: int = 0) -> Iterator[str]:
+    """Texts of thousands of characters: with words, and one word without an end."""
+    rng = random.Random(seed)  # noqa: S311 - reproducible, not secret
+    pieces = _pieces(description["model"])
+    for separator in (" ", "", "\n"):
+        yield separator.join(rng.choices(pieces, k=2000)).replace("▁", " ")
+    yield "".join(chr(rng.randrange(0x61, 0x7B)) for _ in range(4000))
+    yield "".join(rng.choices("aab", k=4000))
+    yield "".join(chr(rng.randrange(0x4E00, 0x5E00)) for _ in range(4000))
+
+
+def _pieces(model: dict[str, Any]) -> list[str]:
+    """The vocabulary's pieces as texts have them: characters that stand for bytes are read as the bytes' text."""
+    pieces = list(model["vocab"]) if isinstance(model["vocab"], dict) else [piece for piece, _ in model["vocab"]]
+    if model["type"] == "WordPiece":
+        pieces += [piece.removeprefix("##") for piece in pieces]
+    if model["type"] == "BPE" and not model["byte_fallback"]:
+        pieces += [_text_of(piece.removesuffix(model["end_of_word_suffix"] or "")) for piece in pieces]
+    return list(filter(None, pieces))
+
+
+def _text_of(piece: str) -> str:
+    """Characters that stand for bytes -> the bytes' text."""
+    return bytes(_BYTES.get(character, 0x20) for character in piece).decode(errors="ignore")
+
+
+def _byte_characters() -> dict[str, int]:
+    """GPT-2's alphabet: a byte that prints stands for itself, the others follow from U+0100 on."""
+    printing = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printing]
+    return {chr(byte): byte for byte in printing} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
+
+
+_BYTES = _byte_characters()
 
 
 def _characters(rng: random.Random, scripts: list[tuple[int, int]] | tuple[tuple[int, int], ...]) -> str:

@@ -160,11 +160,13 @@ class Buckets(_Part, frozen=True, kw_only=True, tag="buckets", tag_field="kind")
 
 
 class PackedTokenizerSpec(_Part, frozen=True, kw_only=True):
-    """The tokenizer as a memory-mapped file; `runtime.text.packed_tokenizer` documents its layout."""
+    """The tokenizer as a memory-mapped file; `runtime.text.packed.file_layout` documents its layout."""
 
     file: FileRecord
     probes: int
     """Number of texts for which the exporter compared the ids with `tokenizer.json`; all were equal."""
+    layout: int = 1
+    """Layout of the file: 1 is Gemma's form only."""
 
 
 class TextTower(_Part, frozen=True, kw_only=True):
@@ -357,7 +359,7 @@ KNOWN_RULES = frozenset({
     *("color_profiles:to_srgb", "input:pixel_values", "input:patches", "input:grid"),
     *("input:token_embeddings", "input:token_ids", "input:attention_mask"),
     *("scoring:sigmoid", "scoring:softmax", "scoring:cosine"),
-    *("shortening:rotation", "shortening:matryoshka"),
+    *("shortening:rotation", "shortening:matryoshka", "packed_tokenizer:2"),
 })  # fmt: skip
 """The rules that this version of the runtime follows."""
 
@@ -381,6 +383,8 @@ def rules_of(manifest: Manifest) -> tuple[str, ...]:
             "text:pools_first_end": text.pools_first_end,
         }
         rules |= {rule for rule, is_used in flags.items() if is_used}
+        if (packed := text.packed_tokenizer) is not None and packed.layout > 1:
+            rules.add(f"packed_tokenizer:{packed.layout}")
     if manifest.shortening is not None:
         rules.add(f"shortening:{kind_of(manifest.shortening)}")
     return tuple(sorted(rules))

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from siglip_edge.runtime.artifacts.checksums import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import TextTower
-from siglip_edge.runtime.text.packed_tokenizer import PackedTokenizer, PackedVocabulary
+from siglip_edge.runtime.text.packed.file_layout import PackedFile
+from siglip_edge.runtime.text.packed.tokenizer import PackedTokenizer
 
 
 class Tokenizer(Protocol):
@@ -24,8 +25,8 @@ def load_tokenizer(directory: Path, spec: TextTower, checksums: ChecksumCache | 
     checksums = checksums or ChecksumCache(None)
     if spec.packed_tokenizer is None:
         return HuggingFaceTokenizer(checksums.verify(directory, spec.tokenizer))
-    vocabulary = PackedVocabulary.load(checksums.verify(directory, spec.packed_tokenizer.file))
-    return PackedTokenizer(vocabulary, enough=spec.length)
+    packed = PackedFile.load(checksums.verify(directory, spec.packed_tokenizer.file))
+    return PackedTokenizer(packed, enough=spec.length)
 
 
 class HuggingFaceTokenizer:
@@ -37,12 +38,12 @@ class HuggingFaceTokenizer:
     def __init__(self, path: Path) -> None:
         import tokenizers  # noqa: PLC0415
 
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        self._tokenizer.no_truncation()  # `token_ids.padded` truncates before the suffix and reports it
-        self._tokenizer.no_padding()
+        self.library = tokenizers.Tokenizer.from_file(str(path))
+        self.library.no_truncation()  # `token_ids.padded` truncates before the suffix and reports it
+        self.library.no_padding()
 
     def __call__(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text).ids
+        ids: list[int] = self.library.encode(text).ids
         return ids
 
     def rest(self) -> None:

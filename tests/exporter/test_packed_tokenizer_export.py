@@ -19,12 +19,14 @@ from tokenizers.processors import TemplateProcessing
 
 from siglip_edge.bench.checkpoint import train_tokenizer
 from siglip_edge.exporter.export import export
-from siglip_edge.exporter.tokenizers.packing import NotPackable, pack, write_packed_tokenizer
+from siglip_edge.exporter.tokenizers.not_packable import NotPackable
+from siglip_edge.exporter.tokenizers.packing import pack, write_packed_tokenizer
 from siglip_edge.exporter.tokenizers.probes import probe_texts
 from siglip_edge.runtime.artifacts.checksums import record_file
 from siglip_edge.runtime.artifacts.manifest import Manifest, PackedTokenizerSpec, Precision, TextTower
 from siglip_edge.runtime.errors import ArtifactCorrupt
-from siglip_edge.runtime.text.packed_tokenizer import PackedTokenizer, PackedVocabulary
+from siglip_edge.runtime.text.packed.file_layout import PackedFile
+from siglip_edge.runtime.text.packed.tokenizer import PackedTokenizer
 from siglip_edge.runtime.text.token_ids import text_row
 from siglip_edge.runtime.text.tokenizer import HuggingFaceTokenizer, load_tokenizer
 
@@ -63,7 +65,7 @@ def spec(directory) -> TextTower:
 
 @pytest.fixture(scope="module")
 def tokenizers(directory) -> tuple[HuggingFaceTokenizer, PackedTokenizer]:
-    packed = PackedTokenizer(PackedVocabulary.load(directory / "tokenizer.bin"))
+    packed = PackedTokenizer(PackedFile.load(directory / "tokenizer.bin"))
     return HuggingFaceTokenizer(directory / "tokenizer.json"), packed
 
 
@@ -169,7 +171,7 @@ def test_a_packed_file_that_is_not_one_is_refused(tmp_path):
     for content in (b"", b"short", b"\xff" * 100, (16).to_bytes(8, "little") + b'{"merges": 1}    '):
         (tmp_path / "tokenizer.bin").write_bytes(content)
         with pytest.raises(ArtifactCorrupt, match="run the export again"):
-            PackedVocabulary.load(tmp_path / "tokenizer.bin")
+            PackedFile.load(tmp_path / "tokenizer.bin")
 
 
 def changed(description: dict, *path: str, value: object) -> dict:
@@ -182,41 +184,44 @@ def changed(description: dict, *path: str, value: object) -> dict:
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        (("model", "type"), "Unigram", "Unigram"),
-        (("model", "byte_fallback"), False, "byte fallback"),
-        (("model", "ignore_merges"), True, "byte-pair"),
+        (("model", "type"), "WordLevel", "its model is WordLevel"),
+        (("model", "byte_fallback"), False, "neither byte fallback nor an alphabet of bytes"),
+        (("model", "ignore_merges"), True, "ignore_merges"),
         (("model", "dropout"), 0.1, "dropout"),
+        (("model", "continuing_subword_prefix"), "##", "continuing_subword_prefix"),
         (("model", "end_of_word_suffix"), "</w>", "end_of_word_suffix"),
-        (("normalizer",), None, "normalizer"),
-        (("normalizer",), {"type": "NFKC"}, "normalizer"),
-        (("normalizer", "content"), "__", "normalizer"),
-        (("normalizer", "content"), " ", "splits"),
-        (("pre_tokenizer",), {"type": "Whitespace"}, "splits"),
     ],
 )
 def test_what_cannot_be_packed_is_refused_by_name(description, path, value, reason):
     with pytest.raises(NotPackable, match=reason):
-        pack(changed(description, *path, value=value), suffix=[1])
+        pack(changed(description, *path, value=value), [], [1])
 
 
 def test_a_vocabulary_without_a_piece_for_every_byte_is_refused(description):
     vocabulary = {piece: index for piece, index in description["model"]["vocab"].items() if piece != "<0xE4>"}
     with pytest.raises(NotPackable, match="no piece for 1 of the 256 bytes"):
-        pack(changed(description, "model", "vocab", value=vocabulary), suffix=[1])
+        pack(changed(description, "model", "vocab", value=vocabulary), [], [1])
 
 
-def test_an_added_token_that_depends_on_its_surroundings_is_refused(description):
-    tokens = [{**description["added_tokens"][0], "lstrip": True}]
-    with pytest.raises(NotPackable, match="added tokens"):
-        pack(changed(description, "added_tokens", value=tokens), suffix=[1])
+@pytest.mark.parametrize("kind", ["BPE", "Unigram", "WordPiece"])
+def test_a_model_without_a_piece_for_what_is_unknown_is_refused(kind):
+    """What the library then raises for a text, the packed form would have to guess."""
+    model_of: dict[str, dict] = {
+        "BPE": {"vocab": {"a": 0}, "merges": [], "byte_fallback": False},
+        "Unigram": {"vocab": [["a", 0.0]], "unk_id": None},
+        "WordPiece": {"vocab": {"a": 0}, "unk_token": "[UNK]"},
+    }
+    parts: dict = {"normalizer": None, "pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": []}
+    with pytest.raises(NotPackable, match="no piece"):
+        pack({"model": {"type": kind, **model_of[kind]}, **parts}, [], [])
 
 
 def test_other_ids_on_any_probe_leave_no_file(description, tmp_path, monkeypatch):
     """The proof is of the file that was written: a packing that loses a merge is found out."""
 
-    def lossy(parsed: dict, *, suffix: list[int]) -> PackedVocabulary:
+    def lossy(parsed: dict, prefix: list[int], suffix: list[int]) -> PackedFile:
         merges = parsed["model"]["merges"]
-        return pack(changed(parsed, "model", "merges", value=merges[:50] + merges[51:]), suffix=suffix)
+        return pack(changed(parsed, "model", "merges", value=merges[:50] + merges[51:]), prefix, suffix)
 
     monkeypatch.setattr("siglip_edge.exporter.tokenizers.packing.pack", lossy)
     path = tmp_path / "tokenizer.json"

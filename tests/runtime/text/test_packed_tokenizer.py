@@ -1,11 +1,12 @@
-"""The shipped model's packed tokenizer in memory; that its ids are the reference's, tests/exporter/test_tokenizer.py shows."""
+"""The shipped model's packed tokenizer in memory; that its ids are the reference's, tests/exporter/test_packed_tokenizer_export.py shows."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from siglip_edge.runtime.text.packed_tokenizer import PackedTokenizer, PackedVocabulary
+from siglip_edge.runtime.text.packed.file_layout import PackedFile
+from siglip_edge.runtime.text.packed.tokenizer import PackedTokenizer
 
 FILE = Path(__file__).parents[3] / "quantized_models/emoji-siglip/tokenizer.bin"
 SMAPS = Path("/proc/self/smaps")
@@ -19,7 +20,7 @@ def resident(path: Path) -> int:
 @pytest.mark.skipif(not SMAPS.exists(), reason="only Linux tells what of a file is resident")
 def test_at_rest_nothing_of_the_file_is_resident():
     """The next text maps again what it needs, and gets the same ids."""
-    tokenizer = PackedTokenizer(PackedVocabulary.load(FILE))
+    tokenizer = PackedTokenizer(PackedFile.load(FILE))
     ids = tokenizer("a photograph of an octopus")
     assert resident(FILE) > 0
     tokenizer.rest()
