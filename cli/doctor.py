@@ -14,6 +14,7 @@ import click
 
 from siglip_edge.cli.model_options import directory_of, plan_with, settings_with
 from siglip_edge.cli.paths import GivenPath
+from siglip_edge.cli.timed_rows import PAGE, PASSAGE, QUERY, rows_of_length, timed_lengths
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.checks.kernels import examine_kernels, excluded
@@ -44,7 +45,8 @@ class Findings:
     load_ms: float | None = None
     resident_mb: float | None = None
     row_ms: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Tower -> median time of one row, without decoding and tokenization."""
+    """Tower, with the length of its row where lengths differ -> median time of one row, without decoding and
+    tokenization."""
     advice: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -86,7 +88,7 @@ def examine(directory: Path, settings: Settings) -> Findings:
         plan=f"{model.plan.place}: {model.plan.reason}",
         refused=list(model.plan.refused),
         load_ms=round(load_ms, 1),
-        row_ms={tower: round(_row_ms(model, tower), 2) for tower in model.towers},
+        row_ms=row_ms(model),
         resident_mb=round((resident_bytes() - before) / 1e6, 1),
         advice=advise(cpu, model.manifest, model.plan),
     )
@@ -157,9 +159,18 @@ def _described(manifest: Manifest) -> str:
     return f"{manifest.name}: {manifest.dimensions} dimensions, {precisions}, space {manifest.space_id}"
 
 
-def _row_ms(model: EmbeddingModel, tower: Tower) -> float:
-    """Median milliseconds of one row."""
-    row = selftest.noise(model, tower, 1)
+def row_ms(model: EmbeddingModel) -> dict[str, float]:
+    """Median milliseconds of one row of each tower; of texts of several lengths where the model has them."""
+    return {
+        f"{tower} of {tokens} tokens" if tokens else str(tower): round(_row_ms(model, tower, tokens), 2)
+        for tower in model.towers
+        for tokens in timed_lengths(model.manifest, tower, QUERY, PASSAGE, PAGE)
+    }
+
+
+def _row_ms(model: EmbeddingModel, tower: Tower, tokens: int | None) -> float:
+    row = rows_of_length(model, tower, 1, tokens)
+    model.run(tower, row)  # not timed: the first run of a length allocates memory
     taken = []
     for _ in range(_RUNS):
         started = time.perf_counter()

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
-from siglip_edge.runtime.artifacts.manifest import Precision
-from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan
+from siglip_edge.runtime.artifacts.manifest import Precision, Tower
+from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, BatchLimit, ExecutionPlan
 
 ROWS = (1, 4, 8)
 """Rows per run to try where a row's bits do not depend on its batch."""
 
 
 def candidates(
-    preferred: Sequence[ExecutionPlan], *, most_threads: int, most_rows: int = max(ROWS)
+    preferred: Sequence[ExecutionPlan],
+    *,
+    most_threads: int,
+    most_rows: int = max(ROWS),
+    row_costs: Mapping[Tower, int] = MappingProxyType({}),
 ) -> list[ExecutionPlan]:
     """`preferred` (from `runtime.execution.plan.plans`) and variations of each; the default plan stays first.
 
     `most_threads`: threads that a worker may start. `most_rows`: most rows that the server puts into a run.
+    `row_costs`: cost of a usual row of each tower whose rows differ in cost. Longer rows share a run up to the cost of
+    the tried number of usual rows, because eight rows of the longest texts would take the memory of the machine.
     """
     return _distinct([
         *preferred,
         *(other for plan in preferred for other in _other_threads(plan, most_threads)),
-        *(other for plan in preferred for other in _other_rows(plan, most_rows)),
+        *(other for plan in preferred for other in _other_rows(plan, most_rows, row_costs)),
     ])  # fmt: skip
 
 
@@ -37,10 +44,16 @@ def _other_threads(plan: ExecutionPlan, most: int) -> Iterator[ExecutionPlan]:
         yield replace(one_by_one, allow_spinning=most > 1)
 
 
-def _other_rows(plan: ExecutionPlan, most: int) -> Iterator[ExecutionPlan]:
+def _other_rows(plan: ExecutionPlan, most: int, row_costs: Mapping[Tower, int]) -> Iterator[ExecutionPlan]:
     has_equal_bits = plan.provider == OPENVINO or (plan.provider == CPU and plan.precision is Precision.INT8)
     if has_equal_bits:  # the bits are tested if this plan wins
-        yield from (plan.with_rows(rows) for rows in ROWS if rows <= most)
+        yield from (_with_rows(plan, rows, row_costs) for rows in ROWS if rows <= most)
+
+
+def _with_rows(plan: ExecutionPlan, rows: int, row_costs: Mapping[Tower, int]) -> ExecutionPlan:
+    limits = {tower: BatchLimit(rows=rows, cost=rows * cost) for tower, cost in row_costs.items()}
+    anew = plan.with_rows(rows)
+    return replace(anew, batch_limits={**anew.batch_limits, **limits})
 
 
 def _distinct(plans: Iterable[ExecutionPlan]) -> list[ExecutionPlan]:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from siglip_edge.cli.timed_rows import PASSAGE, QUERY, rows_of_length, timed_lengths
 from siglip_edge.runtime.artifacts.manifest import Tower
 from siglip_edge.runtime.checks import selftest
-from siglip_edge.runtime.checks.selftest import GoldenRow, noise
+from siglip_edge.runtime.checks.selftest import GoldenRow
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.machine.memory import give_back
 from siglip_edge.runtime.model import EmbeddingModel
@@ -54,10 +55,16 @@ class ModelTrial:
 
 
 def _row_ms(model: EmbeddingModel, tower: Tower, plan: ExecutionPlan, seconds: float) -> float:
-    """Median wall time per row, in milliseconds, with as many runs side by side as the server has."""
-    rows = noise(model, tower, plan.rows(tower) or ROWS_QUEUED)
+    """Median wall time per row, in milliseconds, with as many runs side by side as the server has.
+
+    Texts of a model whose rows have several lengths are as many queries as passages.
+    """
+    lengths = timed_lengths(model.manifest, tower, QUERY, PASSAGE)
+    count = plan.rows(tower) or ROWS_QUEUED
+    rows = [row for tokens in lengths for row in rows_of_length(model, tower, count, tokens)]
     run = partial(model.run, tower, rows, crowded=True)
-    model.run(tower, [rows[0]], crowded=True)  # not timed: the first run allocates memory
+    for row in rows[::count]:
+        model.run(tower, [row], crowded=True)  # not timed: the first run of a length allocates memory
     end = time.perf_counter() + seconds
     with ThreadPoolExecutor(plan.runs_at_once) as threads:
         timings = [threads.submit(_time, run, end) for _ in range(plan.runs_at_once)]

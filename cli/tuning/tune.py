@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from siglip_edge.cli.model_options import cache_of, settings_with
 from siglip_edge.cli.paths import GivenPath
 from siglip_edge.cli.table import columns
+from siglip_edge.cli.timed_rows import PASSAGE, timed_lengths
 from siglip_edge.cli.tuning.candidates import candidates
 from siglip_edge.cli.tuning.race import Entrant, choose, race, timed
 from siglip_edge.cli.tuning.timing import ModelTrial
@@ -30,7 +31,7 @@ from siglip_edge.runtime.execution.plan import ExecutionPlan, plans
 from siglip_edge.runtime.execution.session import available_providers
 from siglip_edge.runtime.machine.cpu import read_cpu_budget, read_cpu_use
 from siglip_edge.server.config.settings import Settings
-from siglip_edge.server.config.sizing import served_towers, wishes
+from siglip_edge.server.config.sizing import wishes
 from siglip_edge.server.models.loading import plan_as_served
 from siglip_edge.server.observability import logs
 
@@ -76,10 +77,17 @@ def command(  # noqa: PLR0917 - click passes by name
 
 def tune(settings: Settings, directory: Path, budget_s: float) -> Tuning:
     """Time the plans and keep the best. Raises ModelError, ProviderUnavailable or click.ClickException."""
-    cpu, manifest, towers = read_cpu_budget(), Manifest.load(directory), served_towers(settings)
+    cpu = read_cpu_budget()
+    served = plan_as_served(settings, directory, cpu)
+    manifest, towers = served.manifest, served.towers
     wished, available = wishes(settings, cpu), available_providers()
     preferred = plans(available, cpu, manifest, wished)
-    tried = candidates(preferred, most_threads=wished.share(cpu), most_rows=settings.batch_size)
+    tried = candidates(
+        preferred,
+        most_threads=wished.share(cpu),
+        most_rows=settings.batch_size,
+        row_costs={tower: cost for tower in towers if (cost := timed_lengths(manifest, tower, PASSAGE)[-1])},
+    )
     golden = _golden(directory, manifest, towers)
     with _scratch(cache_of(settings)) as (cache, scratch):
         trial = ModelTrial(directory, towers, golden, scratch)

@@ -165,10 +165,10 @@ def _rows_to_share(model: Embeds, tower: Tower) -> list[list[Row]]:
     limit = model.plan.batch_limit(tower)
     lengths = [length for length in spec.padding.lengths if length <= _LONGEST_TESTED and limit.allows(2, 2 * length)]
     chosen = dict.fromkeys((*lengths[:1], *lengths[len(lengths) // 2 :][:1], *lengths[-1:]))
-    return [_texts_of(model, spec, length, count) for length in chosen]
+    return [texts_of(model, spec, length, count) for length in chosen]
 
 
-def _texts_of(model: Embeds, spec: TextTower, length: int, count: int) -> list[Row]:
+def texts_of(model: Prepares, spec: TextTower, length: int, count: int) -> list[Row]:
     """`count` different rows of the bucket `length`, some of them shorter than it."""
     texts = (f"text number {number}{' and more' * length}" for number in range(count))
     ids = (model.prepare_text(text).row.arrays[TOKEN_IDS].tolist() for text in texts)

@@ -17,6 +17,7 @@ from siglip_edge.runtime.checks.selftest import GoldenRow, load_golden, save_gol
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
 from siglip_edge.runtime.machine.cpu import CpuBudget
 from tests.tiny_model import add_precision, collapse, write_model
+from tests.tiny_text_model import write_text_encoder
 
 BOX = CpuBudget(logical=4, physical=4, usable=4, quota=None, memory=8 << 30, isa=("avx2", "avx_vnni"))
 
@@ -102,3 +103,10 @@ def test_doctor_runs_where_only_serving_is_installed(directory, module):
         f"CliRunner().invoke(main, ['doctor', {str(directory)!r}]); sys.exit({module!r} in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_text_encoder_is_timed_at_each_usual_length(tmp_path):
+    """A query of sixteen tokens, a passage of 128 and a page of 512, where the model has rows of that length."""
+    encoder = write_text_encoder(tmp_path / "encoder", lengths=(8, 16, 128, 512, 8192))
+    findings = json.loads(doctor(encoder, "--json").stdout)
+    assert list(findings["row_ms"]) == ["text of 16 tokens", "text of 128 tokens", "text of 512 tokens"]

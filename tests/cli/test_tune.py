@@ -16,6 +16,7 @@ from filelock import FileLock
 from PIL import Image
 
 from siglip_edge.cli.main import main
+from siglip_edge.cli.tuning.candidates import candidates
 from siglip_edge.cli.tuning.race import Entrant
 from siglip_edge.cli.tuning.timing import ModelTrial
 from siglip_edge.cli.tuning.tune import conclude, render
@@ -24,12 +25,15 @@ from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
 from siglip_edge.runtime.checks.selftest import GoldenRow, load_golden, save_golden
 from siglip_edge.runtime.checks.tuning import Tuning
 from siglip_edge.runtime.errors import SelfTestFailed
-from siglip_edge.runtime.execution.plan import CPU, ExecutionPlan
+from siglip_edge.runtime.execution.plan import CPU, BatchLimit, ExecutionPlan
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.server.app import create_app
 from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.models.loading import plan_as_served
 from tests.server.conftest import wait_until
 from tests.tiny_model import add_precision, collapse, write_model
+from tests.tiny_text_model import write_text_encoder
 
 PLAN = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=2, reason="default").with_rows(1)
 
@@ -188,6 +192,31 @@ def test_a_tower_without_golden_rows_is_not_tuned(environ, directory):
     assert "holds no golden rows of its vision tower" in tune(environ).output
     msgspec.structs.replace(Manifest.load(directory), golden=None).save(directory)
     assert "holds no golden rows of its text and vision tower" in tune(environ).output
+
+
+def test_a_text_encoder_is_tuned_and_served_by_its_tuning(environ, directory, tmp_path):
+    """It has no vision tower to time or to test; queries and passages are timed; the server finds the tuning."""
+    encoder = write_text_encoder(tmp_path / "encoder")
+    text = "a text"
+    embedding = EmbeddingModel.load(encoder, PLAN, towers=[Tower.TEXT]).embed_texts([text])[0]
+    save_golden(encoder / "golden.bin", [GoldenRow(text=text, embedding=embedding.tobytes())])
+    golden = record_file(encoder, encoder / "golden.bin")
+    msgspec.structs.replace(Manifest.load(encoder), golden=golden).save(encoder)
+    environ["MODEL"] = str(encoder)
+    result = tune(environ)
+    assert result.exit_code == 0, result.output
+    (kept,) = (tmp_path / "cache").glob("tuned/*/*.json")
+    assert json.loads(kept.read_text())["facts"]["towers"] == "text"
+    planned = plan_as_served(Settings.from_env(environ), encoder, read_cpu_budget())
+    assert planned.plans[0].reason.startswith("tuned here on")
+
+
+def test_long_texts_share_a_run_up_to_the_cost_of_usual_texts():
+    """Eight rows per run are eight of 128 tokens, or one of a thousand: not eight of the longest."""
+    tried = candidates([PLAN], most_threads=1, row_costs={Tower.TEXT: 128})
+    limits = {plan.rows(Tower.TEXT): plan.batch_limit(Tower.TEXT) for plan in tried}
+    assert limits[8] == BatchLimit(rows=8, cost=1024)
+    assert not limits[8].allows(2, 2 * 8192)
 
 
 def test_two_races_at_once_would_measure_each_other(environ, tmp_path):
