@@ -200,7 +200,7 @@ class Settings:
         default=256,
     )
     max_text_chars: int = variable(
-        "MAX_TEXT_CHARS", "characters per text", parsing.integer(1, 10_000_000), default=32_768
+        "MAX_TEXT_CHARS", "characters per text", parsing.integer(1, 10_000_000), default=131_072
     )
     max_body_bytes: int = variable("MAX_BODY_BYTES", "bytes per request body", parsing.size, default=64 << 20)
     max_image_bytes: int = variable("MAX_IMAGE_BYTES", "bytes per image file", parsing.size, default=20 << 20)

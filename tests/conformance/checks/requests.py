@@ -153,7 +153,7 @@ def too_many_inputs(servers: Servers) -> None:
 
 
 def too_long_text(servers: Servers) -> None:
-    assert "text_too_long" in servers.get().error("/v1/embeddings", {"input": "x" * 32_769}, status=400)
+    assert "text_too_long" in servers.get().error("/v1/embeddings", {"input": "x" * 131_073}, status=400)
 
 
 def request_id(servers: Servers) -> None:

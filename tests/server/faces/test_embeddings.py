@@ -109,7 +109,7 @@ def test_a_long_text_is_truncated_and_says_so(client):
         ("https://example.com/cat.png", "input", "image_url_refused"),
         ({"image": "/etc/passwd"}, "input.image", "unsupported_input"),
         ({"image": "cat.png"}, "input.image", "unsupported_input"),
-        ("x" * 40_000, "input", "text_too_long"),
+        ("x" * 140_000, "input", "text_too_long"),
         (["a"] * 300, "input", "too_many_inputs"),
     ],
 )
