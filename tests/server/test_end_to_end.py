@@ -22,6 +22,7 @@ import openai
 import pytest
 
 from tests.server.conftest import ROOT, data_uri, png, wait_until
+from tests.tiny_text_model import write_clip, write_text_encoder
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,24 @@ def test_the_official_client_gets_the_same_bits_as_plain_json(server):
     decoded = [np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in encoded["data"]]
     assert np.array_equal(np.array(decoded), exact)
     client.close()
+
+
+def test_three_families_by_the_official_client(start, tiny_dir, tmp_path_factory):
+    """A SigLIP, a text encoder and a CLIP in one server; a prompt goes as a field that the client does not know."""
+    folder = tmp_path_factory.mktemp("models")
+    texts, clip = write_text_encoder(folder / "texts"), write_clip(folder / "clip")
+    server = start(MODELS=f"photos={tiny_dir},texts={texts},clip={clip}")
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+        assert [model.id for model in client.models.list()] == ["photos", "texts", "clip"]
+        asked, written = (
+            client.embeddings.create(model="texts", input=text, extra_body=more).data[0].embedding
+            for text, more in (("a cat", {"input_type": "query"}), ("q: a cat", {}))
+        )
+        assert asked == written
+        for model in ("photos", "clip"):
+            assert len(client.embeddings.create(model=model, input=[data_uri(png()), "a cat"]).data) == 2
+        with pytest.raises(openai.BadRequestError, match=r"texts embeds texts only, no images; .*: photos, clip"):
+            client.embeddings.create(model="texts", input=data_uri(png()))
 
 
 def test_sixty_four_clients_get_their_own_answers(server):
