@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,24 +14,16 @@ from siglip_edge.cli.evaluation.embedding import Embedded, embed_pictures, embed
 from siglip_edge.cli.evaluation.results import Answers, ModelResult
 from siglip_edge.cli.evaluation.scores import scored
 from siglip_edge.cli.model_options import plan_with
-from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, TextTower, Tower
+from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, TextTower, Tower, kind_of
 from siglip_edge.runtime.machine.cpu import resident_bytes
 from siglip_edge.runtime.machine.memory import peak_resident_bytes
 from siglip_edge.runtime.model import EmbeddingModel
 from siglip_edge.runtime.open_model import PlannedModel
 from siglip_edge.server.config.settings import Settings
+from siglip_edge.server.embedding.prompts import DOCUMENT, QUERY, for_use
 
-_PROMPTS: Mapping[Kind, tuple[Sequence[str], Sequence[str]]] = {
-    Kind.LABELS: ((), ()),
-    Kind.CAPTIONS: ((), ()),
-    Kind.SENTENCES: (("STS",), ("STS",)),
-    Kind.RETRIEVAL: (("query",), ("document", "passage", "corpus")),
-}
-"""Names of the prompts of the left and the right list, the first that the model has.
-
-`STS` is MTEB's name of the task; the others are the names that sentence-transformers' `encode_query` and
-`encode_document` look for, in that order.
-"""
+_USES = {Kind.SENTENCES: ("text-matching", "text-matching"), Kind.RETRIEVAL: (QUERY, DOCUMENT)}
+"""Use of the left and the right list's vectors, by which the server too finds a model's prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +51,7 @@ class Wording:
     left: Sequence[str | Path]
     right: Sequence[str]
     template: str | None
-    prompts: dict[str, str]
+    prompts: list[str]
 
 
 def open_once(subject: Subject, settings: Settings, data: Dataset) -> None:
@@ -98,7 +90,7 @@ def measure(subject: Subject, settings: Settings, data: Dataset, template: str |
         name=model.manifest.name,
         family=model.manifest.family,
         provider=model.plan.provider,
-        scoring=type(model.manifest.scoring).__name__.lower(),
+        scoring=kind_of(model.manifest.scoring),
         template=wording.template,
         prompts=wording.prompts,
         figures=result.figures,
@@ -118,8 +110,7 @@ def worded(data: Dataset, manifest: Manifest, template: str | None) -> Wording:
 
     A text for which the model has no prompt of its own gets the model's default prompt, if it has one.
     """
-    prompts = [_prompt(manifest.text, names) for names in _PROMPTS[data.kind]]
-    left, right = (manifest.text.prompts[name] if name else "" for name in prompts)
+    left, right = (_prompt(manifest.text, use) for use in _USES.get(data.kind, (None, None)))
     wrap = (template or manifest.zero_shot_template) if data.kind is Kind.LABELS else None
     shown = [wrap.replace("{}", text) for text in data.right] if wrap else data.right
     of_texts = data.left_tower is Tower.TEXT
@@ -127,12 +118,14 @@ def worded(data: Dataset, manifest: Manifest, template: str | None) -> Wording:
         left=[left + str(text) for text in data.left] if of_texts else data.left,
         right=[right + text for text in shown],
         template=wrap,
-        prompts={name: manifest.text.prompts[name] for name in prompts[not of_texts :] if name},
+        prompts=list(dict.fromkeys(prompt for prompt in ([left] if of_texts else []) + [right] if prompt)),
     )
 
 
-def _prompt(spec: TextTower, names: Sequence[str]) -> str | None:
-    return next((name for name in names if name in spec.prompts), spec.default_prompt)
+def _prompt(spec: TextTower, use: str | None) -> str:
+    """The text before an input of this use; None: of an input that asks for none."""
+    own = for_use(spec, use) if use else None
+    return own if own is not None else spec.prompts.get(spec.default_prompt or "", "")
 
 
 def _embedded(

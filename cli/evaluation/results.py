@@ -73,7 +73,7 @@ class ModelResult(msgspec.Struct, frozen=True, kw_only=True):
     """sigmoid, softmax or cosine."""
     template: str | None = None
     """The sentence around a class name."""
-    prompts: dict[str, str] = {}
+    prompts: list[str] = []
     """Texts that were put before every query, document or sentence."""
     figures: dict[str, Estimate] = {}
     classes: dict[str, ClassResult] = {}

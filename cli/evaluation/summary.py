@@ -47,7 +47,7 @@ def model_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         ["load ms", *(_number(model.load_ms, 0) for model in models)],
         ["precision", *(model.precision for model in models)],
         ["template", *(model.template or "" for model in models)],
-        ["prompts", *(", ".join(model.prompts) for model in models)],
+        ["prompts", *(", ".join(map(repr, model.prompts)) for model in models)],
         ["truncated texts", *(str(model.truncated_texts or "") for model in models)],
         ["pictures left out", *(str(len(model.left_out) or "") for model in models)],
     ]

@@ -3,31 +3,22 @@
 import json
 import re
 
-import msgspec
 import pytest
 from click.testing import CliRunner
 from PIL import Image
 
 from siglip_edge.cli.main import main
-from siglip_edge.runtime.artifacts.manifest import Cosine, Manifest, Precision, Softmax, Towers
+from siglip_edge.runtime.artifacts.manifest import Precision
 from tests.tiny_model import add_precision, collapse, write_model
-
-
-def changed(directory, *, text_only=False, **fields):
-    manifest = Manifest.load(directory)
-    towers = Towers(text=manifest.text) if text_only else manifest.towers
-    msgspec.structs.replace(manifest, towers=towers, **fields).save(directory)
-    return directory
+from tests.tiny_text_model import write_clip, write_text_encoder
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """One calibrated, one with scores that compare candidates, one of texts only."""
+    """Of three families: calibrated scores; scores that compare candidates; texts only."""
     home = tmp_path_factory.mktemp("models")
-    one, two, three = (
-        write_model(home / name, name=name, seed=seed) for seed, name in enumerate(("one", "two", "three"))
-    )
-    return [one, changed(two, scoring=Softmax(scale=100.0)), changed(three, text_only=True, scoring=Cosine())]
+    encoder = write_text_encoder(home / "three", prompts={"query": "find: ", "passage": "doc: ", "STS": "same? "})
+    return [write_model(home / "one", name="one"), write_clip(home / "two"), encoder]
 
 
 @pytest.fixture
@@ -72,6 +63,7 @@ def test_models_stand_side_by_side(models, pictures):
     assert "two: its softmax scores compare the texts of one picture and are no probability" in result.stdout
 
 
+@pytest.mark.slow
 def test_programs_and_people_get_the_same_figures(models, pictures, tmp_path):
     """JSON has every figure; the page stands alone and has the reliability table of the calibrated model."""
     page, file = tmp_path / "report.html", tmp_path / "report.json"
@@ -98,11 +90,10 @@ def test_captions_are_found_both_ways(models, pictures):
     assert one["template"] is None
 
 
-def test_class_names_stand_in_each_models_own_template(models, pictures, tmp_path):
+def test_class_names_stand_in_each_models_own_template(models, pictures):
     """Unless one is given for all."""
-    other = changed(write_model(tmp_path / "other", name="other"), zero_shot_template="a drawing of {}")
-    found = figures(models[0], other, "--data", pictures)
-    assert [model["template"] for model in found["models"]] == ["This is a photo of {}.", "a drawing of {}"]
+    found = figures(*models[:2], "--data", pictures)
+    assert [model["template"] for model in found["models"]] == ["This is a photo of {}.", "a photo of a {}."]
     (one,) = figures(models[0], "--data", pictures, "--template", "{}")["models"]
     assert one["template"] == "{}"
 
@@ -139,6 +130,7 @@ def test_models_of_one_name_are_told_by_their_directories(models, pictures, tmp_
     assert labels == [f"one {models[0]}", f"one {same}"]
 
 
+@pytest.mark.slow
 def test_sentence_pairs_are_for_every_model(models, sentences):
     """Text towers alone are loaded; the models' cosines are compared too."""
     found = figures(*models, "--data", sentences, rounds=1)
@@ -155,17 +147,20 @@ def test_the_same_weights_give_the_same_cosines(models, sentences, tmp_path):
 
 
 def test_queries_and_documents_get_their_prompts(models, tmp_path):
-    """The prompts that the model has by those names; a document that is longer than the tower is reported."""
-    model = write_model(tmp_path / "prompted", name="prompted")
-    manifest = Manifest.load(model)
-    text = msgspec.structs.replace(manifest.text, prompts={"query": "find: ", "passage": "doc: ", "other": "x"})
-    msgspec.structs.replace(manifest, towers=Towers(text=text)).save(model)
+    """Those that the model has; a document that is longer than the tower is reported."""
     (tmp_path / "pairs.csv").write_text("query,document\na,b\nc,a text that is longer than sixteen tokens\n")
-    one, plain = figures(model, models[2], "--data", tmp_path / "pairs.csv")["models"]
-    assert one["prompts"] == {"query": "find: ", "passage": "doc: "}
-    assert plain["prompts"] == {}
-    assert one["truncated_texts"] == plain["truncated_texts"] == 1
-    assert set(one["figures"]) == {"accuracy@1", "recall@10", "MRR@10", "nDCG@10"}
+    plain, prompted = figures(models[0], models[2], "--data", tmp_path / "pairs.csv")["models"]
+    assert prompted["prompts"] == ["find: ", "doc: "]
+    assert plain["prompts"] == []
+    assert prompted["truncated_texts"] == plain["truncated_texts"] == 1
+    assert set(prompted["figures"]) == {"accuracy@1", "recall@10", "MRR@10", "nDCG@10"}
+
+
+def test_a_text_without_a_prompt_of_its_own_gets_the_default_prompt(models, sentences, tmp_path):
+    """As the server embeds it."""
+    usual = write_text_encoder(tmp_path / "usual", prompts={"always": "text: "}, default_prompt="always")
+    found = figures(models[2], usual, "--data", sentences)
+    assert [model["prompts"] for model in found["models"]] == [["same? "], ["text: "]]
 
 
 def test_a_picture_that_is_damaged_is_left_out_and_named(models, pictures):

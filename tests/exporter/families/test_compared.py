@@ -1,0 +1,27 @@
+"""Exported models of several families, side by side in one comparison."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from siglip_edge.cli.main import main
+
+
+@pytest.mark.slow
+def test_clip_is_compared_with_siglip(exported, exported_of, tmp_path):
+    """On the same labelled pictures: each with its template and its own image rule; calibration is SigLIP's alone."""
+    for label, colour in {"red-apple": "red", "green-pear": "green"}.items():
+        (tmp_path / label).mkdir()
+        Image.new("RGB", (60, 40), colour).save(tmp_path / label / "0.png")
+    arguments = [str(exported), str(exported_of("clip")), "--data", str(tmp_path), "--rounds", "2", "--seconds", "0.1"]
+    result = CliRunner().invoke(main, ["evaluate", *arguments, "--json", "-"])
+    assert result.exit_code == 0, result.output
+    comparison = json.loads(result.stdout)
+    siglip, clip = comparison["models"]
+    assert [siglip["family"], clip["family"]] == ["siglip", "clip"]
+    assert (len(siglip["calibrations"]), len(clip["calibrations"])) == (2, 0)
+    assert siglip["template"] != clip["template"]
+    assert clip["speed"]["vision"]["ratio"] > 0 < clip["speed"]["text"]["ratio"]
+    assert len(comparison["agreements"]) == 1
