@@ -1,4 +1,4 @@
-"""A BPE model of a tokenizer.json -> tables. Two alphabets: characters with their UTF-8 bytes in reserve, or bytes."""
+"""A BPE model of a tokenizer.json -> tables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from siglip_edge.exporter.tokenizers.not_packable import NotPackable
 from siglip_edge.runtime.text.packed.file_layout import UNKNOWN, BytePairs, Table
 
 _ABSENT = ("dropout", "continuing_subword_prefix", "ignore_merges")
+_SPACE = "▁"
+"""Begins words in the pieces of SentencePiece."""
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
@@ -22,14 +24,19 @@ def pack_byte_pairs(description: dict[str, Any]) -> tuple[BytePairs, dict[str, T
         raise NotPackable(f"its model has {extra[0]}")
     if ending and model["byte_fallback"]:
         raise NotPackable("its model has both end_of_word_suffix and byte fallback")
+    if model["unk_token"] is not None and model["unk_token"] not in vocabulary:
+        raise NotPackable("its model has no piece for what is unknown")
     tables = {**_merges(model), "alphabet": _alphabet(vocabulary)}
     if ending:
         endings = {piece.removesuffix(ending): index for piece, index in vocabulary.items() if piece.endswith(ending)}
         tables["endings"] = _alphabet(endings)
-    if model["byte_fallback"]:
-        return BytePairs(byte_ids=byte_ids(vocabulary), **_words(description)), tables
-    _check_bytes(description, tables)
-    return BytePairs(), tables
+    spec = BytePairs(
+        byte_ids=byte_ids(vocabulary) if model["byte_fallback"] else (),
+        unknown=vocabulary.get(model["unk_token"]),
+        joins_unknown=model["fuse_unk"],
+        **({} if ending else _words(model)),
+    )
+    return spec, tables
 
 
 def _merges(model: dict[str, Any]) -> dict[str, Table]:
@@ -65,35 +72,14 @@ def byte_ids(vocabulary: dict[str, int]) -> tuple[int, ...]:
     return known
 
 
-def _words(description: dict[str, Any]) -> dict[str, str]:
+def _words(model: dict[str, Any]) -> dict[str, str]:
     """`word_start` and `joining`: the last characters of words that a merge joins with the next word.
 
-    Nothing where a merge has a byte's piece, whose name is not its text.
+    Nothing where a merge has a piece whose name is not its text, or where characters are dropped between words.
     """
-    space = (description["normalizer"] or {}).get("content", "")
-    merges = description["model"]["merges"]
-    if len(space) != 1 or any(_BYTE.search(half) for merge in merges for half in merge):
+    vocabulary, merges, unknown = model["vocab"], model["merges"], model["unk_token"]
+    nameless = any(half == unknown or _BYTE.search(half) for merge in merges for half in merge)
+    if _SPACE not in vocabulary or nameless or (unknown is None and not model["byte_fallback"]):
         return {}
-    joining = {left[-1] for left, right in merges if right[0] == space != left[-1]}
-    return {"word_start": space, "joining": "".join(sorted(joining))}
-
-
-def _check_bytes(description: dict[str, Any], tables: dict[str, Table]) -> None:
-    """Without byte fallback every character must have a piece, which is so where characters stand for bytes."""
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    if not (_is_byte_level(description["pre_tokenizer"]) or _is_byte_level(description["normalizer"])):
-        raise NotPackable("its model has neither byte fallback nor an alphabet of bytes")
-    codes = [ord(character) for character in ByteLevel.alphabet()]
-    for name in {"alphabet", "endings"} & set(tables):
-        missing = [code for code in codes if code >= len(tables[name]) or tables[name][code] == UNKNOWN]
-        if missing:
-            raise NotPackable(f"it has no piece for {len(missing)} of the 256 bytes")
-
-
-def _is_byte_level(part: dict[str, Any] | None) -> bool:
-    """Whether a normalizer or a pre-tokenizer ends with the change of bytes to characters."""
-    steps = [part] if part else []
-    while steps and steps[-1]["type"] == "Sequence":
-        steps = steps[-1].get("pretokenizers") or steps[-1].get("normalizers") or []
-    return bool(steps) and steps[-1]["type"] == "ByteLevel"
+    joining = {left[-1] for left, right in merges if right[0] == _SPACE != left[-1]}
+    return {"word_start": _SPACE, "joining": "".join(sorted(joining))}

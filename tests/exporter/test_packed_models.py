@@ -103,6 +103,28 @@ def test_byte_pairs_over_characters(seed, texts):
     check(tokenizer, texts)
 
 
+@settings(deadline=None, max_examples=200)
+@given(
+    seed=st.integers(0, 10**6),
+    unknown=st.booleans(),
+    joins=st.booleans(),
+    ending=st.sampled_from(["", "</w>"]),
+    texts=st.lists(TEXTS, min_size=1, max_size=8),
+)
+def test_byte_pairs_without_a_spelling_of_the_unknown(seed, unknown, joins, ending, texts):
+    """A character without a piece is unknown, alone or with its neighbours, or is dropped."""
+    letters = ["a", "b", "▁", "c"]
+    symbols = letters + [letter + ending for letter in letters if ending]
+    merges = merges_of(np.random.default_rng(seed), list(symbols), 12)
+    pieces = dict.fromkeys(["<unk>", *symbols, *(left + right for left, right in merges)])
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    wishes = {"unk_token": "<unk>"} if unknown else {}
+    wishes |= {"end_of_word_suffix": ending} if ending else {}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, fuse_unk=joins, **wishes))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    check(tokenizer, [*texts, "☃é ☃é", "a☃b"])
+
+
 def test_a_merge_with_a_bytes_piece_keeps_a_text_whole():
     """The piece `<0x0A>` ends with another character than its text, so words cannot be told from its name."""
     merges = [("<0x0A>", "▁"), ("a", "b")]

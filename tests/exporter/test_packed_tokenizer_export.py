@@ -185,7 +185,6 @@ def changed(description: dict, *path: str, value: object) -> dict:
     ("path", "value", "reason"),
     [
         (("model", "type"), "WordLevel", "its model is WordLevel"),
-        (("model", "byte_fallback"), False, "neither byte fallback nor an alphabet of bytes"),
         (("model", "ignore_merges"), True, "ignore_merges"),
         (("model", "dropout"), 0.1, "dropout"),
         (("model", "continuing_subword_prefix"), "##", "continuing_subword_prefix"),
@@ -207,7 +206,7 @@ def test_a_vocabulary_without_a_piece_for_every_byte_is_refused(description):
 def test_a_model_without_a_piece_for_what_is_unknown_is_refused(kind):
     """What the library then raises for a text, the packed form would have to guess."""
     model_of: dict[str, dict] = {
-        "BPE": {"vocab": {"a": 0}, "merges": [], "byte_fallback": False},
+        "BPE": {"vocab": {"a": 0}, "merges": [], "byte_fallback": False, "unk_token": "<unk>"},
         "Unigram": {"vocab": [["a", 0.0]], "unk_id": None},
         "WordPiece": {"vocab": {"a": 0}, "unk_token": "[UNK]"},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from siglip_edge.runtime.text.packed.branches import NOWHERE, Branches
 from siglip_edge.runtime.text.packed.file_layout import UNKNOWN, BytePairs, Table
@@ -19,11 +19,11 @@ class BytePairModel:
     """A part of a text -> words -> ids."""
 
     def __init__(self, spec: BytePairs, tables: Mapping[str, Table]) -> None:
+        self._spec = spec
         self._pairs = Branches(tables["first"], tables["labels"])
         self._results = tables["results"].data
         self._alphabet = tables["alphabet"].data
         self._endings = tables["endings"].data if "endings" in tables else None
-        self._byte_ids = spec.byte_ids
         self._word = _word_pattern(re.escape(spec.word_start), re.escape(spec.joining))
 
     def words(self, part: str) -> Sequence[str]:
@@ -31,18 +31,23 @@ class BytePairModel:
         words: list[str] = self._word.findall(part)
         return words
 
-    def ids(self, word: str) -> list[int]:
-        symbols = [symbol for character in word for symbol in self._spelt(character)]
-        if self._endings is not None:
-            symbols[-1] = self._endings[ord(word[-1])]
-        return self._merged(symbols)
+    def steps(self, word: str) -> Iterator[Sequence[int]]:
+        yield self.ids(word)
 
-    def _spelt(self, character: str) -> tuple[int, ...]:
-        """The id of a character, or the ids of its UTF-8 bytes."""
-        code = ord(character)
-        if code < len(self._alphabet) and (symbol := self._alphabet[code]) != UNKNOWN:
-            return (symbol,)
-        return tuple(self._byte_ids[byte] for byte in character.encode())
+    def ids(self, word: str) -> list[int]:
+        symbols: list[int] = []
+        after_unknown = False
+        last = len(word) - 1
+        for place, character in enumerate(word):
+            alphabet = self._alphabet if place < last or self._endings is None else self._endings
+            if (symbol := _at(alphabet, ord(character))) != UNKNOWN:
+                symbols.append(symbol)
+            elif self._spec.byte_ids:
+                symbols += [self._spec.byte_ids[byte] for byte in character.encode()]
+            elif self._spec.unknown is not None and not (after_unknown and self._spec.joins_unknown):
+                symbols.append(self._spec.unknown)
+            after_unknown = symbol == UNKNOWN
+        return self._merged(symbols)
 
     def _merged(self, ids: list[int]) -> list[int]:
         """Merge neighbours until no known pair is left: the lowest rank first, among equal ranks the leftmost pair."""
@@ -66,6 +71,10 @@ class BytePairModel:
             offer(before[left], left)
             offer(left, after[left])
         return [symbol for symbol in ids if symbol != _GONE]
+
+
+def _at(alphabet: memoryview[int], code: int) -> int:
+    return alphabet[code] if code < len(alphabet) else UNKNOWN
 
 
 def _word_pattern(start: str, joining: str) -> re.Pattern[str]:

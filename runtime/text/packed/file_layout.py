@@ -62,7 +62,11 @@ class BytePairs(_Kind, frozen=True, tag="byte_pairs"):
     """
 
     byte_ids: tuple[int, ...] = ()
-    """Ids of the bytes that spell a character without a piece; empty where every character has a piece."""
+    """Ids of the bytes that spell a character without a piece."""
+    unknown: int | None = None
+    """Without `byte_ids`: id of a character without a piece. None: it is dropped."""
+    joins_unknown: bool = False
+    """Neighbours without a piece are one unknown."""
     word_start: str = ""
     """Words begin with this character and are encoded separately; empty: a part is encoded as a whole."""
     joining: str = ""

@@ -17,47 +17,50 @@ class UnigramModel:
         self._scores = tables["scores"].data
 
     def words(self, part: str) -> Sequence[str]:
-        """The part is seen as a whole."""
+        """The part is seen as a whole: a total that begins elsewhere is rounded otherwise, which decides ties."""
         return (part,)
 
     def ids(self, word: str) -> list[int]:
-        """Neighbours without a piece are one unknown."""
-        codes = list(map(ord, word))
-        ids: list[int] = []
-        for start, end, piece in self._runs(*self._best(codes)):
-            ids += (piece,) if piece != self._spec.unknown else self._unknown(word, codes, start, end)
-        return ids
+        return [index for step in self.steps(word) for index in step]
 
-    def _best(self, codes: Sequence[int]) -> tuple[list[int], list[int]]:
-        """-> per end of a best path from the start (0 to the number of characters): its last piece's start and id."""
+    def steps(self, word: str) -> Iterator[Sequence[int]]:
+        """The ids of `ids`, as far as they are read: of a text without spaces, the rest is not computed."""
+        codes = list(map(ord, word))
+        begun = -1
+        for start, _, piece in self._pieces(codes):
+            if piece == self._spec.unknown:
+                begun = start if begun < 0 else begun  # neighbours without a piece are one unknown
+                continue
+            if begun >= 0:
+                yield self._unknown(word, codes, begun, start)
+                begun = -1
+            yield (piece,)
+        if begun >= 0:
+            yield self._unknown(word, codes, begun, len(codes))
+
+    def _pieces(self, codes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+        """The pieces of the best path, (start, end, id). A place that no piece covers is passed by every path."""
         size = len(codes)
         total, starts, pieces = [0.0] * (size + 1), [-1] * (size + 1), [0] * (size + 1)
-        scores, beginnings, unknown = self._scores, self._trie.beginnings, self._spec.unknown
+        scores, beginnings = self._scores, self._trie.beginnings
+        passed = reach = 0
         for start in range(size):
+            if start == reach:
+                yield from _path(starts, pieces, passed, start)
+                passed = start
             so_far = total[start]
             found = beginnings(codes, start)
             for end, piece in found:
                 candidate = scores[piece] + so_far
                 if starts[end] < 0 or candidate > total[end]:
                     total[end], starts[end], pieces[end] = candidate, start, piece
-            if not found or found[0][0] != start + 1:
+            end = start + 1
+            if not found or found[0][0] != end:
                 candidate = self._spec.unknown_score + so_far
-                if starts[start + 1] < 0 or candidate > total[start + 1]:
-                    total[start + 1], starts[start + 1], pieces[start + 1] = candidate, start, unknown
-        return starts, pieces
-
-    def _runs(self, starts: list[int], pieces: list[int]) -> Iterator[tuple[int, int, int]]:
-        """The best path's pieces, (start, end, id) in order; neighbours that are unknown are joined."""
-        path: list[tuple[int, int, int]] = []
-        end = len(starts) - 1
-        while end > 0:
-            start, piece = starts[end], pieces[end]
-            if path and piece == path[-1][2] == self._spec.unknown:
-                path[-1] = (start, path[-1][1], piece)
-            else:
-                path.append((start, end, piece))
-            end = start
-        return reversed(path)
+                if starts[end] < 0 or candidate > total[end]:
+                    total[end], starts[end], pieces[end] = candidate, start, self._spec.unknown
+            reach = max(reach, found[-1][0] if found else end)
+        yield from _path(starts, pieces, passed, size)
 
     def _unknown(self, word: str, codes: Sequence[int], start: int, end: int) -> Sequence[int]:
         """A joined run may be a piece after all, one that scores worse than its unknown characters."""
@@ -66,6 +69,15 @@ class UnigramModel:
         if self._spec.byte_ids:
             return [self._spec.byte_ids[byte] for byte in word[start:end].encode()]
         return (self._spec.unknown,)
+
+
+def _path(starts: list[int], pieces: list[int], first: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Follow the best path back from `end` to `first` -> its pieces (start, end, id), in order."""
+    path = []
+    while end > first:
+        path.append((starts[end], end, pieces[end]))
+        end = starts[end]
+    return reversed(path)
 
 
 class WordPieceModel:
@@ -79,6 +91,9 @@ class WordPieceModel:
     def words(self, part: str) -> Sequence[str]:
         """The part is seen as a whole."""
         return (part,)
+
+    def steps(self, word: str) -> Iterator[Sequence[int]]:
+        yield self.ids(word)
 
     def ids(self, word: str) -> list[int]:
         if len(word) > self._spec.longest:

@@ -37,7 +37,7 @@ class PackedTokenizer:
         self._known = lru_cache(_KNOWN_WORDS)(self._model.ids)
 
     def __call__(self, text: str) -> list[int]:
-        """Text -> ids, prefix and suffix included. Stops after the word whose ids exceed `enough`."""
+        """Text -> ids, prefix and suffix included. Stops after the word or step whose ids exceed `enough`."""
         ids = list(self._prefix)
         for part in self._parts(text):
             ids += part
@@ -58,7 +58,10 @@ class PackedTokenizer:
                 yield (part,)
             else:
                 for word in self._model.words(part):
-                    yield self._known(word) if len(word) <= _KNOWN_CHARS else self._model.ids(word)
+                    if len(word) <= _KNOWN_CHARS:
+                        yield self._known(word)
+                    else:
+                        yield from self._model.steps(word)
 
 
 def _splitter(header: Header) -> Callable[[str], Iterator[str | int]]:
