@@ -137,6 +137,18 @@ def test_a_merge_with_a_bytes_piece_keeps_a_text_whole():
     assert vocabulary["<0x0A>▁"] in packed("ab\n ab")
 
 
+def test_unigram_reads_a_text_without_spaces_only_as_far_as_its_row():
+    """The ids before the limit are those of the whole text, wherever no piece covers the limit."""
+    named = [("<unk>", 0.0), ("▁", -3.0), ("a", -1.0), ("b", -1.0), ("ab", -1.5), ("☃é", -40.0)]
+    tokenizer = Tokenizer(models.Unigram(named, unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    packed = PackedTokenizer(pack(json.loads(tokenizer.to_str()), [], []), enough=20)
+    for text in ("ab" * 2000, "a☃é☃éb" * 2000, "☃" * 50 + "ab" * 2000):
+        ids = packed(text)
+        assert 20 < len(ids) < 30
+        assert ids == tokenizer.encode(text).ids[: len(ids)]
+
+
 def test_of_two_pieces_with_one_text_the_last_counts():
     """As in the library, whose score is that of the last one too."""
     tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -1.0), ("aa", -5.0), ("aa", -1.0)], unk_id=0))
