@@ -23,6 +23,8 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "export": Entry("siglip_edge.cli.export", "Turn a SigLIP checkpoint into a model directory."),
+    "pull": Entry("siglip_edge.cli.pulling.pull", "Fetch a model directory that is ready, from a hub or a URL."),
+    "models": Entry("siglip_edge.cli.models", "List checkpoints by size, memory, speed and quality."),
     "serve": Entry("siglip_edge.cli.serve", "Serve a model directory over HTTP."),
     "evaluate": Entry("siglip_edge.cli.evaluation.evaluate", "Compare the accuracy, speed and memory of models."),
     "tune": Entry("siglip_edge.cli.tuning.tune", "Find the fastest settings for a model on this machine."),

@@ -42,6 +42,7 @@ from siglip_edge.runtime.artifacts.manifest import (
     Tower,
     Towers,
 )
+from siglip_edge.runtime.artifacts.placement import put_in_place
 from siglip_edge.runtime.artifacts.space_id import space_id
 from siglip_edge.runtime.checks import selftest
 from siglip_edge.runtime.execution.plan import CPU, Wishes, plan
@@ -301,12 +302,6 @@ def _staged(target: Path, *, overwrite: bool) -> Iterator[Path]:
     beside.mkdir(parents=True)
     try:
         yield beside
-        if target.exists():
-            old = target.with_name(f".{target.name}.{os.getpid()}.old")
-            target.rename(old)
-            beside.rename(target)
-            shutil.rmtree(old)
-        else:
-            beside.rename(target)
+        put_in_place(beside, target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -31,6 +31,7 @@ ONLY_IN = {
     "transformers": _CHECKPOINTS,
     "optimum": "exporter",
     "onnx": ("exporter", "bench/fusions.py"),
+    "huggingface_hub": "cli/pulling",
     "psutil": "runtime/machine/cpu.py",
     "falcon": "server",
     "prometheus_client": "server",

@@ -11,6 +11,7 @@ import pytest
 
 from siglip_edge.cli.main import COMMANDS
 from siglip_edge.runtime.artifacts import manifest
+from siglip_edge.runtime.known_models import page as models_page
 from siglip_edge.server.config import env_example, settings_page
 from tests.runtime.images import formats_page
 
@@ -57,6 +58,11 @@ def test_the_page_of_image_formats_is_what_the_server_does():
 def test_the_settings_page_is_the_servers_own_table():
     """On a difference run `python -m siglip_edge.server.config.settings_page > docs/settings.md`."""
     assert (ROOT / "docs/settings.md").read_text(encoding="utf-8") == settings_page.page()
+
+
+def test_the_page_of_models_is_the_table_of_known_models():
+    """On a difference run `python -m siglip_edge.runtime.known_models.page > docs/models.md`."""
+    assert (ROOT / "docs/models.md").read_text(encoding="utf-8") == models_page.page()
 
 
 def test_the_example_of_an_env_file_is_the_servers_own_table():

@@ -28,8 +28,9 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def check_path(record: FileRecord) -> None:
-    """Raise UnsafePath when the record names a file outside its directory."""
-    if Path(record.path).is_absolute() or ".." in Path(record.path).parts:
+    """Raise UnsafePath when the record names a file outside its directory, or none."""
+    path = Path(record.path)
+    if path.is_absolute() or ".." in path.parts or not path.name or not record.path.isprintable():
         raise UnsafePath(f"{record.path!r} points outside the model directory")
 
 

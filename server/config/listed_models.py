@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from siglip_edge.runtime.known_models.table import export_command, find, pull_command
 from siglip_edge.server.config import parsing
 
 if TYPE_CHECKING:
@@ -41,11 +42,18 @@ class ListedModel:
         return " or ".join(dict.fromkeys([str(self.directory), self.asked]))
 
     @property
-    def export_command(self) -> str:
-        """The command that makes the directory."""
-        checkpoint = self.asked if is_hub_id(self.asked) else "CHECKPOINT"
+    def remedy(self) -> str:
+        """What to run when there is no model directory: for a known checkpoint its own command."""
+        known = find(self.asked) or find(self.name)
         folder, name = self.directory.parent, self.directory.name
-        return f"siglip-edge export {checkpoint} -o {folder} --name {name} --calibration-images DIR"
+        if known is not None and known.refused:
+            return f"{known.id} cannot be exported: {known.refused}; `siglip-edge models` lists others"
+        if known is not None:
+            return f"make one: {export_command(known.id, folder, name)}"
+        repository = self.asked if is_hub_id(self.asked) else "OWNER/NAME"
+        exported = export_command(self.asked if is_hub_id(self.asked) else "CHECKPOINT", folder, name)
+        pulled = pull_command(repository, folder, name)
+        return f"make one: {exported}, or fetch one that is ready: {pulled}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,8 @@ class Settings:
     )
     model_config: Path | None = variable(
         "MODEL_CONFIG",
-        "catalogue of models in YAML (docs/models.md); MODELS chooses among them, not set: all of them are served",
+        "catalogue of models in YAML (docs/serving-several-models.md); MODELS chooses among them, not set: all of them "
+        "are served",
         parsing.path,
         default=None,
     )

@@ -50,7 +50,7 @@ def _check_runtime() -> None:
 
 def _checked_manifest(model: ListedModel) -> Manifest:
     if not (model.directory / MANIFEST).is_file():
-        raise CannotStart(f"there is no model at {model.places}; make one: {model.export_command}")
+        raise CannotStart(f"there is no model at {model.places}; {model.remedy}")
     try:
         manifest = Manifest.load(model.directory)
     except ModelError as error:

@@ -221,13 +221,38 @@ def test_a_file_that_cannot_be_read_as_text_is_one_sentence(tmp_path, tiny_dir):
         ({"PORT": "eighty"}, "PORT='eighty' cannot be read; allowed: a whole number from 0 to 65535"),
         (
             {"MODEL": "/models/none"},
-            "there is no model at /models/none; make one: siglip-edge export CHECKPOINT -o /models --name none --calibration-images DIR",
+            (
+                "there is no model at /models/none; make one: siglip-edge export CHECKPOINT -o /models --name none "
+                "--calibration-images DIR, or fetch one that is ready: siglip-edge pull OWNER/NAME -o /models --name none"
+            ),
         ),
         (
             {"MODEL": "google/none"},
             (
                 "there is no model at quantized_models/none or google/none; "
-                "make one: siglip-edge export google/none -o quantized_models --name none --calibration-images DIR"
+                "make one: siglip-edge export google/none -o quantized_models --calibration-images DIR, "
+                "or fetch one that is ready: siglip-edge pull google/none -o quantized_models"
+            ),
+        ),
+        (
+            {"MODEL": "siglip2-base-patch32-256"},
+            (
+                "there is no model at quantized_models/siglip2-base-patch32-256 or siglip2-base-patch32-256; make one: "
+                "siglip-edge export google/siglip2-base-patch32-256 -o quantized_models --calibration-images DIR"
+            ),
+        ),
+        (
+            {"MODEL": "BAAI/bge-m3"},
+            (
+                "there is no model at quantized_models/bge-m3 or BAAI/bge-m3; "
+                "make one: siglip-edge export BAAI/bge-m3 -o quantized_models"
+            ),
+        ),
+        (
+            {"MODEL": "jinaai/jina-clip-v2"},
+            (
+                "there is no model at quantized_models/jina-clip-v2 or jinaai/jina-clip-v2; jinaai/jina-clip-v2 cannot be "
+                "exported: it is code of its own in the repository, which is not run; `siglip-edge models` lists others"
             ),
         ),
         ({"API_KEYS_FILE": "/none"}, "API_KEYS_FILE=/none cannot be read: No such file or directory"),
