@@ -53,6 +53,7 @@ class Size:
     heads: int
     vocabulary: int
     length: int
+    patch: int = 16
 
 
 SIZES = {
@@ -107,7 +108,7 @@ def random_model(size: Size, vocabulary: int, seed: int) -> SiglipModel:
     }
     text = {**shared, "vocab_size": vocabulary, "max_position_embeddings": size.length, "projection_size": size.width}
     ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
-    vision = {**shared, "image_size": size.image, "patch_size": 16}
+    vision = {**shared, "image_size": size.image, "patch_size": size.patch}
     torch.manual_seed(seed)
     model = SiglipModel(SiglipConfig(text_config={**text, **ids}, vision_config=vision))
     model.logit_scale.data.fill_(4.72)  # exp(4.72) = 112
