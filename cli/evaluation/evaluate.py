@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -19,12 +20,20 @@ from siglip_edge.cli.evaluation.results import Comparison
 from siglip_edge.cli.evaluation.summary import render
 from siglip_edge.cli.model_options import directory_of, in_precision, settings_with
 from siglip_edge.cli.paths import PLOT, GivenPath, OutputFile
-from siglip_edge.runtime.artifacts.manifest import Manifest
+from siglip_edge.runtime.artifacts.manifest import Manifest, Patches
 from siglip_edge.runtime.errors import ModelError
 from siglip_edge.runtime.execution.plan import Wishes
 from siglip_edge.server.config.settings import Settings
 
 STANDARD_OUTPUT = Path("-")
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> list[int]:
+    """`64,128` -> [64, 128]. Raises click.BadParameter."""
+    try:
+        return [int(number) for number in value.split(",")] if value else []
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of numbers, as 64,128,256 is", context, parameter) from None
 
 
 @click.command("evaluate")
@@ -39,6 +48,11 @@ STANDARD_OUTPUT = Path("-")
 @click.option(
     "--precision",
     help="all, auto, or a comma-separated list of precisions.  [default: all of one model, auto of several]",
+)
+@click.option(
+    "--max-patches",
+    callback=_numbers,
+    help="Most patches per picture of NaFlex models; several to compare, as in 64,128,256 [MAX_PATCHES].",
 )
 @click.option("--device", help="Device to run on: auto, cpu, cuda, openvino [DEVICE].")
 @click.option("--template", help="Sentence around a class name, as in 'a photo of a {}'.  [default: each model's own]")
@@ -59,6 +73,7 @@ def command(  # noqa: PLR0917 - click passes by name
     models: Sequence[str],
     data: Path,
     precision: str | None,
+    max_patches: Sequence[int],
     device: str | None,
     template: str | None,
     report_file: Path | None,
@@ -76,7 +91,8 @@ def command(  # noqa: PLR0917 - click passes by name
     if plot and not find_spec("matplotlib"):  # checked now instead of after the measurement
         raise click.ClickException("matplotlib is not installed; pip install 'siglip-edge[export]'")
     settings = settings_with(DEVICE=device)
-    subjects = list(subjects_of(settings, models, precision or ("all" if len(models) == 1 else "auto")))
+    precision = precision or ("all" if len(models) == 1 and not max_patches else "auto")
+    subjects = list(subjects_of(settings, models, precision, max_patches))
     comparison = Comparer(subjects, settings, load_dataset(data), template).compare(
         str(data), rounds=rounds, seconds=seconds
     )
@@ -84,29 +100,50 @@ def command(  # noqa: PLR0917 - click passes by name
     sys.exit(1 if any(model.error for model in comparison.models) else 0)
 
 
-def subjects_of(settings: Settings, models: Sequence[str], wanted: str) -> Iterator[Subject]:
-    """Every model in every wanted precision, each with a label that no other has. Raises click.BadParameter."""
+def subjects_of(
+    settings: Settings, models: Sequence[str], precision: str, max_patches: Sequence[int] = ()
+) -> Iterator[Subject]:
+    """Every model in every wanted precision and number of patches, each with a label that no other has.
+
+    `max_patches`: of NaFlex models. Raises click.BadParameter.
+    """
+    numbers: Sequence[int | None] = max_patches or [settings.max_patches]
+    described = [_described(directory_of(settings, model)) for model in models]
+    if max_patches and not any(one.is_naflex for one in described):
+        raise click.BadParameter("none of the models is a NaFlex model", param_hint="--max-patches")
     found = [
-        (*described, precision)
-        for model in models
-        for described in [_described(directory_of(settings, model))]
-        for precision in _precisions(described[0], wanted)
+        (one, which, number)
+        for one in dict.fromkeys(described)
+        for which in _precisions(one.directory, precision)
+        for number in (numbers if one.is_naflex else [None])
     ]
-    found = list(dict.fromkeys(found))
-    names = Counter(name for _, name, _ in found)
-    directories = Counter(name for _, name in dict.fromkeys((directory, name) for directory, name, _ in found))
-    for directory, name, precision in found:
-        where = f" {directory}" if directories[name] > 1 else ""
-        which = f" {precision}" if names[name] > directories[name] else ""
-        yield Subject(label=f"{name}{which}{where}", directory=directory, precision=precision)
+    directories = Counter(one.name for one in dict.fromkeys(described))
+    variants = Counter((one.directory, which) for one, which, _ in found)
+    precisions = Counter(directory for directory, _ in variants)
+    for one, which, number in dict.fromkeys(found):
+        parts = [
+            one.name,
+            which if precisions[one.directory] > 1 else "",
+            f"{number} patches" if variants[one.directory, which] > 1 else "",
+            str(one.directory) if directories[one.name] > 1 else "",
+        ]
+        yield Subject(label=" ".join(filter(None, parts)), directory=one.directory, precision=which, max_patches=number)
 
 
-def _described(directory: Path) -> tuple[Path, str]:
-    """-> the directory and the model's name, or the directory's name where it has no manifest."""
+class _Described(NamedTuple):
+    directory: Path
+    name: str
+    is_naflex: bool
+
+
+def _described(directory: Path) -> _Described:
+    """A directory without a manifest has its own name."""
     try:
-        return directory, Manifest.load(directory).name
+        manifest = Manifest.load(directory)
     except ModelError:
-        return directory, directory.name
+        return _Described(directory, directory.name, is_naflex=False)
+    vision = manifest.towers.vision
+    return _Described(directory, manifest.name, is_naflex=vision is not None and isinstance(vision.geometry, Patches))
 
 
 def _precisions(directory: Path, wanted: str) -> list[str]:

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from siglip_edge.cli.evaluation.datasets import Dataset, Kind
-from siglip_edge.cli.evaluation.embedding import Embedded, embed_pictures, embed_texts
+from siglip_edge.cli.evaluation.embedding import Embedded, Look, embed_pictures, embed_texts
 from siglip_edge.cli.evaluation.results import Answers, ModelResult
 from siglip_edge.cli.evaluation.scores import scored
 from siglip_edge.cli.model_options import plan_with
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, TextTower, Tower, kind_of
+from siglip_edge.runtime.images.patch_limit import patch_limit
 from siglip_edge.runtime.machine.cpu import resident_bytes
 from siglip_edge.runtime.machine.memory import peak_resident_bytes
 from siglip_edge.runtime.model import EmbeddingModel
@@ -34,14 +35,23 @@ class Subject:
     directory: Path
     precision: str
     """`auto` or a precision."""
+    max_patches: int | None = None
+    """Most patches per picture of a NaFlex model; None: the model's own number, or no choice."""
 
     def plan(self, settings: Settings, data: Dataset) -> PlannedModel:
-        """Plan the towers that the data set needs. Raises ModelError, ProviderUnavailable or click.BadParameter."""
+        """Plan the towers that the data set needs.
+
+        Raises ModelError, ProviderUnavailable, InvalidInput or click.BadParameter.
+        """
         towers = "both" if Tower.VISION in data.towers else "text"
         planned = plan_with(replace(settings, towers=towers), self.directory, precision=self.precision)
         for tower in data.towers:
             planned.manifest.tower(tower)  # raises ArtifactMissing
+        patch_limit(planned.manifest, self.max_patches)  # raises InvalidInput
         return planned
+
+    def look(self, settings: Settings) -> Look:
+        return Look(max_patches=self.max_patches, max_pixels=settings.max_image_pixels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +88,7 @@ def measure(subject: Subject, settings: Settings, data: Dataset, template: str |
     load_ms = 1000 * (time.perf_counter() - started)
     wording = worded(data, model.manifest, template)
     with tempfile.TemporaryDirectory(prefix="siglip-edge-evaluate-") as folder:
-        left, right = _embedded(model, data, wording, Path(folder), subject.label)
+        left, right = _embedded(model, data, wording, Path(folder), subject.label, subject.look(settings))
         resident_mb, peak_mb = (round(size / 1e6, 1) for size in (resident_bytes(), peak_resident_bytes()))
         seen = data.without(left.left_out) if left.left_out else data
         dimensions = model.manifest.dimensions
@@ -128,11 +138,11 @@ def _prompt(spec: TextTower, use: str | None) -> str:
     return own if own is not None else spec.prompts.get(spec.default_prompt or "", "")
 
 
-def _embedded(
-    model: EmbeddingModel, data: Dataset, wording: Wording, folder: Path, what: str
+def _embedded(  # noqa: PLR0917 - one caller
+    model: EmbeddingModel, data: Dataset, wording: Wording, folder: Path, what: str, look: Look
 ) -> tuple[Embedded, Embedded]:
     if data.left_tower is Tower.VISION:
-        left = embed_pictures(model, [Path(file) for file in wording.left], folder / "left", what)
+        left = embed_pictures(model, [Path(file) for file in wording.left], folder / "left", what, look)
     else:
         left = embed_texts(model, [str(text) for text in wording.left], folder / "left", what)
     return left, embed_texts(model, wording.right, folder / "right", what)

@@ -12,7 +12,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from siglip_edge.cli.evaluation.datasets import Dataset, Kind
-from siglip_edge.cli.evaluation.embedding import ROWS, picture_row
+from siglip_edge.cli.evaluation.embedding import ROWS, Look, picture_row
 from siglip_edge.cli.evaluation.measure import Subject, open_again, worded
 from siglip_edge.cli.evaluation.results import Speed
 from siglip_edge.runtime.artifacts.manifest import Tower
@@ -37,7 +37,7 @@ def measure_rates(
     texts = wording.right if data.kind is not Kind.RETRIEVAL else [*wording.left, *wording.right]
     rows = {Tower.TEXT: [model.prepare_text(str(text)).row for text in _sample(texts)]}
     if Tower.VISION in data.towers:
-        rows[Tower.VISION] = list(islice(_pictures(model, [Path(file) for file in _sample(data.left)]), SAMPLE))
+        rows[Tower.VISION] = list(_pictures(model, [Path(file) for file in _sample(data.left)], subject.look(settings)))
     return {tower: _rate(model, tower, rows[tower], seconds) for tower in data.towers if rows[tower]}
 
 
@@ -65,10 +65,10 @@ def _sample(inputs: Sequence[Path | str]) -> Sequence[Path | str]:
     return inputs[:: max(1, len(inputs) // SAMPLE)][:SAMPLE]
 
 
-def _pictures(model: EmbeddingModel, files: Sequence[Path]) -> Iterator[Row]:
+def _pictures(model: EmbeddingModel, files: Sequence[Path], look: Look) -> Iterator[Row]:
     for file in files:
         try:
-            yield picture_row(model, file)
+            yield picture_row(model, file, look)
         except (OSError, InvalidInput):
             continue  # left out, and reported, by the evaluation
 

@@ -46,8 +46,9 @@ def _other_threads(plan: ExecutionPlan, most: int) -> Iterator[ExecutionPlan]:
 
 def _other_rows(plan: ExecutionPlan, most: int, row_costs: Mapping[Tower, int]) -> Iterator[ExecutionPlan]:
     has_equal_bits = plan.provider == OPENVINO or (plan.provider == CPU and plan.precision is Precision.INT8)
+    own = {limit.rows for limit in plan.batch_limits.values()}
     if has_equal_bits:  # the bits are tested if this plan wins
-        yield from (_with_rows(plan, rows, row_costs) for rows in ROWS if rows <= most)
+        yield from (_with_rows(plan, rows, row_costs) for rows in ROWS if rows <= most and own != {rows})
 
 
 def _with_rows(plan: ExecutionPlan, rows: int, row_costs: Mapping[Tower, int]) -> ExecutionPlan:

@@ -198,3 +198,12 @@ def test_a_page_without_matplotlib_says_what_is_missing(models, pictures, monkey
     result = evaluate(models[0], "--data", pictures, "--report", pictures / "a.html")
     assert "without drawings, because matplotlib is not installed" in result.output
     assert "<svg" not in (pictures / "a.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"), [("64", "none of the models is a NaFlex model"), ("64,many", "is no list of numbers")]
+)
+def test_a_number_of_patches_is_for_models_that_have_the_choice(models, pictures, given, sentence):
+    result = evaluate(*models, "--data", pictures, "--max-patches", given)
+    assert result.exit_code == 2
+    assert sentence in result.output

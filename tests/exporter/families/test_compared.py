@@ -25,3 +25,22 @@ def test_clip_is_compared_with_siglip(exported, exported_of, tmp_path):
     assert siglip["template"] != clip["template"]
     assert clip["speed"]["vision"]["ratio"] > 0 < clip["speed"]["text"]["ratio"]
     assert len(comparison["agreements"]) == 1
+
+
+@pytest.mark.slow
+def test_numbers_of_patches_of_a_naflex_model_are_compared(exported_of, tmp_path):
+    """Each number is a column of its own; a number that the model does not take fails alone; CLIP has no choice."""
+    (tmp_path / "bear").mkdir()
+    Image.linear_gradient("L").resize((300, 200)).save(tmp_path / "bear/0.png")
+    models = [str(exported_of("naflex")), str(exported_of("clip"))]
+    options = ["--data", str(tmp_path), "--max-patches", "16,64,9000", "--rounds", "0", "--json", "-"]
+    result = CliRunner().invoke(main, ["evaluate", *models, *options])
+    assert result.exit_code == 1
+    found = {model["label"]: model["error"] for model in json.loads(result.stdout)["models"]}
+    assert found == {
+        "naflex 16 patches": None,
+        "naflex 64 patches": None,
+        "naflex 9000 patches": found["naflex 9000 patches"],
+        "clip": None,
+    }
+    assert "max_patches is 9000" in found["naflex 9000 patches"]
