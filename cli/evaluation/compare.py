@@ -91,8 +91,8 @@ class Comparer:
             self._failed[subject.label] = str(error)
         except BrokenProcessPool:
             self._failed[subject.label] = "its process was ended from outside, probably for the memory it took"
-        except (click.ClickException, OSError):
-            raise  # the data set, an option or the disk: no model would do better
+        except click.ClickException:
+            raise  # the data set or an option: no model would do better
         except Exception as error:  # noqa: BLE001 - providers raise exceptions of any class
             self._failed[subject.label] = " ".join(f"{type(error).__name__}: {error}".split())
         click.echo(f"Error: {subject.label}: {self._failed[subject.label]}", err=True)

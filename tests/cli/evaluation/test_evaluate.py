@@ -99,18 +99,20 @@ def test_class_names_stand_in_each_models_own_template(models, pictures):
 
 
 def test_a_model_that_fails_leaves_the_others_their_figures(models, pictures, tmp_path):
-    """The status and a sentence say so: no model at all, no vision tower, wrong embeddings."""
-    wrong = write_model(tmp_path / "wrong", name="wrong", seed=5)
+    """The status and a sentence say so: no model, no vision tower, wrong embeddings, a missing file."""
+    wrong, partial = (write_model(tmp_path / name, name=name, seed=5) for name in ("wrong", "partial"))
     collapse(wrong, Precision.INT8)
-    result = evaluate(models[0], pictures, models[2], wrong, "--data", pictures, "--json", "-")
+    (partial / "tokenizer.json").unlink()
+    result = evaluate(models[0], pictures, models[2], wrong, partial, "--data", pictures, "--json", "-")
     assert result.exit_code == 1
-    one, none, text_only, collapsed = json.loads(result.stdout)["models"]
+    one, none, text_only, collapsed, incomplete = json.loads(result.stdout)["models"]
     assert one["error"] is None
     assert one["figures"]["top-1"]
     assert "no manifest.json" in none["error"]
     assert text_only["error"] == "three: this model has no vision tower"
     assert "cosine 0.0000" in collapsed["error"]
     assert not collapsed["figures"]
+    assert "tokenizer.json" in incomplete["error"]
 
 
 def test_precisions_of_one_model_are_compared(models, pictures, tmp_path):
