@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from siglip_edge.exporter.errors import ExportError
+from siglip_edge.exporter.modules.attention import Attention
 from siglip_edge.exporter.modules.layers import stacked
-from siglip_edge.exporter.modules.masks import of_padding
+from siglip_edge.exporter.modules.masks import EVERYWHERE, of_padding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +55,14 @@ class PostNormEncoder(nn.Module):  # type: ignore[misc]
     `first_only`: the last layer computes the first position alone, -> (n, 1, width), for towers that pool it.
     """
 
-    def __init__(self, source: Any, *, first_only: bool = False) -> None:
-        """`source`: a transformers model (BertModel, XLMRobertaModel, ...)."""
+    def __init__(self, source: Any, *, longest: int | None = None, first_only: bool = False) -> None:
+        """`source`: a transformers model (BertModel, XLMRobertaModel, ...). `longest`: most tokens of a row; None: as
+        many as the model has positions.
+        """
         super().__init__()
         parts = parts_of(source)
-        self.positions = nn.Parameter(parts.positions, requires_grad=False)
+        self.longest = longest or len(parts.positions)
+        self.positions = nn.Parameter(parts.positions[: self.longest].clone(), requires_grad=False)
         self.norm = parts.norm
         self.relative = None if parts.relative is None else RelativePositions(parts.relative)
         *first, last = parts.layers
@@ -68,11 +72,10 @@ class PostNormEncoder(nn.Module):  # type: ignore[misc]
     def forward(self, token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
         length = token_embeddings.shape[1]
         hidden = self.norm(token_embeddings + self.positions[:length])
-        mask = of_padding(attention_mask)
-        if self.relative is not None:
-            mask = mask + self.relative(length)
+        bias = None if self.relative is None else self.relative(length)
+        attention = Attention(of_padding(attention_mask), EVERYWHERE, longest=self.longest, bias=bias)
         for layer in self.layers:
-            hidden = layer(hidden, mask)
+            hidden = layer(hidden, attention)
         return torch.as_tensor(hidden)
 
 
@@ -104,20 +107,20 @@ class PostNormLayer(nn.Module):  # type: ignore[misc]
         self.up, self.down, self.mlp_norm = parts.up, parts.down, parts.mlp_norm
         self.activation = parts.activation
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, attention: Attention) -> Tensor:
         residual = hidden[:, :1] if self.first_only else hidden
-        hidden = self.attention_norm(residual + self.out(self._mixed(hidden, mask)))
+        hidden = self.attention_norm(residual + self.out(self._mixed(hidden, attention)))
         return torch.as_tensor(self.mlp_norm(hidden + self.down(self.activation(self.up(hidden)))))
 
-    def _mixed(self, hidden: Tensor, mask: Tensor) -> Tensor:
+    def _mixed(self, hidden: Tensor, attention: Attention) -> Tensor:
         products = self.qkv(hidden).split(self.heads * self.head_width, dim=-1)
         if self.query is not None:
-            products = (self.query(hidden[:, :1]), *products)
-            mask = mask[:, :, :1]
-        queries, keys, values = (self._by_head(product) for product in products)
-        weights = torch.softmax(queries @ keys.transpose(-1, -2) + mask, dim=-1)
-        mixed = (weights @ values).transpose(1, 2)
-        return mixed.reshape(-1, mixed.shape[1], self.heads * self.head_width)
+            query, keys, values = map(self._by_head, (self.query(hidden[:, :1]), *products))
+            mixed = attention.of_first(query, keys, values)
+        else:
+            mixed = attention(*map(self._by_head, products))
+        together = mixed.transpose(1, 2)
+        return together.reshape(-1, together.shape[1], self.heads * self.head_width)
 
     def _by_head(self, product: Tensor) -> Tensor:
         """(n, length, width) -> (n, heads, length, head_width)."""

@@ -12,6 +12,8 @@ from optimum.utils import DummyInputGenerator
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from siglip_edge.exporter.graphs.blockwise_attention import write_out_attention
+
 OUTPUT = "pooled"
 """The only output of every graph, float32 (n, dimensions)."""
 
@@ -31,6 +33,7 @@ def trace_module(module: PreTrainedModel, inputs: Mapping[str, tuple[Tensor, Axe
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's remarks on constant branches, and its own deprecation
         export(module.eval(), _config(inputs, module.config), path, opset=OPSET, disable_dynamic_axes_fix=True)
+    write_out_attention(path)
 
 
 def _config(described: Mapping[str, tuple[Tensor, Axes]], config: Any) -> OnnxConfig:

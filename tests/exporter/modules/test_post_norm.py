@@ -1,22 +1,19 @@
 """The post-norm encoder computes what transformers computes, in torch and as a graph, at every length."""
 
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 import transformers
 from transformers import PreTrainedModel
 
 from siglip_edge.exporter.errors import ExportError
-from siglip_edge.exporter.graphs import graph_files
 from siglip_edge.exporter.modules.pooling import last_token, mean_of_tokens
 from siglip_edge.exporter.modules.post_norm import PostNormEncoder
-from siglip_edge.exporter.modules.tracing import trace_module
+from tests.exporter.modules.traced import TracedEncoder, rows, shaken
 
 BERT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 50}
 DISTILBERT = {"dim": 32, "hidden_dim": 64, "n_layers": 2, "n_heads": 4, "vocab_size": 50, "max_position_embeddings": 80}
@@ -26,6 +23,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "chinese-clip": ("ChineseCLIPText", BERT | {"max_position_embeddings": 80}),
     "roberta": ("Roberta", BERT | {"max_position_embeddings": 82}),
     "xlm-roberta": ("XLMRoberta", BERT | {"max_position_embeddings": 82}),
+    "xlm-roberta for long texts": ("XLMRoberta", BERT | {"max_position_embeddings": 2050}),
     "mpnet": ("MPNet", BERT | {"max_position_embeddings": 82}),
     "distilbert": ("DistilBert", DISTILBERT),
 }
@@ -33,58 +31,24 @@ LENGTHS = (1, 2, 7, 64, 80)
 
 
 def model_of(kind: str) -> PreTrainedModel:
-    """A tiny model of random weights, large enough that biases and positions matter."""
     name, config = MODELS[kind]
     torch.manual_seed(0)
     configuration = getattr(transformers, f"{name}Config")(**config, attn_implementation="eager")
-    model = getattr(transformers, f"{name}Model")(configuration)
-    for weight in model.parameters():
-        weight.data += 0.1 * torch.randn_like(weight)
-    return model.eval().requires_grad_(False)
-
-
-def rows(length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two rows of token ids and their mask: one of full length, one of half."""
-    ids = torch.randint(5, 50, (2, length), generator=torch.Generator().manual_seed(length))
-    mask = torch.ones_like(ids)
-    mask[1, -(-length // 2) :] = 0
-    return torch.where(mask == 1, ids, torch.tensor(1)), mask
-
-
-class Tower(PreTrainedModel):
-    """As families use the encoder."""
-
-    def __init__(self, source: PreTrainedModel) -> None:
-        super().__init__(source.config)
-        self.encoder = PostNormEncoder(source)
-
-    def forward(self, token_embeddings: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return self.encoder(token_embeddings, attention_mask)
+    return shaken(getattr(transformers, f"{name}Model")(configuration))
 
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_tokens_hidden_row_is_transformers(kind, tmp_path: Path):
     """Traced once, the graph is right at every length, padded or not."""
     model = model_of(kind)
-    table = model.get_input_embeddings()
-    ids, mask = rows(6)
-    axes = {0: "batch", 1: "length"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trace_module(
-            Tower(model),
-            {"token_embeddings": (table(ids), axes), "attention_mask": (mask, axes)},
-            tmp_path / "tower.onnx",
-        )
-    graph_files.save(graph_files.simplify(tmp_path / "tower.onnx"), tmp_path / "simple.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "simple.onnx")
-    for length in LENGTHS:
+    encoder, table = PostNormEncoder(model), model.get_input_embeddings()
+    traced = TracedEncoder(encoder, 32, tmp_path)
+    for length in (*LENGTHS, *((encoder.longest,) if encoder.longest > 80 else ())):
         ids, mask = rows(length)
-        wanted = model(input_ids=ids, attention_mask=mask).last_hidden_state
-        feeds = {"token_embeddings": table(ids).numpy(), "attention_mask": mask.numpy()}
-        (got,) = session.run(None, feeds)
+        wanted = model(input_ids=ids, attention_mask=mask).last_hidden_state.numpy()
+        got = traced(table(ids), mask)
         real = mask.numpy() == 1
-        np.testing.assert_allclose(got[real], wanted.numpy()[real], atol=2e-5)
+        np.testing.assert_allclose(got[real], wanted[real], atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", MODELS)
