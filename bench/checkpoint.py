@@ -12,36 +12,23 @@ from __future__ import annotations
 
 import argparse
 import random
-import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import tokenizers
 import torch
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
 from transformers import GemmaTokenizerFast, SiglipConfig, SiglipImageProcessor, SiglipModel
 
 from siglip_edge.bench.checkpoints.chinese_clip import CHINESE_CLIP_SIZES, write_chinese_clip
 from siglip_edge.bench.checkpoints.clip import CLIP_SIZES, write_clip
+from siglip_edge.bench.checkpoints.gemma_tokenizer import train_tokenizer
 from siglip_edge.bench.checkpoints.metaclip_2 import write_metaclip_2
 from siglip_edge.bench.checkpoints.naflex import NAFLEX_SIZES, write_naflex
-
-SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>"]  # Gemma's ids 0 to 3
-SCRIPTS = (
-    (0x61, 26),
-    (0x430, 32),
-    (0x3B1, 24),
-    (0x5D0, 27),
-    (0x627, 28),
-    (0x905, 50),
-    (0xE01, 46),
-    (0xAC00, 2000),
-    (0x4E00, 6000),
-)
-"""First code point and number of letters of each alphabet for made-up words."""
+from siglip_edge.bench.checkpoints.text import SHAPES, write_text
+from siglip_edge.bench.checkpoints.words import made_up_lines
 
 
 @dataclass(frozen=True)
@@ -181,37 +168,6 @@ def _read_less(norm: nn.LayerNorm, readers: tuple[torch.Tensor, ...], factor: fl
         weight[:, channels] /= factor
 
 
-def train_tokenizer(vocabulary: int, seed: int) -> tokenizers.Tokenizer:
-    """-> BPE with byte fallback in Gemma's format, trained on Python's sources and made-up words of nine scripts."""
-    model = models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True)
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # training on single words is fast
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))],
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_lines(vocabulary, random.Random(seed)), trainer)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(
-        " ", "merged_with_previous"
-    )  # as in Gemma: without effect, because Replace leaves no space
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    return tokenizer
-
-
-def _lines(vocabulary: int, rng: random.Random) -> Iterator[str]:
-    sources = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
-    for path in sources[: max(8, vocabulary // 1000)]:
-        yield from path.read_text(encoding="utf-8", errors="replace").lower().splitlines()
-    for _ in range(vocabulary * 4):
-        first, letters = SCRIPTS[min(int(rng.expovariate(0.5)), len(SCRIPTS) - 1)]
-        syllables = (
-            "".join(chr(first + rng.randrange(letters)) for _ in range(rng.choice((1, 2, 2)))) for _ in range(3)
-        )
-        yield " " + "".join(syllables)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path)
@@ -231,11 +187,11 @@ def write_tiny(directory: Path, family: str) -> None:
 
 
 def _clip(directory: Path, size: str) -> None:
-    write_clip(directory, CLIP_SIZES[size], _lines(CLIP_SIZES[size].vocabulary, random.Random(0)))
+    write_clip(directory, CLIP_SIZES[size], made_up_lines(CLIP_SIZES[size].vocabulary, random.Random(0)))
 
 
 def _metaclip_2(directory: Path, size: str) -> None:
-    write_metaclip_2(directory, CLIP_SIZES[size], _lines(CLIP_SIZES[size].vocabulary, random.Random(0)))
+    write_metaclip_2(directory, CLIP_SIZES[size], made_up_lines(CLIP_SIZES[size].vocabulary, random.Random(0)))
 
 
 def _chinese_clip(directory: Path, size: str) -> None:
@@ -246,7 +202,19 @@ def _naflex(directory: Path, size: str) -> None:
     write_naflex(directory, NAFLEX_SIZES[size], gemma_tokenizer(SIZES[size]))
 
 
-OTHERS = {"clip": _clip, "metaclip_2": _metaclip_2, "chinese_clip": _chinese_clip, "naflex": _naflex}
+def _text(directory: Path, size: str, name: str) -> None:
+    shape = SHAPES[name]
+    vocabulary = 1_000 if size == "tiny" else shape.config["vocab_size"]
+    write_text(directory, shape, made_up_lines(vocabulary, random.Random(0)), tiny=size == "tiny")
+
+
+OTHERS: Mapping[str, Callable[[Path, str], None]] = {
+    "clip": _clip,
+    "metaclip_2": _metaclip_2,
+    "chinese_clip": _chinese_clip,
+    "naflex": _naflex,
+    **{name: partial(_text, name=name) for name in SHAPES},
+}
 """Family -> what writes a checkpoint of a size by its name."""
 
 

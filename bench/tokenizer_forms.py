@@ -19,7 +19,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
-from siglip_edge.bench.checkpoint import SCRIPTS
+from siglip_edge.bench.checkpoints.words import SCRIPTS
 from siglip_edge.exporter.tokenizers.packing import write_packed_tokenizer
 
 CALIBRATION_TEXTS = Path(__file__).parents[1] / "exporter/calibration_texts.txt"

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.graphs import graph_files as graphs
 from siglip_edge.exporter.reproducible import side_by_side
-from siglip_edge.runtime.artifacts.manifest import TextTower, VisionTower
+from siglip_edge.runtime.artifacts.manifest import FullLength, TextTower, VisionTower
 from siglip_edge.runtime.errors import InvalidInput
 from siglip_edge.runtime.images.decoding import decode
 from siglip_edge.runtime.images.pixels import image_row, to_rgb
 from siglip_edge.runtime.rows import Arrays, Row
-from siglip_edge.runtime.text.token_ids import text_row
+from siglip_edge.runtime.text.token_ids import ATTENTION_MASK, text_row
 
 Floats = NDArray[np.float32]
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -30,6 +30,10 @@ _MOST_SKIPPED = 0.1
 """Share of unreadable calibration images beyond which the folder is probably the wrong one."""
 FEWEST_TEXTS = 8
 """As many as pictures: a quarter is held back for the verification, and ranges need several rows."""
+LONGER = (32, 64, 128, 256, 512)
+"""Tokens of the longer texts. Activations of every layer of a large model take 350 MB at 512 tokens."""
+ROWS_OF_A_LENGTH = 8
+"""Of which two are held back."""
 SAMPLE = 512
 """Positions of an activation that are kept, over all rows. Those of every layer of a base tower take 150 MB."""
 
@@ -78,8 +82,40 @@ def read_texts(file: Path) -> list[str]:
 
 
 def text_rows(texts: Sequence[str], tokenize: Callable[[str], list[int]], spec: TextTower) -> list[Row]:
-    """Texts as rows."""
-    return [text_row(text, tokenize, spec).row for text in texts]
+    """Texts as rows, and longer texts made of them where the tower takes longer ones (`joined`)."""
+    rows = [text_row(text, tokenize, spec) for text in texts]
+    if isinstance(spec.padding, FullLength):
+        return [row.row for row in rows]
+    longest = max(row.tokens for row in rows)
+    longer = [
+        text_row(text, tokenize, spec) for text in joined(texts, [row.tokens for row in rows], longest, spec.length)
+    ]
+    return [row.row for row in (*rows, *longer)]
+
+
+def joined(texts: Sequence[str], tokens: Sequence[int], longest: int, most: int) -> Iterator[str]:
+    """Texts in a row, as one: ROWS_OF_A_LENGTH of about every length in LONGER between `longest` and `most` tokens.
+
+    Activations of long texts have other ranges, and texts that people collect for a calibration are short. `tokens`:
+    those of each text.
+    """
+    start = 0
+    for target in (length for length in LONGER if longest < length <= most):
+        for _ in range(ROWS_OF_A_LENGTH):
+            end, total = start, 0
+            while total < target:
+                total += tokens[end % len(tokens)]
+                end += 1
+            yield " ".join(texts[index % len(texts)] for index in range(start, end))
+            start = end
+
+
+def without_padding(row: Row) -> Row:
+    """The row cut to its tokens: no served vector depends on what stands at padding, so ranges are not taken there."""
+    if (mask := row.arrays.get(ATTENTION_MASK)) is None:
+        return row
+    tokens = int(mask.sum())
+    return Row({name: array[:tokens] for name, array in row.arrays.items()}, cost=tokens)
 
 
 class Observation:

@@ -149,6 +149,7 @@ class Inputs:
     pictures: Sequence[Path]
     golden_images: Sequence[bytes]
     texts: Sequence[str]
+    golden_texts: Sequence[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +163,8 @@ class TowerRows:
 def _inputs(order: Order, towers: Towers, texts: Sequence[str]) -> Inputs:
     pictures = _calibration_pictures(order) if towers.vision else []
     golden_images = golden.golden_images(pictures[0]) if pictures else []
-    return Inputs(pictures=pictures, golden_images=golden_images, texts=texts)
+    golden_texts = golden.golden_texts(towers.text) if towers.text else ()
+    return Inputs(pictures=pictures, golden_images=golden_images, texts=texts, golden_texts=golden_texts)
 
 
 def _rows(inputs: Inputs, towers: Towers, directory: Path) -> dict[Tower, TowerRows]:
@@ -176,7 +178,7 @@ def _rows(inputs: Inputs, towers: Towers, directory: Path) -> dict[Tower, TowerR
         tokenize = HuggingFaceTokenizer(directory / text.tokenizer.path)
         rows[Tower.TEXT] = TowerRows(
             calibration=text_rows(inputs.texts, tokenize, text),
-            golden=[text_row(line, tokenize, text).row for line in golden.TEXTS],
+            golden=[text_row(line, tokenize, text).row for line in golden.golden_texts(text)],
         )
     return rows
 
@@ -187,7 +189,8 @@ def _with_artifacts(towers: Towers, results: Mapping[Tower, TowerResult]) -> Tow
 
 
 def _write_golden(directory: Path, inputs: Inputs, results: Mapping[Tower, TowerResult]) -> FileRecord:
-    return golden.write_golden(directory, inputs.golden_images, {tower: one.golden for tower, one in results.items()})
+    embeddings = {tower: one.golden for tower, one in results.items()}
+    return golden.write_golden(directory, inputs.golden_texts, inputs.golden_images, embeddings)
 
 
 def _write_report(

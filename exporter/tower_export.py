@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from siglip_edge.exporter.calibration import SAMPLE, Observation, Progress, observe
+from siglip_edge.exporter.calibration import SAMPLE, Observation, Progress, observe, without_padding
 from siglip_edge.exporter.families.family import Checkpoint, Family
 from siglip_edge.exporter.graphs import graph_files as graphs
 from siglip_edge.exporter.graphs.float16 import to_half
@@ -159,7 +159,7 @@ def _observed(
 ) -> dict[str, Observation]:
     """Inner tensors over the calibration rows at these positions."""
     shown = work.progress([work.calibration[index] for index in rows], f"{work.tower}: calibrate")
-    inputs = _inputs(shown, work.exact_vocabulary)
+    inputs = _inputs(map(without_padding, shown), work.exact_vocabulary)
     return observe(model, sorted(tensors), inputs, len(rows), work.directory, sample=sample)
 
 

@@ -40,9 +40,12 @@ class PoolingHead(nn.Module):  # type: ignore[misc]
 
 
 def mean_of_tokens(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """(n, length, width), int64 (n, length) -> (n, width), without what stands at padding."""
-    weights = attention_mask.to(hidden.dtype).unsqueeze(-1)
-    return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+    """(n, length, width), int64 (n, length) -> (n, width), without what stands at padding.
+
+    A product and no sum over an axis: onnxruntime adds in another order when the batch has one row.
+    """
+    weights = attention_mask.to(hidden.dtype) / attention_mask.sum(dim=1, keepdim=True)
+    return (weights[:, None, :] @ hidden).flatten(1)
 
 
 def last_token(hidden: Tensor, attention_mask: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from siglip_edge.runtime.artifacts.checksums import FileRecord, record_file
-from siglip_edge.runtime.artifacts.manifest import Tower
+from siglip_edge.runtime.artifacts.manifest import FullLength, TextTower, Tower
 from siglip_edge.runtime.checks.selftest import GoldenRow, save_golden
 
 TEXTS = (
@@ -21,10 +21,18 @@ TEXTS = (
     "¿Qué hora es, 👩‍🚀?",
 )
 
+_LONG = "A long text of many sentences, as people paste it. " * 80
+"""Some 900 tokens: several blocks of attention where a tower computes in blocks, and the last bucket of most others."""
+
 _ORIENTATION = 0x0112
 _ROTATED_RIGHT = 6
 _SIDE = 96
 """Pixels: small files; the towers see them squashed to their own size anyway."""
+
+
+def golden_texts(tower: TextTower) -> tuple[str, ...]:
+    """TEXTS, and a longer one where rows get longer than those."""
+    return TEXTS if isinstance(tower.padding, FullLength) else (*TEXTS, _LONG)
 
 
 def golden_images(picture: Path) -> list[bytes]:
@@ -39,12 +47,14 @@ def golden_images(picture: Path) -> list[bytes]:
     return [_png(wide), _png(tall), _png(wide, exif), _png(transparent)]
 
 
-def write_golden(directory: Path, images: Sequence[bytes], embeddings: Mapping[Tower, np.ndarray]) -> FileRecord:
+def write_golden(
+    directory: Path, texts: Sequence[str], images: Sequence[bytes], embeddings: Mapping[Tower, np.ndarray]
+) -> FileRecord:
     """Store the inputs with their FP32 embeddings, (n, d) unit rows per tower."""
     stored = {tower: [row.astype("<f4").tobytes() for row in rows] for tower, rows in embeddings.items()}
-    texts, pictures = stored.get(Tower.TEXT), stored.get(Tower.VISION)
-    rows = [GoldenRow(text=text, embedding=row) for text, row in zip(TEXTS, texts or (), strict=bool(texts))]
-    rows += [GoldenRow(png=png, embedding=row) for png, row in zip(images, pictures or (), strict=bool(pictures))]
+    of_texts, of_images = stored.get(Tower.TEXT, []), stored.get(Tower.VISION, [])
+    rows = [GoldenRow(text=text, embedding=row) for text, row in zip(texts, of_texts, strict=True)]
+    rows += [GoldenRow(png=png, embedding=row) for png, row in zip(images, of_images, strict=True)]
     path = directory / "golden.msgpack"
     save_golden(path, rows)
     return record_file(directory, path)

@@ -182,6 +182,8 @@ class TextTower(_Part, frozen=True, kw_only=True):
     pools_first_end: bool = False
     """The tower pools at the first of its end tokens (the last of `suffix_ids`) and sees nothing behind it; a text that
     spells the token out is cut there. CLIP."""
+    strip: bool = False
+    """Remove white space around the text, as sentence-transformers does."""
     lowercase: bool = False
     strip_punctuation: bool = False
     """Remove ASCII punctuation and fold white space, as SigLIP's own tokenizer does."""
@@ -354,7 +356,8 @@ class _Head(msgspec.Struct):
 
 KNOWN_RULES = frozenset({
     *("geometry:squash", "geometry:shortest_side_crop", "geometry:patches"),
-    *("padding:full", "padding:buckets", "prompts", "default_prompt", "text:lowercase", "text:strip_punctuation"),
+    *("padding:full", "padding:buckets", "prompts", "default_prompt"),
+    *("text:lowercase", "text:strip", "text:strip_punctuation"),
     "text:pools_first_end",
     *("color_profiles:to_srgb", "input:pixel_values", "input:patches", "input:grid"),
     *("input:token_embeddings", "input:token_ids", "input:attention_mask"),
@@ -378,6 +381,7 @@ def rules_of(manifest: Manifest) -> tuple[str, ...]:
         flags = {
             "prompts": text.prompts,
             "default_prompt": text.default_prompt,
+            "text:strip": text.strip,
             "text:lowercase": text.lowercase,
             "text:strip_punctuation": text.strip_punctuation,
             "text:pools_first_end": text.pools_first_end,

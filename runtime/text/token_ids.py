@@ -22,6 +22,8 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 def canonicalize(text: str, spec: TextTower) -> str:
     """Apply the tower's text rules, which come before the tokenizer. Each rule is a field of TextTower."""
+    if spec.strip:
+        text = text.strip()
     if spec.lowercase:
         text = text.lower()
     if spec.strip_punctuation:

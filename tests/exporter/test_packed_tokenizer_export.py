@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
-from siglip_edge.bench.checkpoint import train_tokenizer
+from siglip_edge.bench.checkpoints.gemma_tokenizer import train_tokenizer
 from siglip_edge.exporter.export import export
 from siglip_edge.exporter.tokenizers.not_packable import NotPackable
 from siglip_edge.exporter.tokenizers.packing import pack, write_packed_tokenizer
