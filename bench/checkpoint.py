@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -208,7 +209,11 @@ def _text(directory: Path, size: str, name: str) -> None:
     write_text(directory, shape, made_up_lines(vocabulary, random.Random(0)), tiny=size == "tiny")
 
 
-OTHERS: Mapping[str, Callable[[Path, str], None]] = {
+class Writes(Protocol):
+    def __call__(self, directory: Path, size: str) -> None: ...
+
+
+OTHERS: Mapping[str, Writes] = {
     "clip": _clip,
     "metaclip_2": _metaclip_2,
     "chinese_clip": _chinese_clip,
