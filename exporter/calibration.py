@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.graphs import graph_files as graphs
 from siglip_edge.exporter.reproducible import side_by_side
-from siglip_edge.runtime.artifacts.manifest import FullLength, TextTower, VisionTower
+from siglip_edge.runtime.artifacts.manifest import FullLength, Geometry, Patches, TextTower, VisionTower
 from siglip_edge.runtime.errors import InvalidInput
 from siglip_edge.runtime.images.decoding import decode
 from siglip_edge.runtime.images.pixels import image_row, to_rgb
@@ -66,8 +67,20 @@ def _problem(path: Path) -> str | None:
 
 
 def image_rows(paths: Sequence[Path], spec: VisionTower) -> list[Row]:
-    """Rows of readable images, decoded in full by the serving code."""
-    return [image_row(decode(path.read_bytes()), spec) for path in paths]
+    """Rows of readable images, decoded in full by the serving code; in turn with each of `patch_numbers`."""
+    numbers = cycle(patch_numbers(spec.geometry))
+    return [image_row(decode(path.read_bytes()), spec, number) for path, number in zip(paths, numbers, strict=False)]
+
+
+def patch_numbers(geometry: Geometry) -> tuple[int | None, ...]:
+    """Most patches of images that are calibrated on and verified: those that requests may ask for, the usual one often.
+
+    Five, so that every fourth row, which is held back, has each of them too. None: the geometry has one number.
+    """
+    if not isinstance(geometry, Patches):
+        return (None,)
+    usual = geometry.default_patches
+    return usual, max(1, usual // 4), usual, max(1, usual // 2), geometry.most_patches
 
 
 def read_texts(file: Path) -> list[str]:
@@ -121,7 +134,7 @@ def without_padding(row: Row) -> Row:
 class Observation:
     """One activation over the calibration rows: every channel's extremes, their means, and a sample of positions.
 
-    `length`: positions of one row, all of which a linear layer multiplies by its weights.
+    `length`: positions of the longest row, all of which a linear layer multiplies by its weights.
     """
 
     def __init__(self, positions: int) -> None:
@@ -137,7 +150,7 @@ class Observation:
     def add(self, values: Floats) -> None:
         """(..., k): k channels."""
         flat = values.reshape(-1, values.shape[-1])
-        self.length = len(flat)
+        self.length = max(self.length, len(flat))
         low, high = flat.min(axis=0), flat.max(axis=0)
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         self._rows += 1

@@ -162,7 +162,7 @@ class TowerRows:
 
 def _inputs(order: Order, towers: Towers, texts: Sequence[str]) -> Inputs:
     pictures = _calibration_pictures(order) if towers.vision else []
-    golden_images = golden.golden_images(pictures[0]) if pictures else []
+    golden_images = golden.golden_images(pictures[0], towers.vision.geometry) if pictures and towers.vision else []
     golden_texts = golden.golden_texts(towers.text) if towers.text else ()
     return Inputs(pictures=pictures, golden_images=golden_images, texts=texts, golden_texts=golden_texts)
 

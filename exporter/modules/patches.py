@@ -32,9 +32,23 @@ def patch_embedding(convolution: Any, mean: tuple[float, ...], std: tuple[float,
 
     `s` stays outside (SigLIP's channels share it, CLIP's differ by 5 %): the weights keep a magnitude FP16 holds well.
     """
-    weight = convolution.weight.detach().double()
-    bias = torch.zeros(len(weight)).double() if convolution.bias is None else convolution.bias.detach().double()
-    means, stds = (torch.tensor(values, dtype=torch.float64).view(1, 3, 1, 1) for values in (mean, std))
-    folded_bias = bias + (weight * (GREY - 255.0 * means) / (255.0 * stds)).sum(dim=(1, 2, 3))
+    return _normalising(convolution.weight, convolution.bias, mean, std, channels=1)
+
+
+def linear_patch_embedding(layer: Any, mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[nn.Linear, float]:
+    """As `patch_embedding`, of a linear layer whose patches have their channels last."""
+    return _normalising(layer.weight.unflatten(1, (-1, 3)), layer.bias, mean, std, channels=2)
+
+
+def _normalising(
+    weight: Tensor, bias: Tensor | None, mean: tuple[float, ...], std: tuple[float, ...], *, channels: int
+) -> tuple[nn.Linear, float]:
+    """`channels`: axis of `weight` that has the channels; the first axis has the outputs."""
+    weight = weight.detach().double()
+    bias = torch.zeros(len(weight)).double() if bias is None else bias.detach().double()
+    shape = [3 if axis == channels else 1 for axis in range(weight.dim())]
+    means, stds = (torch.tensor(values, dtype=torch.float64).view(shape) for values in (mean, std))
+    inputs = tuple(range(1, weight.dim()))
+    folded_bias = bias + (weight * (GREY - 255.0 * means) / (255.0 * stds)).sum(dim=inputs)
     folded = weight * (std[0] / stds)
     return linear(folded.flatten(1).float(), folded_bias.float()), 1.0 / (255.0 * std[0])

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from siglip_edge.runtime.artifacts.checksums import FileRecord, record_file
-from siglip_edge.runtime.artifacts.manifest import FullLength, TextTower, Tower
+from siglip_edge.runtime.artifacts.manifest import FullLength, Geometry, Patches, TextTower, Tower
 from siglip_edge.runtime.checks.selftest import GoldenRow, save_golden
 
 TEXTS = (
@@ -27,7 +27,8 @@ _LONG = "A long text of many sentences, as people paste it. " * 80
 _ORIENTATION = 0x0112
 _ROTATED_RIGHT = 6
 _SIDE = 96
-"""Pixels: small files; the towers see them squashed to their own size anyway."""
+"""Pixels: small files; the towers see them in their own size anyway."""
+_STRIPS = ((160, 10), (3, 120), (600, 2), (2, 600))
 
 
 def golden_texts(tower: TextTower) -> tuple[str, ...]:
@@ -35,8 +36,11 @@ def golden_texts(tower: TextTower) -> tuple[str, ...]:
     return TEXTS if isinstance(tower.padding, FullLength) else (*TEXTS, _LONG)
 
 
-def golden_images(picture: Path) -> list[bytes]:
-    """One picture as PNG files: wide, tall, rotated by EXIF only, and with an alpha gradient."""
+def golden_images(picture: Path, geometry: Geometry) -> list[bytes]:
+    """One picture as PNG files: wide, tall, rotated by EXIF only, and with an alpha gradient.
+
+    Where the aspect ratio is kept, strips too: of few rows, and of a single row and a single column of patches.
+    """
     with Image.open(picture) as opened:
         square = opened.convert("RGB").resize((_SIDE, _SIDE))
     exif = Image.Exif()
@@ -44,7 +48,8 @@ def golden_images(picture: Path) -> list[bytes]:
     transparent = square.convert("RGBA")
     transparent.putalpha(Image.linear_gradient("L").resize(square.size))
     wide, tall = square.resize((_SIDE, _SIDE // 3)), square.resize((_SIDE // 3, _SIDE))
-    return [_png(wide), _png(tall), _png(wide, exif), _png(transparent)]
+    strips = [square.resize(size) for size in _STRIPS] if isinstance(geometry, Patches) else []
+    return [_png(wide), _png(tall), _png(wide, exif), _png(transparent), *map(_png, strips)]
 
 
 def write_golden(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siglip_edge.runtime.artifacts.checksums import verify_file
-from siglip_edge.runtime.artifacts.manifest import Buckets, Manifest, Precision, TextTower, Tower
+from siglip_edge.runtime.artifacts.manifest import Buckets, Manifest, Patches, Precision, TextTower, Tower
 from siglip_edge.runtime.errors import BatchChangesBits, SelfTestFailed
 from siglip_edge.runtime.execution.batches import batches
 from siglip_edge.runtime.execution.packed_graph import machine_facts
@@ -48,7 +48,7 @@ _NOISE_SIDE = 256
 class Prepares(Protocol):
     """A model that turns inputs into rows."""
 
-    def prepare_image(self, image: Image.Image | Picture) -> Row: ...
+    def prepare_image(self, image: Image.Image | Picture, max_patches: int | None = None) -> Row: ...
     def prepare_text(self, text: str) -> TextRow: ...
 
 
@@ -135,8 +135,8 @@ def check_all(model: Embeds, rows: list[GoldenRow], mark: Path | None) -> None:
 def check_bits(model: Embeds) -> None:
     """Raise BatchChangesBits when a row's embedding has other bits in a batch that the plan allows than alone.
 
-    Tries every batch size, on all threads and on the threads of one of several runs, with rows of several lengths where
-    a tower has several. Skips CUDA, which does not promise equal bits.
+    Tries every batch size, on all threads and on the threads of one of several runs, with rows of several lengths and
+    grids where a tower has several. Skips CUDA, which does not promise equal bits.
     """
     if model.plan.provider == CUDA:
         return
@@ -157,8 +157,16 @@ def _check_bits(model: Embeds, tower: Tower, rows: list[Row]) -> None:
 
 
 def _rows_to_share(model: Embeds, tower: Tower) -> list[list[Row]]:
-    """Rows that may share runs, a list per shape. Of a text tower with buckets: the shortest, a middle, the longest."""
+    """Rows that may share runs, a list per shape.
+
+    Of a text tower with buckets: the shortest, a middle, the longest. Of a vision tower with a choice of patches: the
+    usual number and fewer, of which more rows share a run; wide and tall pictures in turn, whose grids differ.
+    """
     count = model.plan.rows(tower) or 1
+    vision = model.manifest.towers.vision
+    if tower is Tower.VISION and vision is not None and isinstance(vision.geometry, Patches):
+        usual = vision.geometry.default_patches
+        return [_grids(model, max(1, most), count) for most in (usual, usual // 4, usual // 16)]
     spec = model.manifest.towers.text
     if tower is Tower.VISION or spec is None or not isinstance(spec.padding, Buckets):
         return [noise(model, tower, count)]
@@ -179,11 +187,22 @@ def noise(model: Prepares, tower: Tower, count: int) -> list[Row]:
     """`count` different rows; the same rows in every call."""
     if tower is Tower.TEXT:
         return [model.prepare_text(f"text number {number}").row for number in range(count)]
+    return [model.prepare_image(picture) for picture in _noise_pictures(count)]
+
+
+def _grids(model: Prepares, most: int, count: int) -> list[Row]:
+    """`count` different rows of at most `most` patches, all of one length: wide and tall pictures in turn."""
+    pictures = _noise_pictures(count)
+    shapes = ((_NOISE_SIDE, _NOISE_SIDE // 2), (_NOISE_SIDE // 2, _NOISE_SIDE))
+    return [model.prepare_image(picture.resize(shapes[number % 2]), most) for number, picture in enumerate(pictures)]
+
+
+def _noise_pictures(count: int) -> list[Image.Image]:
     from PIL import Image  # noqa: PLC0415 - which texts alone do not need
 
     rng = np.random.default_rng(0)
-    pictures = (rng.integers(0, 256, (_NOISE_SIDE, _NOISE_SIDE, 3), np.uint8) for _ in range(count))
-    return [model.prepare_image(Image.fromarray(picture)) for picture in pictures]
+    samples = (rng.integers(0, 256, (_NOISE_SIDE, _NOISE_SIDE, 3), np.uint8) for _ in range(count))
+    return [Image.fromarray(one) for one in samples]
 
 
 def one_each(rows: Iterable[GoldenRow]) -> list[GoldenRow]:

@@ -426,12 +426,6 @@ def test_another_architecture_is_refused(fresh, tmp_path):
     refused(dataclasses.replace(fresh, source=str(tmp_path / "bert")), "model type 'bert'; known: .*siglip")
 
 
-def test_a_naflex_checkpoint_is_refused_with_the_reason(fresh, tmp_path):
-    (tmp_path / "naflex").mkdir()
-    (tmp_path / "naflex/config.json").write_text('{"model_type": "siglip2"}')
-    refused(dataclasses.replace(fresh, source=str(tmp_path / "naflex")), "NaFlex")
-
-
 @pytest.mark.parametrize(
     ("missing", "sentence"),
     [
@@ -504,7 +498,7 @@ def test_texts_that_are_not_utf8_are_refused(fresh, tmp_path):
 @pytest.mark.parametrize(("texts", "count"), [("", 0), ("\n \n", 0), ("a cat\n" * 7, 7)])
 def test_too_few_texts_are_refused_before_the_weights_are_read(fresh, tmp_path, monkeypatch, texts, count):
     (tmp_path / "few.txt").write_text(texts)
-    monkeypatch.setattr("siglip_edge.exporter.families.siglip.checkpoint._load_model", None)
+    monkeypatch.setattr("siglip_edge.exporter.families.siglip.checkpoint.load_model", None)
     refused(dataclasses.replace(fresh, calibration_texts=tmp_path / "few.txt"), f"{count} texts, .* at least 8")
 
 

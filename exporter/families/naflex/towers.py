@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +10,7 @@ from transformers import PreTrainedModel
 
 from siglip_edge.exporter.families.siglip.checkpoint import SiglipCheckpoint
 from siglip_edge.exporter.modules.layers import Layer
-from siglip_edge.exporter.modules.patches import GREY, patch_embedding
+from siglip_edge.exporter.modules.patches import GREY, linear_patch_embedding
 from siglip_edge.exporter.modules.pooling import PoolingHead
 from siglip_edge.exporter.modules.tracing import BATCH, trace_module
 from siglip_edge.runtime.images.pixels import GRID, PATCHES
@@ -24,7 +22,8 @@ class VisionTower(PreTrainedModel):  # type: ignore[misc]
     def __init__(self, checkpoint: SiglipCheckpoint) -> None:
         source = checkpoint.model.vision_model
         super().__init__(source.config)
-        self.embed, self.pixel_scale = _patch_embedding(source.embeddings.patch_embedding, checkpoint)
+        patch_embedding = source.embeddings.patch_embedding
+        self.embed, self.pixel_scale = linear_patch_embedding(patch_embedding, checkpoint.mean, checkpoint.std)
         self.positions = Positions(source.embeddings.position_embedding.weight.detach())
         self.layers = nn.ModuleList(Layer(layer) for layer in source.encoder.layers)
         self.norm, self.head = source.post_layernorm, PoolingHead(source.head)
@@ -41,8 +40,8 @@ class Positions(nn.Module):  # type: ignore[misc]
 
     As torch's `interpolate(mode="bilinear", antialias=True, align_corners=False)`, which transformers calls: along each
     axis a cell is a mean of the table's cells, weighted by a triangle around its own centre that is as wide as the cell
-    or, when the grid is finer than the table, as a cell of the table. The two axes multiply. torch 2.13 on the CPU
-    leaves the resampling along a single column out, so that all its cells are equal; here they differ, as in a row.
+    or, when the grid is finer than the table, as a cell of the table. The two axes multiply. Of a single column, torch
+    2.13 on the CPU computes something else (`reference`).
     """
 
     def __init__(self, table: Tensor) -> None:
@@ -50,22 +49,27 @@ class Positions(nn.Module):  # type: ignore[misc]
         self.side = round(len(table) ** 0.5)
         # With an axis of its own, because a plain matrix would be quantized like a linear layer.
         self.table = nn.Parameter(table.unsqueeze(0), requires_grad=False)
-        self.centres = nn.Parameter(torch.arange(self.side) + 0.5, requires_grad=False)
+        self.centres = nn.Parameter(2 * torch.arange(self.side) + 1, requires_grad=False)
 
     def forward(self, patches: Tensor, grid: Tensor) -> Tensor:
         """-> (n, N, d)."""
-        rows, columns = grid[:, :1].float(), grid[:, 1:].float()
+        rows, columns = grid[:, :1], grid[:, 1:]
         index = torch.arange(patches.shape[1])
-        row = ((index + 0.5) / columns).floor()
+        row = torch.div(index, columns, rounding_mode="trunc")
         of_rows, of_columns = self._weights(row, rows), self._weights(index - row * columns, columns)
         both = of_rows.unsqueeze(-1) * of_columns.unsqueeze(-2)
         return torch.as_tensor(both.flatten(2) @ self.table)
 
     def _weights(self, place: Tensor, cells: Tensor) -> Tensor:
-        """Places (n, N) on an axis of `cells` (n, 1) -> their weights of the table's cells, (n, N, side)."""
-        step = self.side / cells
-        distance = (self.centres - ((place + 0.5) * step).unsqueeze(-1)).abs()
-        weights = torch.relu(1 - distance / torch.clamp(step, min=1.0).unsqueeze(-1))
+        """Places (n, N) on an axis of `cells` (n, 1) -> their weights of the table's cells, (n, N, side).
+
+        In whole numbers up to the last step, so that FP16 rounds no coordinate. In units of 1 / (2 · cells) of a cell
+        of the table, its centres lie at (2j + 1)·cells, a place's at (2i + 1)·side, and the triangle reaches
+        2·max(cells, side) far: at most 2048, which FP16 holds exactly.
+        """
+        distance = (self.centres * cells.unsqueeze(-1) - ((2 * place + 1) * self.side).unsqueeze(-1)).abs()
+        reach = 2 * torch.clamp(cells, min=self.side).unsqueeze(-1)
+        weights = torch.clamp(reach - distance, min=0).float()
         return weights / weights.sum(dim=-1, keepdim=True)
 
 
@@ -74,13 +78,3 @@ def trace(checkpoint: SiglipCheckpoint, path: Path) -> None:
     patches = torch.zeros(2, 6, 3 * checkpoint.patch_size**2, dtype=torch.uint8)
     grid = torch.tensor([[2, 3], [3, 2]])
     trace_module(VisionTower(checkpoint), {PATCHES: (patches, {**BATCH, 1: "patches"}), GRID: (grid, BATCH)}, path)
-
-
-def _patch_embedding(source: Any, checkpoint: SiglipCheckpoint) -> tuple[nn.Linear, float]:
-    """A linear layer over the bytes of a patch, whose channels come last, with the normalisation folded in."""
-    side = checkpoint.patch_size
-    weight = source.weight.detach().view(-1, side, side, 3).permute(0, 3, 1, 2)
-    embed, scale = patch_embedding(SimpleNamespace(weight=weight, bias=source.bias), checkpoint.mean, checkpoint.std)
-    channels_last = embed.weight.detach().view(-1, 3, side, side).permute(0, 2, 3, 1).flatten(1)
-    embed.weight = nn.Parameter(channels_last.contiguous(), requires_grad=False)
-    return embed, scale

@@ -69,9 +69,13 @@ def load_model(source: str, model_class: str) -> Any:
 
     try:
         kind = getattr(transformers, model_class)
-        model = kind.from_pretrained(source, dtype=torch.float32, attn_implementation="eager")
+        model, loaded = kind.from_pretrained(
+            source, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        )
     except Exception as error:  # damaged files make transformers and safetensors raise any type
         raise ExportError(f"{source}: the weights cannot be loaded ({_first_line(error)})") from error
+    if missing := sorted([*loaded["missing_keys"], *loaded["mismatched_keys"]]):
+        raise ExportError(f"{source}: {len(missing)} of its weights are missing, for example {missing[0]}")
     if not model.vision_model.use_head:
         raise ExportError(f"{source}: its vision tower has no pooling head, so it has no image embedding")
     return model.eval().requires_grad_(requires_grad=False)

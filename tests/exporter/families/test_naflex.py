@@ -1,5 +1,6 @@
 """NaFlex: right to rounding in FP32 against transformers, for any grid, and equal to SigLIP on squares."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,18 +8,28 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoTokenizer, Siglip2Model
 
 from siglip_edge.bench.checkpoints.naflex import from_siglip
+from siglip_edge.exporter.calibration import patch_numbers
+from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.families import family_of
 from siglip_edge.exporter.families.naflex.towers import Positions
 from siglip_edge.exporter.families.siglip.family import TEMPLATE
-from siglip_edge.runtime.artifacts.manifest import Manifest, Patches, Precision, Sigmoid, Tower
+from siglip_edge.exporter.tower_export import HELD_BACK
+from siglip_edge.runtime.artifacts.manifest import Manifest, Patches, Precision, Sigmoid, Squash, Tower
+from siglip_edge.runtime.checks.selftest import check_bits, load_golden
+from siglip_edge.runtime.errors import BatchChangesBits
+from siglip_edge.runtime.images.decoding import decode
 from siglip_edge.runtime.images.pixels import GRID, PATCHES, image_row
 from siglip_edge.runtime.rows import stack
-from tests.exporter.families.agreement import TEXTS, bits_change_with_the_batch, cosines, hard_images, served
+from tests.exporter.families.agreement import TEXTS, bits_change_with_the_batch, changed, cosines, hard_images, served
 
-GRIDS = [(1, 1), (1, 24), (24, 2), (2, 2), (3, 5), (4, 4), (4, 6), (1, 40), (17, 3), (12, 12)]
+GRIDS = [
+    *((1, 1), (1, 24), (24, 1), (24, 2), (2, 2), (3, 5), (4, 4), (4, 6), (1, 40), (40, 1), (17, 3), (12, 12)),
+    *((16, 1), (1, 16), (64, 4), (2, 1), (32, 32), (1, 1024), (1024, 1)),
+]
 """Of the tiny checkpoint, whose table has 4 x 4 cells: coarser, equal, finer, and longer than its processor allows."""
 
 
@@ -74,6 +85,71 @@ def test_a_single_column_is_resampled_like_a_row():
     assert (of_column[0, 0] != of_column[0, -1]).all()
 
 
+@pytest.mark.parametrize("side", [4, 16])
+@pytest.mark.parametrize("grid", [(1, 1), (2, 3), (16, 16), (7, 31), (64, 4), (1, 256), (31, 33), (1, 1024)], ids=str)
+def test_positions_are_resampled_as_torch_does_it(grid, side):
+    """To rounding, for grids coarser and finer than the table."""
+    table, patches = torch.randn(side**2, 8), torch.zeros(1, grid[0] * grid[1], 3)
+    square = table.view(1, side, side, 8).permute(0, 3, 1, 2)
+    wanted = torch.nn.functional.interpolate(square, grid, mode="bilinear", antialias=True, align_corners=False)
+    positions = Positions(table)
+    (got,) = positions(patches, torch.tensor([grid]))
+    torch.testing.assert_close(got, wanted.flatten(2)[0].T, atol=1e-5, rtol=1e-5)
+
+
+def test_fp16_moves_no_position(exported):
+    """The FP16 graph on the longest grids, too: its coordinates are whole numbers that FP16 holds."""
+    half, full = served(exported, Precision.FP16), served(exported, Precision.FP32)
+    strips = [Image.effect_noise(size, 80).convert("RGB") for size in ((9000, 2), (2, 9000), (4000, 300))]
+    rows = [half.prepare_image(strip, 1024) for strip in strips]
+    assert rows[0].cost == rows[1].cost == 1024
+    assert cosines(half.run(Tower.VISION, rows), full.run(Tower.VISION, rows)).min() > 0.99999
+
+
+def test_strips_are_among_the_golden_rows(exported):
+    """Pictures of one row and of one column of patches, and of few."""
+    pictures = [row.png for row in load_golden(exported, Manifest.load(exported)) if row.png]
+    grids = [image_row(decode(png), Manifest.load(exported).vision).arrays[GRID].tolist() for png in pictures]
+    assert [1, 24] in grids
+    assert [24, 1] in grids
+
+
+def test_artifacts_are_verified_on_every_number_of_patches():
+    """The usual number, fewer and the most, of calibrating and of held-back rows alike."""
+    numbers = patch_numbers(Patches(patch_size=8, default_patches=256, most_patches=1024))
+    assert set(numbers) == {64, 128, 256, 1024}
+    dealt = [numbers[index % len(numbers)] for index in range(40)]
+    assert set(dealt[::HELD_BACK]) == set(numbers)
+    assert patch_numbers(Squash(size=64, patch_size=8)) == (None,)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("preprocessor_config.json", {"patch_size": 16}, "cuts patches of 16 pixels, its vision tower takes 8"),
+        ("preprocessor_config.json", {"do_normalize": False}, "do_normalize: false"),
+        ("preprocessor_config.json", {"rescale_factor": 1.0}, "rescales by 1.0"),
+        ("preprocessor_config.json", {"image_processor_type": "SiglipImageProcessor"}, "prepared by SiglipImageProc"),
+    ],
+)
+def test_what_serving_would_not_follow_is_refused(checkpoint, tmp_path, file, change, message):
+    source = changed(checkpoint, tmp_path / "changed", file, lambda content: content | change)
+    with pytest.raises(ExportError, match=message):
+        family_of(str(source)).open(str(source))
+
+
+def test_a_checkpoint_without_a_text_tower_is_refused(checkpoint, tmp_path):
+    """transformers would give it random weights: an image classifier has this model type, too."""
+    source = tmp_path / "classifier"
+    shutil.copytree(checkpoint, source)
+    weights = load_file(source / "model.safetensors")
+    save_file(
+        {name: value for name, value in weights.items() if "text_model" not in name}, source / "model.safetensors"
+    )
+    with pytest.raises(ExportError, match="of its weights are missing, for example text_model"):
+        family_of(str(source)).open(str(source))
+
+
 def test_grids_of_as_many_patches_share_a_run(traced):
     """3 x 8, 8 x 3 and 4 x 6 in one batch give what each gives alone."""
     _, _, session = traced
@@ -119,3 +195,22 @@ def test_a_square_is_as_siglip_embeds_it(tmp_path):
         row = image_row(image, vision)
         pooled.append(family.reference(opened, Tower.VISION, stack([row])))
     assert cosines(*pooled).min() > 0.999999
+
+
+def test_the_self_test_shares_runs_of_wide_and_tall_pictures(exported, monkeypatch):
+    """At several numbers of patches; a kernel that takes one grid for all rows of a run does not pass."""
+    model = served(exported, Precision.INT8)
+    model.plan = model.plan.with_rows(4)
+    seen: set[tuple[int, int]] = set()
+    run = model.run
+
+    def one_grid_for_all(tower, rows, *, crowded=False):
+        embeddings = run(tower, rows, crowded=crowded)
+        grids = {tuple(row.arrays[GRID]) for row in rows if GRID in row.arrays}
+        seen.update((row.cost, len(grids)) for row in rows)
+        return embeddings + np.float32(len(grids) > 1 and rows[0].cost == 6)
+
+    monkeypatch.setattr(model, "run", one_grid_for_all)
+    with pytest.raises(BatchChangesBits, match="vision"):
+        check_bits(model)
+    assert {(18, 2), (6, 2)} <= seen
