@@ -21,7 +21,7 @@ from siglip_edge.runtime.errors import ArtifactCorrupt, ManifestInvalid
 
 SPARE = 16 << 20
 """Bytes of the disk that stay free: the manifest, and the directories' own blocks."""
-_LOCK = ".lock"
+_LOCK, _UNFINISHED = ".lock", ".unfinished"
 ATTEMPTS = 4
 """Of one file, each where the last one stopped."""
 _PAUSE_S = 1.0
@@ -80,7 +80,7 @@ def _staged(order: Order) -> Iterator[Path]:
 def _manifest(order: Order, folder: Path) -> Manifest:
     """The source's manifest, or with a choice of precisions one that lists no other artifact."""
     (folder / MANIFEST).unlink(missing_ok=True)  # an earlier attempt's, perhaps of other precisions
-    order.source.fetch_manifest(folder)
+    order.source.fetch_manifest(folder / MANIFEST)
     try:
         manifest = Manifest.load(folder)
     except ManifestInvalid as error:
@@ -119,7 +119,7 @@ def _is_whole(folder: Path, record: FileRecord) -> bool:
 
 
 def _check_disk(order: Order, missing: Collection[FileRecord], folder: Path) -> None:
-    needed = sum(record.size - min(record.size, order.source.started(record, folder)) for record in missing) + SPARE
+    needed = sum(record.size - min(record.size, _started(record, folder)) for record in missing) + SPARE
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise PullError(
@@ -127,27 +127,42 @@ def _check_disk(order: Order, missing: Collection[FileRecord], folder: Path) -> 
         )
 
 
+def _unfinished(record: FileRecord, folder: Path) -> Path:
+    """The file while it grows. Its name is its content's, so that the bytes of two versions are never joined."""
+    return folder / _UNFINISHED / record.sha256[:32]
+
+
+def _started(record: FileRecord, folder: Path) -> int:
+    """Bytes of the file that are here."""
+    path = _unfinished(record, folder)
+    return path.stat().st_size if path.exists() else 0
+
+
 def _fetch(source: Source, record: FileRecord, folder: Path) -> None:
-    _attempt(source, record, folder)
+    unfinished, path = _unfinished(record, folder), folder / record.path
+    unfinished.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _attempt(source, record, unfinished)
+    unfinished.rename(path)
     try:
         verify_file(folder, record)
     except ArtifactCorrupt as error:
-        (folder / record.path).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         what = "sha256 differs" if "sha256" in str(error) else "size differs"
         raise PullError(
             f"{source.name}: {record.path}: its {what} from {MANIFEST}; its owner must repair it"
         ) from error
 
 
-def _attempt(source: Source, record: FileRecord, folder: Path) -> None:
+def _attempt(source: Source, record: FileRecord, to: Path) -> None:
     for _ in range(ATTEMPTS - 1):
         try:
-            source.fetch(record, folder)
+            source.fetch(record, to)
         except ConnectionBroken:
             time.sleep(_PAUSE_S)
         else:
             return
-    source.fetch(record, folder)
+    source.fetch(record, to)
 
 
 def _remove_strangers(folder: Path, manifest: Manifest) -> None:

@@ -1,16 +1,20 @@
-"""A hub's repository, through huggingface_hub: HF_ENDPOINT, tokens and HF_HUB_OFFLINE count as in that library."""
+"""A hub's repository. HF_ENDPOINT, tokens, HF_HUB_OFFLINE and the cache count as in huggingface_hub."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 import huggingface_hub as hub
 from huggingface_hub import constants, errors
+from huggingface_hub.utils import build_hf_headers
 
 from siglip_edge.cli.pulling.errors import ConnectionBroken, PullError, first_line, is_of_disk
-from siglip_edge.runtime.artifacts.checksums import FileRecord
+from siglip_edge.cli.pulling.transfer import transfer
+from siglip_edge.cli.pulling.url import LARGEST_MANIFEST
+from siglip_edge.runtime.artifacts.checksums import FileRecord, sha256_of
 from siglip_edge.runtime.artifacts.manifest import MANIFEST
 from siglip_edge.runtime.known_models.table import export_command
 
@@ -28,24 +32,27 @@ class HubSource:
         self._commit = self._revision
         """Until the manifest was fetched."""
 
-    def fetch_manifest(self, folder: Path) -> None:
-        if not constants.HF_HUB_OFFLINE:
-            self._find_commit()
-        self._fetch(MANIFEST, folder)
-
-    def fetch(self, record: FileRecord, folder: Path) -> None:
-        self._fetch(record.path, folder)
-
-    def started(self, record: FileRecord, folder: Path) -> int:
-        """The library names an unfinished file by its ETag, which only the hub knows: none counts."""
-        del record, folder
-        return 0
-
-    def _find_commit(self) -> None:
+    def fetch_manifest(self, to: Path) -> None:
         try:
-            found = hub.HfApi(endpoint=self.endpoint).model_info(self.name, revision=self._revision)
+            if constants.HF_HUB_OFFLINE:
+                self._copy(MANIFEST, to)
+                return
+            self._find_commit()
+            self._transfer(MANIFEST, to, LARGEST_MANIFEST)
         except Exception as error:  # also those of the library's HTTP client, which changes between its versions
             raise self._refusal(MANIFEST, error) from error
+
+    def fetch(self, record: FileRecord, to: Path) -> None:
+        try:
+            if constants.HF_HUB_OFFLINE or self._is_cached(record):
+                self._copy(record.path, to)
+            else:
+                self._transfer(record.path, to, record.size)
+        except Exception as error:
+            raise self._refusal(record.path, error) from error
+
+    def _find_commit(self) -> None:
+        found = hub.HfApi(endpoint=self.endpoint).model_info(self.name, revision=self._revision)
         names = {file.rfilename for file in found.siblings or ()}
         if MANIFEST not in names:
             raise PullError(self._lacks_manifest(names))
@@ -56,40 +63,40 @@ class HubSource:
             return f"{self.name}: a checkpoint and no model directory; make one: {export_command(self.name)}"
         return f"{self.name}: no model directory, it has no {MANIFEST}"
 
-    def _fetch(self, path: str, folder: Path) -> None:
-        """Straight into `folder`, so that no second copy lies in the library's cache; offline, from that cache."""
-        try:
-            if constants.HF_HUB_OFFLINE:
-                self._copy(path, folder)
-            else:
-                hub.hf_hub_download(self.name, path, revision=self._commit, local_dir=folder, endpoint=self.endpoint)
-        except Exception as error:
-            raise self._refusal(path, error) from error
+    def _transfer(self, path: str, to: Path, most: int) -> None:
+        """The token goes to the hub alone, not to the store to which it redirects."""
+        url = hub.hf_hub_url(self.name, path, revision=self._commit, endpoint=self.endpoint)
+        found = hub.get_hf_file_metadata(url, endpoint=self.endpoint)
+        if found.size is not None and found.size > most:
+            raise PullError(f"{self.name}: {path} has {found.size} bytes, {most} at most are expected")
+        is_hub = urlsplit(found.location).netloc == urlsplit(url).netloc
+        transfer(found.location, to, most, whole=found.size, headers=build_hf_headers() if is_hub else {})
 
-    def _copy(self, path: str, folder: Path) -> None:
-        cached = hub.hf_hub_download(self.name, path, revision=self._commit)
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(cached, folder / path)
+    def _cached(self, path: str) -> Path | None:
+        found = hub.try_to_load_from_cache(self.name, path, revision=self._commit)
+        return Path(found) if isinstance(found, str) else None
 
-    def _refusal(self, path: str, error: Exception) -> PullError:
+    def _is_cached(self, record: FileRecord) -> bool:
+        found = self._cached(record.path)
+        return found is not None and sha256_of(found) == record.sha256
+
+    def _copy(self, path: str, to: Path) -> None:
+        found = self._cached(path)
+        if found is None:
+            raise PullError(f"{self.name}: {path} is not in the hub's cache, and HF_HUB_OFFLINE is set")
+        shutil.copyfile(found, to)
+
+    def _refusal(self, path: str, error: Exception) -> Exception:
         """The library's error in one sentence with its remedy."""
         where = f"{self.endpoint}/{self.name}"
+        if isinstance(error, PullError) or is_of_disk(error):
+            return error
         if isinstance(error, errors.GatedRepoError):
             return PullError(f"{self.name}: gated; accept its terms at {where}, then set HF_TOKEN to your token")
         if isinstance(error, errors.RepositoryNotFoundError):
             return PullError(f"{where}: not found, or private; check the id, and set HF_TOKEN for a private one")
         if isinstance(error, errors.RevisionNotFoundError):
             return PullError(f"{self.name}: no revision {self._revision!r}")
-        if constants.HF_HUB_OFFLINE and isinstance(error, errors.LocalEntryNotFoundError):
-            return PullError(f"{self.name}: {path} is not in the hub's cache, and HF_HUB_OFFLINE is set")
-        if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
+        if isinstance(error, errors.EntryNotFoundError):
             return PullError(f"{self.name}: {path} is listed in {MANIFEST} but is not in the repository")
-        if is_of_disk(error):
-            raise error
-        return ConnectionBroken(f"{where}: {path} cannot be fetched ({first_line(_cause(error))})")
-
-
-def _cause(error: Exception) -> BaseException:
-    """The library wraps a connection that failed in a sentence about its cache."""
-    is_wrapped = isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None
-    return error.__cause__ if is_wrapped and error.__cause__ is not None else error
+        return ConnectionBroken(f"{where}: {path} cannot be fetched ({first_line(error)})")

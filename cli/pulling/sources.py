@@ -20,17 +20,14 @@ class Source(Protocol):
     name: str
     """For messages."""
 
-    def fetch_manifest(self, folder: Path) -> None:
-        """Write manifest.json into `folder`. Raises PullError when the place has none."""
+    def fetch_manifest(self, to: Path) -> None:
+        """Write the content of manifest.json to `to`, which does not exist. Raises PullError when there is none."""
 
-    def fetch(self, record: FileRecord, folder: Path) -> None:
-        """Write one file below `folder`, where an interrupted download of it is continued. Raises PullError.
+    def fetch(self, record: FileRecord, to: Path) -> None:
+        """Write one file's content to `to`; where an earlier attempt has left its beginning, continue it.
 
-        The caller verifies the file.
+        The caller verifies the file. Raises PullError; ConnectionBroken when another attempt may help.
         """
-
-    def started(self, record: FileRecord, folder: Path) -> int:
-        """Bytes of the file that an interrupted download has left in `folder`."""
 
 
 def source_of(given: str, revision: str | None) -> Source:

@@ -40,7 +40,7 @@ def environment(hub, tmp_path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), NO_WAY_OUT)
     own = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.url, "MODELS_DIR": str(tmp_path / "models")}
-    return kept | proxies | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"} | own
+    return kept | proxies | dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost") | own
 
 
 @pytest.fixture

@@ -35,6 +35,11 @@ class Hub:
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     """(method, path, Range) of every request."""
 
+    @property
+    def store(self) -> str:
+        """The same server by another name, because the hub's store is another host."""
+        return self.url.replace("127.0.0.1", "localhost")
+
     def ranges(self, part: str) -> list[str | None]:
         """The `Range` of every GET whose path has this part."""
         return [given for method, path, given in self.requests if method == "GET" and part in path]
@@ -117,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._bytes(name, headers)
             return
         linked = {"X-Linked-Size": str(len(content)), "X-Linked-Etag": f'"{digest}"'}
-        self._send(302, b"", headers | linked | {"Location": f"{self.hub.url}/store/{name}"})
+        self._send(302, b"", headers | linked | {"Location": f"{self.hub.store}/store/{name}"})
 
     def _bytes(self, name: str, headers: dict[str, str]) -> None:
         if name not in self.hub.files:

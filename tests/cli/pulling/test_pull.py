@@ -22,7 +22,7 @@ from tests.server.conftest import wait_until
 from tests.tiny_model import add_precision
 
 CHUNK = 10 << 20
-"""Bytes that huggingface_hub writes at once; a break is resumed at a multiple of them."""
+"""Bytes that huggingface_hub writes at once: where the rest begins after a break."""
 
 
 @pytest.fixture
@@ -260,8 +260,10 @@ def test_a_file_that_is_listed_and_missing_is_named(pull, hub, source, target):
 
 def test_offline_the_hubs_cache_is_the_source(pull_alone, hub, environment, target, model):
     """HF_HUB_OFFLINE: what the library's cache holds is copied and verified, and nothing is asked for."""
-    download = f"import huggingface_hub as h; h.snapshot_download({hub.repository!r})"
-    fill = ["-c", download]
+    fill = [
+        "-c",
+        f"import huggingface_hub as h\nfor name in {list(hub.files)}: h.hf_hub_download({hub.repository!r}, name)",
+    ]
     subprocess.run([sys.executable, *fill], env=_online(environment), check=True, capture_output=True)
     first = len(hub.requests)
     done = pull_alone(hub.repository, HF_HUB_OFFLINE="1")
