@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from siglip_edge.exporter.errors import ExportError
+from siglip_edge.exporter.families.config_files import read_configs
 from siglip_edge.exporter.families.family import Family
 
 
@@ -18,25 +19,13 @@ def families() -> list[Family[Any]]:
 
 def family_of(source: str) -> Family[Any]:
     """The family that knows the checkpoint. Raises ExportError that names the model type and the known families."""
-    config, known = _read_config(source), families()
-    for family in known:
-        if family.knows(config):
-            return family
-    model_type = str(config.get("model_type"))
+    configs, known = read_configs(source), families()
+    for config in configs:
+        for family in known:
+            if family.knows(config):
+                return family
+    model_type = str(configs[0].get("model_type"))
     refusals = [family.refusals[model_type] for family in known if model_type in family.refusals]
     hint = "".join(f" ({refusal})" for refusal in refusals)
     names = ", ".join(family.name for family in known)
     raise ExportError(f"{source}: no family of checkpoints knows model type {model_type!r}; known: {names}{hint}")
-
-
-def _read_config(source: str) -> dict[str, Any]:
-    from transformers import PretrainedConfig
-
-    try:
-        config: dict[str, Any] = PretrainedConfig.get_config_dict(source)[0]
-    except Exception as error:  # damaged files make transformers raise any type
-        reason = str(error).strip().partition("\n")[0]
-        raise ExportError(f"{source}: not a checkpoint directory or a reachable hub id ({reason})") from error
-    if not config:
-        raise ExportError(f"{source}: not a checkpoint directory or a reachable hub id (no config.json)")
-    return config

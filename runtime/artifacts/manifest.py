@@ -101,6 +101,8 @@ class ShortestSideCrop(_Part, frozen=True, kw_only=True, tag="shortest_side_crop
     size: int
     """Side of the square in pixels, at most `shortest_side`."""
     patch_size: int
+    rounds_half_to_even: bool = False
+    """Half a pixel of the crop's offset is rounded to even, as torchvision does; else down, as transformers does."""
 
     @property
     def most_patches(self) -> int:
@@ -356,6 +358,7 @@ class _Head(msgspec.Struct):
 
 KNOWN_RULES = frozenset({
     *("geometry:squash", "geometry:shortest_side_crop", "geometry:patches"),
+    "geometry:rounds_half_to_even",
     *("padding:full", "padding:buckets", "prompts", "default_prompt"),
     *("text:lowercase", "text:strip", "text:strip_punctuation"),
     "text:pools_first_end",
@@ -374,6 +377,8 @@ def rules_of(manifest: Manifest) -> tuple[str, ...]:
     rules.add(f"scoring:{kind_of(manifest.scoring)}")
     if (vision := manifest.towers.vision) is not None:
         rules.add(f"geometry:{kind_of(vision.geometry)}")
+        if getattr(vision.geometry, "rounds_half_to_even", False):
+            rules.add("geometry:rounds_half_to_even")
         if vision.color_profiles is not ColorProfiles.IGNORED:
             rules.add(f"color_profiles:{vision.color_profiles}")
     if (text := manifest.towers.text) is not None:

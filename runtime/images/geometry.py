@@ -46,7 +46,7 @@ def size_for(image_size: tuple[float, float], geometry: Geometry, max_patches: i
 
 
 def centre_crop(image: Image.Image, geometry: ShortestSideCrop) -> Image.Image:
-    """The square in the centre, rounded towards the upper left as transformers' CLIPImageProcessor does."""
+    """The square in the centre, its offset rounded as `geometry` says."""
     left, upper = _crop_corner(image.size, geometry)
     return image.crop((left, upper, left + geometry.size, upper + geometry.size))
 
@@ -64,7 +64,8 @@ def box_of_crop(image_size: tuple[int, int], size: tuple[int, int], geometry: Sh
 
 
 def _crop_corner(size: tuple[int, int], geometry: ShortestSideCrop) -> tuple[int, int]:
-    return (size[0] - geometry.size) // 2, (size[1] - geometry.size) // 2
+    across, down = ((side - geometry.size) / 2 for side in size)
+    return (round(across), round(down)) if geometry.rounds_half_to_even else (int(across), int(down))
 
 
 def cut(pixels: NDArray[np.uint8], patch_size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from siglip_edge.exporter.modules.layers import Layer, first
 from siglip_edge.exporter.modules.masks import causal, of_padding
 from siglip_edge.exporter.modules.patches import GREY, cut, patch_embedding
-from siglip_edge.exporter.modules.pooling import last_token
+from siglip_edge.exporter.modules.pooling import last_token, mean_of_tokens
 from siglip_edge.exporter.modules.post_norm import PostNormEncoder
 from siglip_edge.exporter.modules.tracing import BATCH, Axes, trace_module
 from siglip_edge.runtime.artifacts.manifest import VisionTower
@@ -92,6 +92,19 @@ class BertText(PreTrainedModel):  # type: ignore[misc]
 
     def forward(self, token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
         return torch.as_tensor(self.project(self.encoder(token_embeddings, attention_mask))).flatten(1)
+
+
+class MeanText(PreTrainedModel):  # type: ignore[misc]
+    """token_embeddings float32 (n, length, width), attention_mask int64 (n, length) -> pooled float32 (n, d)."""
+
+    def __init__(self, source: Any, project: nn.Module) -> None:
+        """`source`: an encoder with BERT's names. The mean of its tokens is projected."""
+        super().__init__(source.config)
+        self.encoder, self.project = PostNormEncoder(source), project
+
+    def forward(self, token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+        hidden = self.encoder(token_embeddings, attention_mask)
+        return torch.as_tensor(self.project(mean_of_tokens(hidden, attention_mask)))
 
 
 def trace_vision(model: Any, spec: VisionTower, path: Path) -> None:
