@@ -34,7 +34,7 @@ def read_json(source: str, name: str) -> dict[str, Any] | None:
 
     try:
         path = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
-    except OSError:  # no such repository, or no network; so it was for `config.json`
+    except (OSError, ValueError):  # no such repository, no network, or no name of one; so it was for `config.json`
         return None
     if path is None:
         return None
