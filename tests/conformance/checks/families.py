@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from siglip_edge.runtime.artifacts.manifest import Manifest
 from tests.conformance.servers import MODEL, PIZZA, Servers, command, cosine, picture
 from tests.server.conftest import ROOT
 
@@ -25,13 +26,20 @@ def similarity_service(servers: Servers, family: str) -> None:
 
 
 def embeds_texts(servers: Servers, family: str, name: str) -> None:
-    """A text encoder of this family under its name, beside a model of pictures; a picture is refused in words."""
-    site = servers.get(MODELS=f"{name}={_exported(servers, family)},photos={MODEL}")
+    """A text encoder of this family under its name, with its prompts, beside a model of pictures."""
+    directory = _exported(servers, family)
+    site = servers.get(MODELS=f"{name}={directory},photos={MODEL}")
     short, long = site.vectors("a wiki", "a wiki page about boats " * 20, model=name)
     assert abs(cosine(short, short) - 1) < 1e-4
     assert short != long
     (card,) = [card for card in site.get("/v1/models").json()["data"] if card["id"] == name]
     assert (card["modalities"], card["dimensions"]) == (["text"], len(short))
+    for prompt_name, prompt in Manifest.load(directory).text.prompts.items():
+        for words in ({"prompt_name": prompt_name}, {"input_type": prompt_name}):
+            assert site.vectors("a wiki", model=name, **words) == site.vectors(f"{prompt}a wiki", model=name)
+    ranked = site.ok("/v1/rank", {"model": name, "query": "boats", "candidates": ["a wiki", "boats", "sails"]})
+    scores = [one["score"] for one in ranked["results"][0]["rankings"]]
+    assert scores == sorted(scores, reverse=True)
     sentence = site.error("/v1/embeddings", {"model": name, "input": picture()}, status=400)
     assert f"model {name} embeds texts only, no images; name a model with images as `model`: photos" in sentence
 
