@@ -12,7 +12,15 @@ from typing import Any
 
 import msgspec
 
-from siglip_edge.runtime.artifacts.manifest import ColorProfiles, Patches, Squash, TextTower, Towers, VisionTower
+from siglip_edge.runtime.artifacts.manifest import (
+    Buckets,
+    ColorProfiles,
+    Patches,
+    Squash,
+    TextTower,
+    Towers,
+    VisionTower,
+)
 
 _VERSION_1_VISION = {"geometry", "resample", "mean", "std"}
 _VERSION_1_TEXT = {"length", "pad_id", "suffix_ids", "lowercase", "strip_punctuation", "tokenizer"}
@@ -76,11 +84,16 @@ def _version_2(towers: Towers) -> dict[str, Any]:
 
 
 def _contract(spec: VisionTower | TextTower) -> dict[str, Any]:
-    """Without the number of patches: NaFlex is trained so that vectors of any number of patches may be compared."""
+    """Without the number of patches: NaFlex is trained so that vectors of any number of patches may be compared.
+
+    And without the lengths of buckets: behind a mask, padding changes no vector.
+    """
     fields = [field for field in msgspec.structs.fields(spec) if field.name not in _NOT_CONTRACT]
     values = {field.name: value for field in fields if (value := getattr(spec, field.name)) != _default(field)}
     if isinstance(geometry := values.get("geometry"), Patches):
         values["geometry"] = {"kind": "patches", "patch_size": geometry.patch_size}
+    if isinstance(values.get("padding"), Buckets):
+        values["padding"] = {"kind": "buckets"}
     return values
 
 

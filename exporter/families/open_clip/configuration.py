@@ -21,14 +21,21 @@ _TEXT = ("context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"
 _TOKENS = ("hf_tokenizer_name", "tokenizer_kwargs", "pool_type", "eos_id", "pad_id")
 _ENCODER = ("hf_model_name", "hf_proj_type", "hf_pooler_type", "proj", "pooler_type")
 _WITHOUT_EFFECT = (
-    *("patch_dropout", "output_tokens", "pos_embed_type", "final_ln_after_pool", "attn_pooler_queries"),
+    *(
+        "init_logit_scale",
+        "patch_dropout",
+        "output_tokens",
+        "pos_embed_type",
+        "final_ln_after_pool",
+        "attn_pooler_queries",
+    ),
     *("attn_pooler_heads", "timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop"),
     *("timm_drop_path", "hf_model_pretrained"),
 )
 """Of training, of towers that are refused, or, as `final_ln_after_pool`, the same for a pooled class token."""
 _PLAIN = {"pool_type": "tok", "block_type": "default", "proj_type": "linear"}
-_CLEAN = {None, "lower", "whitespace"}
-"""`lower` and `whitespace` are what the tokenizers of transformers do; `canonicalize` would also drop punctuation."""
+_CLEAN_BPE, _CLEAN_OTHERS = "lower", "whitespace"
+"""OpenCLIP's defaults, which the tokenizers themselves do. `canonicalize`, for example, would also drop punctuation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +160,6 @@ def _check_architecture(source: str, vision: Mapping[str, Any], text: Mapping[st
 def _check_settings(source: str, part: str, given: Mapping[str, Any], known: Collection[str]) -> None:
     """Raise ExportError for a setting beyond `known` that changes the model."""
     for name, value in given.items():
-        if name in _PLAIN and part == "vision_cfg" and value == _PLAIN[name]:
-            continue
         if name not in known and name not in _WITHOUT_EFFECT and value and value != _PLAIN.get(name):
             raise ExportError(f"{source}: {part} has {name} = {value!r}, which is not exported")
         if name == "norm_kwargs" and set(value or {}) - {"eps"}:
@@ -167,7 +172,8 @@ def _check_texts(source: str, text: Mapping[str, Any]) -> None:
     pooling, cleaning = text.get("pool_type", "argmax"), dict(text.get("tokenizer_kwargs") or {})
     if not text.get("hf_model_name") and pooling not in {"argmax", "eos"}:
         raise ExportError(f"{source}: its text tower pools by {pooling!r}; argmax and eos are known")
-    if cleaning.pop("clean", None) not in _CLEAN or cleaning:
+    usual = _CLEAN_OTHERS if text.get("hf_tokenizer_name") else _CLEAN_BPE
+    if cleaning.pop("clean", usual) != usual or cleaning:
         raise ExportError(f"{source}: its tokenizer has {text['tokenizer_kwargs']}, which is not exported")
     pooler = text.get("hf_pooler_type", text.get("pooler_type", "mean_pooler"))
     if text.get("hf_model_name") and pooler != "mean_pooler":

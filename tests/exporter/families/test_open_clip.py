@@ -210,6 +210,8 @@ def test_squash_is_followed(bpe):
         ("text_cfg", {"pool_type": "last"}, "pools by 'last'"),
         ("text_cfg", {"proj_bias": True}, "text_cfg has proj_bias"),
         ("text_cfg", {"tokenizer_kwargs": {"clean": "canonicalize"}}, "canonicalize"),
+        ("text_cfg", {"tokenizer_kwargs": {"clean": "whitespace"}}, "'clean': 'whitespace'"),
+        ("text_cfg", {"hf_tokenizer_name": "x", "tokenizer_kwargs": {"clean": "lower"}}, "'clean': 'lower'"),
         ("text_cfg", {"tokenizer_kwargs": {"strip_sep_token": True}}, "strip_sep_token"),
         ("multimodal_cfg", {"width": 8}, "model_cfg has multimodal_cfg"),
     ],

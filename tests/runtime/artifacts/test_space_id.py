@@ -103,6 +103,7 @@ def test_another_way_to_make_text_rows_is_another_space(text):
     [
         {"geometry": Squash(size=224, patch_size=16)},
         {"geometry": ShortestSideCrop(shortest_side=256, size=256, patch_size=16)},
+        {"geometry": ShortestSideCrop(shortest_side=256, size=256, patch_size=16, rounds_half_to_even=True)},
         {"geometry": Patches(patch_size=16, default_patches=256, most_patches=1024)},
         {"resample": "bicubic"},
         {"mean": (0.5, 0.5, 0.4)},
@@ -119,6 +120,12 @@ def test_the_number_of_patches_is_no_part_of_the_space():
         for size, most in ((16, 64), (16, 256), (14, 256))
     )
     assert few == many != smaller
+
+
+def test_the_lengths_of_buckets_are_no_part_of_the_space():
+    """Behind a mask, padding changes no vector."""
+    few, many = (msgspec.structs.replace(TEXT, padding=Buckets(lengths=lengths)) for lengths in ((64,), (8, 64)))
+    assert changed(text=few) == changed(text=many)
 
 
 def test_other_weights_and_a_tower_less_are_another_space():
