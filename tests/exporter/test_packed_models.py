@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 from siglip_edge.exporter.tokenizers.packing import pack
 from siglip_edge.runtime.text.packed.file_layout import PackedFile
@@ -156,6 +156,34 @@ def test_of_two_pieces_with_one_text_the_last_counts():
     assert 3 in packed_form(tokenizer)("aaa")
 
 
+@settings(deadline=None, max_examples=300)
+@given(
+    added=st.lists(
+        st.builds(
+            AddedToken,
+            st.sampled_from(["ab", "a b", "<m>", "<M>", "AB", " c ", "é", "▁", "b", "[UNK]"]),
+            single_word=st.booleans(),
+            lstrip=st.booleans(),
+            rstrip=st.booleans(),
+            normalized=st.booleans(),
+            special=st.booleans(),
+        ),
+        max_size=6,
+        unique_by=lambda token: token.content,
+    ),
+    texts=st.lists(st.text(alphabet="abcABC <m>é", max_size=30), min_size=1, max_size=8),
+)
+def test_added_tokens_of_any_kind(added, texts):
+    """They take in spaces, stand between letters or not, and are found before or after the normalizer."""
+    vocabulary = {piece: index for index, piece in enumerate(["[UNK]", *"abcé<m>", "##a", "##b", "##m"])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_tokens(added)
+    check(tokenizer, [*texts, "a <m>  b<m> ab  a b AB éé"])
+
+
+@settings(deadline=None)
 @given(words=st.lists(st.text(alphabet="ab<.", min_size=1, max_size=6), max_size=8), text=st.text(alphabet="ab<."))
 def test_the_pattern_of_added_tokens_finds_the_longest_first(words, text):
     """As Gemma's two newlines before one."""
