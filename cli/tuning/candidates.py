@@ -52,9 +52,10 @@ def _other_rows(plan: ExecutionPlan, most: int, row_costs: Mapping[Tower, int]) 
 
 
 def _with_rows(plan: ExecutionPlan, rows: int, row_costs: Mapping[Tower, int]) -> ExecutionPlan:
-    limits = {tower: BatchLimit(rows=rows, cost=rows * cost) for tower, cost in row_costs.items()}
-    anew = plan.with_rows(rows)
-    return replace(anew, batch_limits={**anew.batch_limits, **limits})
+    """`rows` rows per run of each tower of the model."""
+    costs = {tower: row_costs.get(tower) for tower in plan.batch_limits or Tower}
+    limits = {tower: BatchLimit(rows=rows, cost=rows * cost if cost else None) for tower, cost in costs.items()}
+    return replace(plan, batch_limits=limits)
 
 
 def _distinct(plans: Iterable[ExecutionPlan]) -> list[ExecutionPlan]:

@@ -62,6 +62,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: list[ArtifactReport]
     zero_shot_agreement: dict[Precision, float]
     """Share of held-back images that choose the same one of the held-back texts as in FP32; of two towers."""
+    timed_costs: dict[Tower, tuple[int, int]] = {}
+    """Least and greatest cost of the timed rows, in tokens or patches."""
     shortened: dict[int, float]
     """Length -> share of held-back rows that keep their nearest other row when `dimensions` asks for that length."""
 
@@ -95,6 +97,7 @@ def measure(
             for precision in manifest.precisions()
         ],
         zero_shot_agreement=_zero_shot_agreement(embeddings, reference) if len(reference) == len(Tower) else {},
+        timed_costs={tower: (min(costs), max(costs)) for tower, costs in _timed_costs(rows).items()},
         shortened=manifest.shortening.kept if isinstance(manifest.shortening, RotationSpec) else {},
     )
 
@@ -137,6 +140,10 @@ def _artifact(
         retrieval_agreement=round(nearest_agreement(reference, embeddings), 4),
         details=artifact.details,
     )
+
+
+def _timed_costs(rows: Mapping[Tower, Sequence[Row]]) -> dict[Tower, list[int]]:
+    return {tower: [row.cost for row in of_tower[:_TIMED_ROWS]] for tower, of_tower in rows.items()}
 
 
 def _row_ms(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +28,15 @@ def render(report: Report) -> str:
 def _sections(report: Report) -> Iterator[str]:
     yield paragraph(
         f"Exported from {report.source} on {report.created}, measured on {report.machine}. Every figure compares an "
-        "artifact, as it is served, with FP32 on calibration rows that no range was taken from. Loss is 1 - cosine."
+        f"artifact, as it is served, with FP32 on calibration rows that no range was taken from. Loss is 1 - cosine. "
+        f"Times are medians of single rows{_costs(report)}."
     )
-    head = [
-        "artifact",
-        "MB",
-        "ms per row",
-        "mean loss",
-        "worst loss",
-        "same nearest row",
-        "images choose the same text",
-    ]
-    yield table(head, [_line(one, report.zero_shot_agreement.get(one.precision)) for one in report.artifacts])
+    head = ["artifact", "MB", "ms per row", "mean loss", "worst loss", "same nearest row"]
+    lines = [_line(one) for one in report.artifacts]
+    if report.zero_shot_agreement:
+        head.append("images choose the same text")
+        lines = [[*line, _chosen(report, one)] for line, one in zip(lines, report.artifacts, strict=True)]
+    yield table(head, lines)
     if report.shortened:
         yield heading("Shorter vectors")
         yield table(["dimensions", "rows that keep their nearest"], [list(pair) for pair in report.shortened.items()])
@@ -56,14 +54,25 @@ def _layers(one: ArtifactReport) -> Iterator[str]:
     yield table(list(layers[0]), [list(layer.values()) for layer in layers])
 
 
-def _line(one: ArtifactReport, zero_shot: float | None) -> list[object]:
+def _costs(report: Report) -> str:
+    """As in `: 256 patches, 16 to 64 tokens`."""
+    units = {Tower.VISION: "patches", Tower.TEXT: "tokens"}
+    parts = [
+        f"{least} {units[tower]}" if least == most else f"{least} to {most} {units[tower]}"
+        for tower, (least, most) in report.timed_costs.items()
+    ]
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _line(one: ArtifactReport) -> list[object]:
     losses = (f"{one.mean_loss:.1e}", f"{max(one.losses):.1e}")
-    shares = (
-        f"{one.retrieval_agreement:.1%}",
-        f"{zero_shot:.1%}" if zero_shot is not None and one.tower is Tower.VISION else "",
-    )
     times = ", ".join(f"{ms} {_short(provider)}" for provider, ms in one.row_ms.items())
-    return [f"{one.tower} {one.precision}", one.megabytes, times, *losses, *shares]
+    return [f"{one.tower} {one.precision}", one.megabytes, times, *losses, f"{one.retrieval_agreement:.1%}"]
+
+
+def _chosen(report: Report, one: ArtifactReport) -> str:
+    """The share of images that choose the same text; of the vision tower's artifacts."""
+    return f"{report.zero_shot_agreement[one.precision]:.1%}" if one.tower is Tower.VISION else ""
 
 
 def _short(provider: str) -> str:
@@ -80,8 +89,11 @@ def _plots(report: Report) -> str:
     losses, times, *others = figure.subplots(lines, 2).flat
     _draw_losses(losses, report.artifacts)
     _draw_times(times, report.artifacts)
-    for axes, one in zip(others, searched, strict=False):
-        _draw_layers(axes, one)
+    for axes, one in zip_longest(others, searched):
+        if one:
+            _draw_layers(axes, one)
+        else:
+            axes.set_axis_off()
     return drawing(figure)
 
 
@@ -114,5 +126,7 @@ def _draw_layers(axes: Any, one: ArtifactReport) -> None:
         cost, costs = [layer["loss"] for layer in layers], "loss alone"
     axes.scatter(gain, np.maximum(cost, 1e-9), s=14)
     costliest = int(np.argmax(cost))
-    axes.annotate(layers[costliest]["name"], (gain[costliest], cost[costliest]), fontsize=8)
+    is_right = gain[costliest] > (min(gain) + max(gain)) / 2  # there, the name stands on the left of its point
+    place = (gain[costliest], cost[costliest])
+    axes.annotate(layers[costliest]["name"], place, fontsize=8, ha="right" if is_right else "left")
     axes.set(yscale="log", xlabel=gained, ylabel=costs, title=f"{one.tower} {one.precision}: layers")

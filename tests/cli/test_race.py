@@ -9,7 +9,7 @@ from siglip_edge.cli.tuning.candidates import ROWS, candidates
 from siglip_edge.cli.tuning.race import LAPS, choose, race
 from siglip_edge.runtime.artifacts.manifest import Precision, Tower
 from siglip_edge.runtime.errors import ProviderUnavailable, SelfTestFailed
-from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan
+from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, BatchLimit, ExecutionPlan
 
 INT8 = ExecutionPlan(provider=CPU, precision=Precision.INT8, intra_op_threads=2, reason="default").with_rows(1)
 FP32 = replace(INT8, precision=Precision.FP32)
@@ -211,3 +211,13 @@ def test_no_more_rows_are_tried_than_the_server_puts_in_a_run():
     """BATCH_SIZE; the default keeps to it by itself."""
     assert {plan.rows(Tower.TEXT) for plan in candidates([INT8], most_threads=2, most_rows=4)} == {1, 4}
     assert {plan.rows(Tower.TEXT) for plan in candidates([INT8], most_threads=2, most_rows=1)} == {1}
+
+
+def test_a_text_encoder_is_tried_with_rows_of_its_own_tower():
+    """A plan without a limit of images stays without."""
+    texts = replace(INT8, batch_limits={Tower.TEXT: BatchLimit(rows=8, cost=512)})
+    tried = candidates([texts], most_threads=1, row_costs={Tower.TEXT: 128})
+    assert all(set(plan.batch_limits) == {Tower.TEXT} for plan in tried)
+    assert [plan.rows(Tower.TEXT) for plan in tried].count(8) == sum(
+        plan.batch_limits == texts.batch_limits for plan in tried
+    )

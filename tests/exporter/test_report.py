@@ -66,3 +66,33 @@ def test_the_report_tells_what_shorter_vectors_keep(exported):
     assert isinstance(rotation, RotationSpec)
     assert told == {str(length): share for length, share in rotation.kept.items()}
     assert "Shorter vectors" in (exported / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_text_encoders_page_speaks_of_texts_alone():
+    """No column about images, the lengths of the timed rows, and no empty plot beside an odd number of plots."""
+    layer = {"name": "layer", "multiplications": 10, "loss": 1e-4}
+    artifact = ArtifactReport(
+        tower=Tower.TEXT,
+        precision=Precision.INT8,
+        megabytes=1.0,
+        row_ms={"CPUExecutionProvider": 1.0},
+        losses=[0.0, 0.1],
+        retrieval_agreement=1.0,
+        details={"layers": [layer], "loss": {"all": 0.1}, "reason": "chosen"},
+    )
+    page = render(
+        Report(
+            name="encoder",
+            source="a checkpoint",
+            created="now",
+            machine="here",
+            toolchain={},
+            zero_shot_agreement={},
+            timed_costs={Tower.TEXT: (16, 64)},
+            shortened={},
+            artifacts=[artifact],
+        )
+    )
+    assert "images choose" not in page
+    assert "single rows: 16 to 64 tokens." in page
+    assert page.count('id="matplotlib.axis_') == 2 * 3
