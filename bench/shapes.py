@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -25,11 +26,12 @@ from typing import Any
 import msgspec
 
 from siglip_edge.bench.alone import take_footprint
-from siglip_edge.bench.bare import describe, disk_mb, run_rows
+from siglip_edge.bench.bare import disk_mb, run_rows
 from siglip_edge.bench.order import Order
 from siglip_edge.bench.servers import serving
 from siglip_edge.runtime.artifacts.manifest import MANIFEST, Manifest, Precision, Tower
 from siglip_edge.runtime.known_models.table import Measured, Measurements
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "runtime/known_models/measured.json"
@@ -52,23 +54,26 @@ def shapes() -> dict[str, Shape]:
     from siglip_edge.bench.checkpoint import OTHERS, SIZES, write_checkpoint
 
     base = SIZES["base"]
+    patches, small = replace(base, patch=32), replace(base, image=224)
     return {
         BASE_SHAPE: Shape((BASE,), partial(write_checkpoint, size=base)),
-        "siglip2-b32-256": Shape(
-            ("google/siglip2-base-patch32-256",), partial(write_checkpoint, size=replace(base, patch=32))
-        ),
-        "siglip2-b16-224": Shape(
-            ("google/siglip2-base-patch16-224",), partial(write_checkpoint, size=replace(base, image=224))
-        ),
-        "clip-b32": Shape(
-            ("openai/clip-vit-base-patch32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"),
-            partial(OTHERS["clip"], size="base"),
-        ),
-        "chinese-clip-b16": Shape(
-            ("OFA-Sys/chinese-clip-vit-base-patch16",), partial(OTHERS["chinese_clip"], size="base")
-        ),
-        "siglip2-b16-naflex": Shape(("google/siglip2-base-patch16-naflex",), partial(OTHERS["naflex"], size="base")),
+        "siglip2-b32-256": Shape(("google/siglip2-base-patch32-256",), partial(write_checkpoint, size=patches)),
+        "siglip2-b16-224": Shape(("google/siglip2-base-patch16-224",), partial(write_checkpoint, size=small)),
+        **{name: Shape(models, partial(OTHERS[family], size="base")) for name, (family, models) in _OTHER.items()},
     }
+
+
+_OTHER = {
+    "clip-b32": ("clip", ("openai/clip-vit-base-patch32", "laion/CLIP-ViT-B-32-laion2B-s34B-b79K")),
+    "chinese-clip-b16": ("chinese_clip", ("OFA-Sys/chinese-clip-vit-base-patch16",)),
+    "siglip2-b16-naflex": ("naflex", ("google/siglip2-base-patch16-naflex",)),
+    "minilm-l6": ("minilm", ("sentence-transformers/all-MiniLM-L6-v2",)),
+    "mpnet": ("mpnet", ("sentence-transformers/all-mpnet-base-v2",)),
+    "bge-m3": ("bge-m3", ("BAAI/bge-m3",)),
+    "embeddinggemma": ("embeddinggemma", ("google/embeddinggemma-300m",)),
+    "qwen3-0.6b": ("qwen3", ("Qwen/Qwen3-Embedding-0.6B",)),
+}
+"""Shape -> the family of bench/checkpoint.py that writes it in its size base, and its models."""
 
 
 def model_directory(name: str, shape: Shape, folder: Path, photos: Path) -> Path:
@@ -115,7 +120,9 @@ def memory_at_rest(directory: Path, photos: Path) -> float:
     """-> megabytes of a server's processes together, after requests for every tower and a rest."""
     kind = "mixed" if Manifest.load(directory).towers.vision else "texts"
     order = Order(model=directory, photos=photos)
-    footprint = take_footprint(lambda: serving(directory, WORKERS="1", EMBEDDING_CACHE_SIZE="0"), order, kind)
+    footprint = take_footprint(
+        lambda: serving(directory, WORKERS="1", EMBEDDING_CACHE_SIZE="0"), order, kind, seconds=20
+    )
     return footprint.total("pss")
 
 
@@ -145,11 +152,11 @@ def measured(found: Mapping[str, float], base: Mapping[str, float]) -> Measured:
     return msgspec.convert({"weights": "random", **rounded}, Measured)
 
 
-def written(results: Path, new: Mapping[str, Measured], machine: str) -> None:
-    """Put the figures into the file beside those of other models."""
+def written(results: Path, new: Mapping[str, Measured], machine: str, *, cores: float = 0, load: float = 0) -> None:
+    """Put the figures into the file beside those of other models. `load`: of the machine when the run began."""
     before = msgspec.json.decode(results.read_bytes(), type=Measurements)
     models = dict(sorted({**before.models, **new}.items()))
-    whole = Measurements(command=before.command, machine=machine, base=BASE, models=models)
+    whole = msgspec.structs.replace(before, machine=machine, cores=cores, load=round(load, 1), base=BASE, models=models)
     results.write_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=2) + b"\n")
 
 
@@ -173,9 +180,11 @@ def main() -> None:
     directories = {
         name: model_directory(name, shape, arguments.folder, arguments.photos) for name, shape in wanted.items()
     }
+    load, budget = os.getloadavg()[0], read_cpu_budget()
     found = measure(directories, arguments)
     new = {model: measured(found[name], found[BASE_SHAPE]) for name, shape in wanted.items() for model in shape.models}
-    written(arguments.results, new, str(describe(directories[BASE_SHAPE])["machine"]))
+    machine = f"{budget.describe()}, {' '.join(budget.isa)}"
+    written(arguments.results, new, machine, cores=budget.cores, load=load)
 
 
 if __name__ == "__main__":

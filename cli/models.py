@@ -45,16 +45,17 @@ def command(*, images: bool, text: bool, memory: int | None, language: str | Non
     if not found:
         raise click.ClickException("no known model fits; `siglip-edge models` lists all")
     click.echo(_rendered([_row(model, folder) for model in found]))
-    click.echo(f"\n* in {folder}   ~ estimated   Make one: {table.export_command('ID', folder)}")
+    click.echo(f"\n* in {folder}   ~ estimated   images, texts: speed beside {table.measurements().base}")
+    click.echo(f"Make one: {table.export_command('ID', folder)}")
 
 
-_COLUMNS = ("id", "dim", "text", "image", "languages", "licence", "memory MB", "images/s", "texts/s", "published")
+_COLUMNS = ("id", "dim", "text", "image", "languages", "licence", "memory MB", "images", "texts", "published")
 
 
 def _row(model: KnownModel, folder: Path) -> tuple[str, ...]:
     measured = table.measurements().models.get(model.id)
     memory = f"{table.memory_mb(model):.0f}" if measured else f"~{table.memory_mb(model):.0f}"
-    speeds = (measured.images_per_s, measured.texts_per_s) if measured else (None, None)
+    speeds = (measured.images_ratio, measured.texts_ratio) if measured else (None, None)
     return (
         f"{model.id}{'*' if _is_here(model, folder) else ''}",
         str(model.dimensions),
@@ -63,7 +64,7 @@ def _row(model: KnownModel, folder: Path) -> tuple[str, ...]:
         model.languages,
         model.licence,
         memory,
-        *(f"{speed:.1f}" if speed else "-" for speed in speeds),
+        *(f"{speed:.1f}x" if speed else "-" for speed in speeds),
         table.published(model) or "-",
     )
 

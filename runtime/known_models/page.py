@@ -97,7 +97,13 @@ def _figures() -> str:
         return f"\nNothing was measured yet: `{found.command}` measures.\n"
     base = found.models[found.base]
     speeds = f"{base.images_per_s:.1f} images/s and {base.texts_per_s:.1f} texts/s"
-    return f"\nMeasured by `{found.command}` on {found.machine}, where {found.base} makes {speeds}.\n"
+    lines = f"\nMeasured by `{found.command}` on {found.machine}, where {found.base} made {speeds}.\n"
+    if found.load > found.cores:
+        lines += (
+            f"Meanwhile others kept {found.load:.0f} processes busy on {found.cores:.0f} cores: an idle machine is\n"
+            "several times as fast. The shapes took turns, so that the ratios hold roughly.\n"
+        )
+    return lines
 
 
 def _sources() -> Iterator[str]:

@@ -89,6 +89,9 @@ class Measurements(msgspec.Struct, frozen=True, kw_only=True):
 
     command: str
     machine: str
+    cores: float = 0
+    load: float = 0
+    """Runnable processes of other programs when the measurement began."""
     base: str
     models: dict[str, Measured]
 

@@ -102,7 +102,7 @@ def test_nothing_outside_the_families_knows_an_architecture():
         ]
 
 
-FAMILIES_TO_COME = {"multilingual_clip", "naflex", "text"}
+FAMILIES_TO_COME = {"multilingual_clip"}
 """Of models in docs/models.md. A name leaves the list when its family is there."""
 
 
