@@ -53,6 +53,7 @@ class MicroBatcher(Generic[RowT, OutT]):
     `max_rows`: largest number of waiting rows.
     `wait_s`: seconds that a batch waits for more rows.
     `runs_at_once`: number of threads.
+    `get_ready`: called before each turn is asked for; may take long, which counts in no pace, and must not raise.
     `turn`: each run is inside such a context. Rows that wait for it stay in the queue, so that they may share the run.
     `long_cost`: rows of a higher cost never occupy all threads, where there are several; short rows do not wait for
     them then. None: no row is long.
@@ -72,6 +73,7 @@ class MicroBatcher(Generic[RowT, OutT]):
         cost: Callable[[RowT], int] = lambda row: 1,  # noqa: ARG005
         wait_s: float = 0.0,
         runs_at_once: int = 1,
+        get_ready: Callable[[], object] = lambda: None,
         turn: Callable[[], AbstractContextManager[object]] = nullcontext,
         long_cost: int | None = None,
         crowded_run: Callable[[list[RowT]], Sequence[OutT]] | None = None,
@@ -85,6 +87,7 @@ class MicroBatcher(Generic[RowT, OutT]):
         self._shape_key = shape_key
         self._cost = cost
         self._wait_s = wait_s
+        self._get_ready = get_ready
         self._turn = turn
         self._long_cost = math.inf if long_cost is None else long_cost
         self._most_long = max(1, runs_at_once - 1)
@@ -223,6 +226,7 @@ class MicroBatcher(Generic[RowT, OutT]):
 
     def _serve(self) -> None:
         while self._wait_for_rows():
+            self._get_ready()
             asked = time.monotonic()
             with self._turn():
                 if batch := self._next_batch():

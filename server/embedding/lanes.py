@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -57,7 +57,8 @@ def make_lanes(
                 max_rows=limits.queued_rows,
                 wait_s=limits.wait_s,
                 runs_at_once=model.plan.runs_at_once,
-                turn=partial(_turn, name, model, tower, limits.turns),
+                get_ready=partial(_load, model, tower),
+                turn=partial(limits.turns.turn, name),
                 long_cost=_LONG_TEXT if tower is Tower.TEXT else None,
                 crowded_run=partial(run, crowded=True),
                 gives_way_to=lanes.get(Tower.TEXT),
@@ -66,13 +67,10 @@ def make_lanes(
     return lanes
 
 
-@contextmanager
-def _turn(name: str, model: Model, tower: Tower, turns: RunTurns) -> Iterator[None]:
-    """Load the tower if needed, then wait for a turn: other towers run meanwhile."""
+def _load(model: Model, tower: Tower) -> None:
+    """Load the tower if needed, outside of any turn: other towers run meanwhile."""
     with suppress(Exception):  # the run tries again, and its requests get the error
         model.load_tower(tower)
-    with turns.turn(name):
-        yield
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -215,6 +217,24 @@ def test_rows_wait_for_their_turn_in_the_queue(held):
     turn.release()
     assert (early.result(), late.result()) == ([10], [30])
     assert held.batches == [[1, 3]]
+    lane.close()
+
+
+def test_a_thread_gets_ready_before_it_asks_for_its_turn(held):
+    """So that a tower that loads for long keeps no turn from other models."""
+    held.gate.set()
+    order: list[str] = []
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        order.append("turn")
+        yield
+
+    lane = MicroBatcher(
+        held, name="test", limit=BatchLimit(rows=4), max_rows=8, get_ready=lambda: order.append("ready"), turn=turn
+    )
+    assert lane.submit([1], deadline=far()).result() == [10]
+    assert order == ["ready", "turn"]
     lane.close()
 
 
