@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -143,6 +144,7 @@ class Observation:
         self._rng = np.random.default_rng(0)
         self._rows = 0
         self.length = 0
+        self.shortest = sys.maxsize  # the least length of the axis before the channels
         # Scalars until a row is added, then (k,).
         self.low, self.high = np.asarray(np.inf, np.float32), np.asarray(-np.inf, np.float32)
         self.mean_low = self.mean_high = np.asarray(0, np.float32)  # of every row's extremes
@@ -151,6 +153,7 @@ class Observation:
         """(..., k): k channels."""
         flat = values.reshape(-1, values.shape[-1])
         self.length = max(self.length, len(flat))
+        self.shortest = min(self.shortest, values.shape[-2])
         low, high = flat.min(axis=0), flat.max(axis=0)
         self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         self._rows += 1

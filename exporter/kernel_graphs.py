@@ -14,8 +14,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from siglip_edge.exporter.int4.gptq import Blocks
 from siglip_edge.exporter.int4.weight_quantization import quantize_weights
+from siglip_edge.exporter.int8.attention import product_in_codes
 from siglip_edge.exporter.int8.layer_quantization import Recipe
-from siglip_edge.exporter.int8.qdq import quantize
+from siglip_edge.exporter.int8.qdq import quantize, replace_nodes
 from siglip_edge.exporter.int8.ranges import LEVELS, Range
 from siglip_edge.runtime.artifacts.manifest import Precision
 from siglip_edge.runtime.checks import kernels
@@ -24,6 +25,8 @@ from siglip_edge.runtime.checks.kernels import PRODUCTS, Product
 _OPSET, _IR_VERSION = 20, 9
 _SPAN: Range = (-float(kernels.ZERO_POINT), float(LEVELS - kernels.ZERO_POINT))
 """A scale of 1 and the zero point of the check."""
+_RIGHT_SPAN: Range = (-float(kernels.INT8_REACH), float(kernels.INT8_REACH))
+"""A scale of 1."""
 
 
 def kernel_graph(precision: Precision) -> onnx.ModelProto:
@@ -31,7 +34,8 @@ def kernel_graph(precision: Precision) -> onnx.ModelProto:
     products = PRODUCTS[precision]
     model = _in_float(products)
     if precision is Precision.INT8:
-        return quantize(model, {product.name: _recipe(product) for product in products})
+        weights = [product for product in products if not product.of_activations]
+        return _activations_quantized(quantize(model, {product.name: _recipe(product) for product in weights}))
     return quantize_weights(model, {product.name: _blocks(product) for product in products})
 
 
@@ -39,15 +43,20 @@ def _in_float(products: Sequence[Product]) -> onnx.ModelProto:
     """The products in float32. Their weights are zeros, which the quantizers replace without reading."""
     results = [f"{product.name}/result" for product in products]
     nodes = [
-        helper.make_node("MatMul", [product.name, f"{product.name}/weight"], [result], product.name)
+        helper.make_node("MatMul", [product.name, product.right], [result], product.name)
         for product, result in zip(products, results, strict=True)
     ]
     weights = [
-        numpy_helper.from_array(np.zeros((product.k, product.n), np.float32), f"{product.name}/weight")
+        numpy_helper.from_array(np.zeros((product.k, product.n), np.float32), product.right)
         for product in products
+        if not product.of_activations
     ]
     inputs = [
         helper.make_tensor_value_info(product.name, TensorProto.FLOAT, ["rows", product.k]) for product in products
+    ] + [
+        helper.make_tensor_value_info(product.right, TensorProto.FLOAT, [product.k, product.n])
+        for product in products
+        if product.of_activations
     ]
     pooled = helper.make_tensor_value_info(
         "pooled", TensorProto.FLOAT, ["rows", sum(product.n for product in products)]
@@ -56,6 +65,18 @@ def _in_float(products: Sequence[Product]) -> onnx.ModelProto:
         [*nodes, helper.make_node("Concat", results, ["pooled"], axis=1)], "kernels", inputs, [pooled], weights
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
+
+
+def _activations_quantized(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with the products of two activations in codes, in place."""
+    rights = {product.name for product in PRODUCTS[Precision.INT8] if product.of_activations}
+    nodes = [
+        one
+        for node in model.graph.node
+        for one in (*(product_in_codes(model.graph, node, _SPAN, _RIGHT_SPAN) if node.name in rights else ()), node)
+    ]
+    replace_nodes(model.graph, nodes)
+    return model
 
 
 def _recipe(product: Product) -> Recipe:

@@ -16,6 +16,7 @@ from siglip_edge.exporter.families.family import Checkpoint, Family
 from siglip_edge.exporter.graphs import graph_files as graphs
 from siglip_edge.exporter.graphs.float16 import to_half
 from siglip_edge.exporter.int4.weight_quantization import POSITIONS, quantize_weights, search_bits
+from siglip_edge.exporter.int8 import attention
 from siglip_edge.exporter.int8.qdq import linear_nodes
 from siglip_edge.exporter.int8.search import Found, min_max, search
 from siglip_edge.exporter.search_ledger import Ledger
@@ -135,7 +136,8 @@ def _converted(
 
 
 def _searched(work: TowerExport, model: onnx.ModelProto, reference: Floats) -> Found:
-    seen = _observed(work, model, _linear_inputs(model), work.calibrating, SAMPLE)
+    tensors = _linear_inputs(model) | attention.activations(attention.attention_layers(model.graph))
+    seen = _observed(work, model, tensors, work.calibrating, SAMPLE)
     trial = _trial(work, model, reference)
     if work.ranges == MIN_MAX:
         return min_max(model, trial, seen, _shown(work))

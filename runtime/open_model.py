@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from siglip_edge.runtime.artifacts.manifest import MANIFEST, Manifest, Tower
-from siglip_edge.runtime.checks.kernels import check_kernels, warn_of_release
+from siglip_edge.runtime.checks.kernels import check_kernels, warn_of_release, with_right_products
 from siglip_edge.runtime.checks.selftest import GoldenRow, check, check_all, load_golden, mark_of, one_each
 from siglip_edge.runtime.checks.tuning import tuned_plans
 from siglip_edge.runtime.errors import ArtifactMissing, BatchChangesBits, ModelError, ProviderUnavailable
@@ -65,7 +65,7 @@ class PlannedModel:
         """
         rows = load_golden(self.directory, self.manifest)
         failures: list[Exception] = []
-        for plan in self.plans:
+        for plan in map(with_right_products, self.plans):
             try:
                 model = self._open_with(plan, rows, when)
             except (ModelError, ProviderUnavailable) as error:

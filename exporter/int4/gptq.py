@@ -16,17 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from siglip_edge.exporter.int8.cancellation import Doubles, factor
+
 Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 Codes = NDArray[np.uint8]
 
 BLOCK = 32
 """Weights of a column that share a scale and a zero point: 5.1 bits a weight in all. With 64, the demo model's towers
 lose 17 to 30 % more, for 4.6 bits; with 16, 9 to 30 % less, for 6.1."""
-
-DAMPING = 0.05
-"""Share of the inputs' mean square that is added to each: rows that were not seen move in other directions, too. 0.01
-fits the calibration rows better, and other rows worse. More where there are fewer inputs than dimensions."""
 
 _SHRINKING = np.linspace(1.0, 0.7, 7)
 """Shares of a block's full range that are tried: a narrower one rounds all but the largest weights more finely."""
@@ -58,20 +55,11 @@ def in_blocks(weight: Floats, sample: Floats, bits: int) -> Blocks:
     rows = -len(weight) % BLOCK
     exact = np.pad(weight.astype(np.float64), ((0, rows), (0, 0)))
     inputs = np.pad(sample.astype(np.float64), ((0, 0), (0, rows)))
-    codes, scale, zero = _cancelling(exact, _factor(inputs), 2**bits - 1)
+    codes, scale, zero = _cancelling(exact, factor(inputs), 2**bits - 1)
     rounded = Blocks(bits=bits, codes=codes, scale=scale, zero=zero, error=0.0)
     off, output = inputs @ (rounded.values - exact), inputs @ exact
     error = float(np.square(off).mean() / max(float(np.square(output).mean()), 1e-30))
     return replace(rounded, error=error)
-
-
-def _factor(sample: Doubles) -> Doubles:
-    """(m, k) -> the upper triangular R, (k, k), of R R' = X'X / m + damping."""
-    gram = sample.T @ sample / len(sample)
-    share = DAMPING * max(1.0, len(gram) / len(sample))
-    gram[np.diag_indices_from(gram)] += max(share * gram.trace() / len(gram), 1e-30)
-    lower = np.linalg.cholesky(gram[::-1, ::-1])
-    return np.ascontiguousarray(lower[::-1, ::-1])
 
 
 def _cancelling(weight: Doubles, factor: Doubles, top: int) -> tuple[Codes, Floats, Codes]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from siglip_edge.exporter.calibration import Observation
 from siglip_edge.exporter.int8 import ranges
+from siglip_edge.exporter.int8.cancellation import cancelling_codes
 from siglip_edge.exporter.int8.ranges import Histogram, Range
 from siglip_edge.exporter.int8.smoothing import smoothing
 
@@ -40,6 +41,8 @@ class Recipe:
     error: float
     """Squared error of the output over its square, on the calibration sample."""
     method: str
+    shift: Floats | None = None
+    """(n,) added to the bias that follows: the mean error of each output channel, on the calibration sample."""
 
 
 def plain(seen: Observation, weight: Floats) -> Recipe:
@@ -52,6 +55,19 @@ def best(seen: Observation, weight: Floats) -> Recipe:
     divisors = smoothing(np.maximum(-seen.low, seen.high), weight)
     unsmoothed, smoothed = (min(_recipes(seen, weight, by), key=lambda recipe: recipe.error) for by in (None, divisors))
     return smoothed if smoothed.error < SMOOTHED_BELOW * unsmoothed.error else unsmoothed
+
+
+def cancelling(recipe: Recipe, seen: Observation, weight: Floats) -> Recipe:
+    """`recipe` with codes whose errors cancel each other, and a bias that takes the mean of what is left."""
+    divide = np.asarray(1 if recipe.smoothing is None else recipe.smoothing, np.float64)
+    inputs, scale = seen.sample / divide, recipe.scale.astype(np.float64)
+    exact = weight * divide.reshape(-1, 1)
+    codes = cancelling_codes(exact, inputs, scale, PAIR_LIMIT)
+    output = inputs @ exact
+    off = ranges.rounded(inputs.astype(np.float32), recipe.span) @ (codes * scale) - output
+    shift = -off.mean(axis=0)
+    error = float(np.square(off + shift).mean() / max(float(np.square(output).mean()), 1e-30))
+    return replace(recipe, weight=codes, shift=shift.astype(np.float32), error=error)
 
 
 def _recipes(seen: Observation, weight: Floats, divisors: Floats | None) -> Iterator[Recipe]:

@@ -1,13 +1,13 @@
-"""FP32 graph -> static INT8 in QDQ form. Linear layers; everything else stays in float.
+"""FP32 graph -> static INT8 in QDQ form. Linear layers; `attention` adds the products of two activations.
 
-Products of two activations lose more than they gain (docs/decisions/int8-number-format.md), and in attention pooling as
-transformers has it they trip an onnxruntime fusion; Softmax and LayerNorm in float cost 6 % of the time
-(`bench.operators`). Scales are static: a dynamic scale spans the whole batch, so neighbours would change an answer.
+Softmax and LayerNorm in float cost 6 % of the time (`bench.operators`). Scales are static: a dynamic scale spans the
+whole batch, so neighbours would change an answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from siglip_edge.exporter.int8.layer_quantization import Recipe
-from siglip_edge.exporter.int8.ranges import Range, affine
+from siglip_edge.exporter.int8.ranges import affine
 from siglip_edge.exporter.int8.smoothing import divide
 
 SMALLEST = 4096
@@ -45,7 +45,7 @@ def quantize(model: onnx.ModelProto, recipes: Mapping[str, Recipe]) -> onnx.Mode
         if recipe := recipes.get(node.name):
             at = nodes.index(node)
             nodes[at:at] = _in_codes(graph, node, recipe)
-    _replace_nodes(graph, nodes)
+    replace_nodes(graph, nodes)
     drop_unused(graph)
     return quantized
 
@@ -53,22 +53,34 @@ def quantize(model: onnx.ModelProto, recipes: Mapping[str, Recipe]) -> onnx.Mode
 def _in_codes(graph: onnx.GraphProto, node: onnx.NodeProto, recipe: Recipe) -> list[onnx.NodeProto]:
     """Give `node` inputs that went through codes. -> the nodes that make them."""
     activation, before = divide(graph, node, recipe.smoothing) if recipe.smoothing is not None else (node.input[0], [])
+    if recipe.shift is not None:
+        _shift_bias(graph, node, recipe.shift)
     own, codes = f"{node.name}/activation", f"{node.name}/weight_codes"
     graph.initializer.append(numpy_helper.from_array(recipe.weight, codes))
     weight = _constants(graph, f"{node.name}/weight", recipe.scale, np.zeros(len(recipe.scale), np.int8))
     node.input[:] = [f"{own}_dq", f"{node.name}/weight_dq"]
     return [
         *before,
-        *_activation(graph, own, activation, recipe.span),
+        *through_codes(graph, own, activation, *affine(recipe.span)),
         helper.make_node(
             "DequantizeLinear", [codes, *weight], [f"{node.name}/weight_dq"], f"{node.name}/weight/Dequantize", axis=1
         ),
     ]
 
 
-def _activation(graph: onnx.GraphProto, own: str, tensor: str, span: Range) -> list[onnx.NodeProto]:
-    """The nodes that take `tensor` to codes and back, as `<own>_dq`."""
-    scale, zero = affine(span)
+def _shift_bias(graph: onnx.GraphProto, node: onnx.NodeProto, shift: NDArray[np.float32]) -> None:
+    """Add `shift` to the bias that follows `node`. A layer without one is left alone: another node would cost time."""
+    vectors = {tensor.name: tensor for tensor in graph.initializer if list(tensor.dims) == [len(shift)]}
+    for add in graph.node:
+        if add.op_type == "Add" and node.output[0] in add.input:
+            for bias in (vectors[name] for name in add.input if name in vectors):
+                bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + shift, bias.name))
+
+
+def through_codes(
+    graph: onnx.GraphProto, own: str, tensor: str, scale: np.float32, zero: np.integer[Any]
+) -> list[onnx.NodeProto]:
+    """The nodes that take `tensor` to codes of the type of `zero` and back, as `<own>_dq`."""
     parameters = _constants(graph, own, np.asarray(scale), np.asarray(zero))
     return [
         helper.make_node("QuantizeLinear", [tensor, *parameters], [f"{own}_codes"], f"{own}/Quantize"),
@@ -84,7 +96,7 @@ def _constants(
     return names
 
 
-def _replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+def replace_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)

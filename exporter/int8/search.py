@@ -9,7 +9,7 @@ float, as few as will do. No time is measured, so that a busy machine finds the 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from siglip_edge.exporter.calibration import Observation, Progress
+from siglip_edge.exporter.int8 import attention
 from siglip_edge.exporter.int8 import layer_quantization as recipe_of
 from siglip_edge.exporter.int8.layer_quantization import Recipe
 from siglip_edge.exporter.int8.qdq import linear_nodes, quantize
@@ -35,6 +36,9 @@ MOST_IN_FLOAT = 0.25
 
 FORMAT = "QDQ; activations uint8, weights int8 per output channel, neighbouring weights limited"
 """The canonical number format; docs/decisions/int8-number-format.md says why it is fixed."""
+
+ATTENTION_FORMAT = "; attention's products uint8 by int8"
+"""Added to FORMAT where they are; docs/decisions/attention-in-int8.md."""
 
 _ALONE = 2
 """One layer's loss is measured on every second row: it only has to say which cost more, and takes most of the time."""
@@ -70,21 +74,46 @@ def search(
     """Quantize `trial.model`. `model`: the same with its weights; `seen`: every linear node's input activation."""
     plain = _recipes(model, seen, recipe_of.plain, progress)
     best = _recipes(model, seen, recipe_of.best, progress)
-    losses = {"min-max": trial.loss(plain), "searched": trial.loss(best)}
-    recipes = best if losses["searched"] <= losses["min-max"] else plain
+    cancelling = _cancelling(model, seen, best, progress)
+    losses = {"min-max": trial.loss(plain), "searched": trial.loss(best), "cancelling": trial.loss(cancelling)}
+    recipes = min(zip(losses.values(), (plain, best, cancelling), strict=True), key=lambda one: one[0])[1]
     layers = _measured(trial, recipes, _positions(model, seen), ledger, progress)
     in_float = kept_in_float(layers, lambda names: trial.loss(_without(recipes, names)))
     chosen = _without(recipes, in_float)
     losses["chosen"] = trial.loss(chosen) if in_float else min(losses.values())
+    trial, of_attention = _with_attention(model, trial, seen, chosen, losses)
     return Found(
-        model=quantize(trial.model, chosen),
+        model=trial.variant(chosen),
         details={
             "reason": _reason(losses["chosen"], kept=len(chosen), of=len(layers), rows=len(trial.rows)),
-            "format": FORMAT,
+            "format": f"{FORMAT}{of_attention}",
             "loss": {name: round(loss, 7) for name, loss in losses.items()},
             "layers": [_shown(layer, recipes[layer.name], in_float) for layer in layers],
         },
     )
+
+
+def _with_attention(
+    model: onnx.ModelProto,
+    trial: Trial,
+    seen: Mapping[str, Observation],
+    chosen: Mapping[str, Recipe],
+    losses: dict[str, float],
+) -> tuple[Trial, str]:
+    """`trial` with attention's products in INT8, too, and words for the format; unchanged where rows are too short to
+    gain by it or the loss passes BUDGET. Adds the loss that was not chosen to `losses`.
+    """
+    layers = attention.attention_layers(model.graph)
+    if not attention.is_long(layers, seen):
+        return trial, ""
+    spans = attention.spans(layers, seen)
+    whole = replace(trial, quantize=lambda bare, recipes: attention.quantize_attention(quantize(bare, recipes), spans))
+    loss = whole.loss(chosen)
+    if loss > BUDGET:
+        losses["attention in int8"] = loss
+        return trial, ""
+    losses |= {"attention in float": losses["chosen"], "chosen": loss}
+    return whole, ATTENTION_FORMAT
 
 
 def min_max(model: onnx.ModelProto, trial: Trial, seen: Mapping[str, Observation], progress: Progress) -> Found:
@@ -127,6 +156,19 @@ def _recipes(
     return {
         node.name: make(seen[node.input[0]], numpy_helper.to_array(weights[node.input[1]]))
         for node in progress(linear_nodes(model.graph), "choose ranges")
+    }
+
+
+def _cancelling(
+    model: onnx.ModelProto, seen: Mapping[str, Observation], recipes: Mapping[str, Recipe], progress: Progress
+) -> dict[str, Recipe]:
+    """Each recipe with errors that cancel."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    return {
+        node.name: recipe_of.cancelling(
+            recipes[node.name], seen[node.input[0]], numpy_helper.to_array(weights[node.input[1]])
+        )
+        for node in progress(linear_nodes(model.graph), "round weights")
     }
 
 

@@ -39,6 +39,10 @@ class Trial:
     def on_every(self, step: int) -> Trial:
         return replace(self, rows=self.rows[::step], reference=self.reference[::step])
 
+    def variant(self, recipes: Mapping[str, Any]) -> onnx.ModelProto:
+        """With those nodes quantized."""
+        return self.quantize(self.model, recipes)
+
     def loss(self, recipes: Mapping[str, Any]) -> float:
         """1 - mean cosine to FP32, with those nodes quantized. NaN counts as 1."""
         with self._written(recipes) as path:
@@ -49,7 +53,7 @@ class Trial:
     @contextmanager
     def _written(self, recipes: Mapping[str, Any]) -> Iterator[Path]:
         path = self.directory / "variant.onnx"
-        onnx.save(self.quantize(self.model, recipes), path)
+        onnx.save(self.variant(recipes), path)
         try:
             yield path
         finally:

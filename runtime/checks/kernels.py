@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -45,6 +45,9 @@ BLOCK = 32
 PAIR_LIMIT = 127
 """Greatest sum of two neighbouring int8 weights of one sign, as the exporter limits them for AVX2."""
 
+INT8_REACH = 127
+"""Greatest magnitude of an int8 activation's code."""
+
 ZERO_POINT = 100
 """Of the uint8 activations of INT8 artifacts."""
 
@@ -67,19 +70,30 @@ class Product:
     bits: int
     k: int
     n: int
+    of_activations: bool = False
+    """Whether the right side is an activation, too, an input of the graph with whole int8 codes."""
 
     @property
     def name(self) -> str:
         """Name of the activations in the graph."""
-        return f"{self.bits}_bits_{self.k}x{self.n}"
+        return f"{self.bits}_bits_{self.k}x{self.n}{'_activations' if self.of_activations else ''}"
+
+    @property
+    def right(self) -> str:
+        """Name of the right side in the graph."""
+        return f"{self.name}/weight"
 
 
 PRODUCTS: Mapping[Precision, tuple[Product, ...]] = {
-    Precision.INT8: tuple(Product(precision=Precision.INT8, bits=8, k=k, n=n) for k, n in SHAPES),
+    Precision.INT8: tuple(
+        Product(precision=Precision.INT8, bits=8, k=k, n=n, of_activations=both)
+        for both in (False, True)
+        for k, n in SHAPES
+    ),
     Precision.INT4: tuple(Product(precision=Precision.INT4, bits=bits, k=k, n=n) for bits in (4, 8) for k, n in SHAPES),
 }
-"""The products of each precision that has integer kernels: uint8 activations times int8 weights in INT8 artifacts,
-weights in blocks of 4 or 8 bits in INT4 artifacts."""
+"""The products of each precision that has integer kernels: uint8 activations times int8 weights or int8 activations in
+INT8 artifacts, weights in blocks of 4 or 8 bits in INT4 artifacts."""
 
 
 def graph_path(precision: Precision) -> Path:
@@ -95,16 +109,24 @@ def check_kernels(plan: ExecutionPlan) -> None:
     """
     if plan.provider == CUDA or plan.precision not in PRODUCTS:
         return
-    if wrong := _wrong_here(plan.precision, plan.intra_op_threads):
+    if wrong := _wrong_here(plan.precision, plan.intra_op_threads, signed=plan.signed_products):
         raise WrongKernels(
             f"onnxruntime {version()} multiplies {plan.precision} matrices wrongly on this CPU "
             f"({' '.join(read_cpu_budget().isa)}): {wrong}; install another version of onnxruntime"
         )
 
 
+def with_right_products(plan: ExecutionPlan) -> ExecutionPlan:
+    """The plan, without signed products where their sums are wrong although the CPU names an instruction for them."""
+    if not plan.signed_products or not _wrong_here(plan.precision, plan.intra_op_threads, signed=True):
+        return plan
+    logger.warning("products of two activations are computed in uint8, because sums of int8 are wrong on this CPU")
+    return replace(plan, signed_products=False)
+
+
 def examine_kernels() -> dict[Precision, str]:
     """Precision -> the first wrong product on this CPU; empty when all products are right."""
-    return {precision: _wrong_here(precision, 1) for precision in PRODUCTS}
+    return {precision: _wrong_here(precision, 1, signed=False) for precision in PRODUCTS}
 
 
 def excluded(release: str, machine: str) -> str:
@@ -127,8 +149,10 @@ def warn_of_release() -> None:
 
 
 @cache
-def _wrong_here(precision: Precision, threads: int) -> str:
-    plan = ExecutionPlan(provider=CPU, precision=precision, intra_op_threads=threads, reason="kernel check")
+def _wrong_here(precision: Precision, threads: int, *, signed: bool) -> str:
+    plan = ExecutionPlan(
+        provider=CPU, precision=precision, intra_op_threads=threads, signed_products=signed, reason="kernel check"
+    )
     try:
         return first_wrong(precision, GraphSession(graph_path(precision), plan).run)
     except ModelError as error:
@@ -140,11 +164,13 @@ def first_wrong(precision: Precision, compute: Compute) -> str:
     most = {product: activations(product, max(ROWS)) for product in PRODUCTS[precision]}
     expected = {product: exact(product, given) for product, given in most.items()}
     ends = np.cumsum([product.n for product in expected])[:-1]
+    right = {product.right: right_side(product) for product in expected if product.of_activations}
     for rows in ROWS:
-        got = compute({product.name: given[:rows] for product, given in most.items()})
+        got = compute({product.name: given[:rows] for product, given in most.items()} | right)
         for product, columns in zip(expected, np.split(got, ends, axis=1), strict=True):
             if not np.array_equal(columns, expected[product][:rows]):
-                return f"{product.bits}-bit weights, {rows} x {product.k} times {product.k} x {product.n}"
+                kind = "activations" if product.of_activations else "weights"
+                return f"{product.bits}-bit {kind}, {rows} x {product.k} times {product.k} x {product.n}"
     return ""
 
 
@@ -164,6 +190,8 @@ def activations(product: Product, rows: int) -> Floats:
 
 def exact(product: Product, given: Floats) -> Floats:
     """The product by NumPy, in integers. (rows, k) -> (rows, n)."""
+    if product.of_activations:
+        return (given.astype(np.int64) @ right_side(product).astype(np.int64)).astype(np.float32)
     if product.precision is Precision.INT8:
         return (given.astype(np.int64) @ int8_codes(product.k, product.n)).astype(np.float32) * column_scales(product.n)
     codes, zero, scale = blocks(product)
@@ -171,6 +199,11 @@ def exact(product: Product, given: Floats) -> Floats:
         scale.astype(np.int64), BLOCK, axis=0
     )
     return (given.astype(np.int64) @ weights[: product.k]).astype(np.float32)
+
+
+def right_side(product: Product) -> Floats:
+    """(k, n) of a product of two activations: all values of int8 in no order, so that sums of pairs pass int16."""
+    return (_numbers(product.k, product.n) % (2 * INT8_REACH + 1) - INT8_REACH).astype(np.float32)
 
 
 def int8_codes(k: int, n: int) -> NDArray[np.int8]:

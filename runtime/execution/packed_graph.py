@@ -110,7 +110,7 @@ def _facts(artifact: Artifact, plan: ExecutionPlan) -> dict[str, str]:
         **machine_facts(),
         "graph": " ".join(record.sha256 for record in (artifact.graph, *artifact.external_data)),
         "provider": f"{plan.provider} {dict(plan.provider_options)}",
-        "packing": str(PACKING),
+        "packing": f"{PACKING}{' signed products' if plan.signed_products else ''}",
     }
 
 

@@ -112,6 +112,9 @@ class ExecutionPlan:
     batch. Where the limit allows more rows, the self-test checks that."""
     allow_spinning: bool = False
     """Whether idle threads spin, which makes each of them use a whole core; a server on two cores needs that core."""
+    signed_products: bool = False
+    """Whether uint8 activations are multiplied by int8 activations as they are (attention's products). Only where the
+    CPU adds the products in 32 bits (VNNI): elsewhere their sums saturate, and onnxruntime makes both sides uint8."""
     reason: str
     refused: tuple[str, ...] = ()
     """The plans that were tried earlier, each with the reason why it is not used."""
@@ -184,6 +187,7 @@ def plans(
             provider=target.provider,
             provider_options=target.options,
             precision=one,
+            signed_products=adds_in_32_bits(cpu) and (target.provider, one) == (CPU, Precision.INT8),
             **runs,
             reason=f"{target.why}; {_choice(target.provider, one, rank, asked=precision is not None)}; "
             f"{_in_words(runs, threads)}: {place}",
@@ -202,6 +206,11 @@ def plans(
         runs_at_once=min(threads, measured.runs_at_once),
     )
     return (fitted, *(one for one in preferred if one is not first))
+
+
+def adds_in_32_bits(cpu: CpuBudget) -> bool:
+    """Whether this CPU multiplies bytes without a sum that can saturate."""
+    return not INT8_DOT_PRODUCTS.isdisjoint(cpu.isa)
 
 
 def _choice(provider: str, precision: Precision, rank: str, *, asked: bool) -> str:
@@ -258,7 +267,7 @@ def _targets_there(available: Collection[str], cpu: CpuBudget) -> list[_Target]:
     """
     cuda = _Target(CUDA, {"device_id": "0"}, "CUDA is here")
     openvino = _Target(OPENVINO, {"device_type": "CPU"}, "OpenVINO is here")
-    if INT8_DOT_PRODUCTS.intersection(cpu.isa):
+    if adds_in_32_bits(cpu):
         order = [cuda, openvino, _Target(CPU, {}, "CPU")]
     else:
         order = [cuda, _Target(CPU, {}, "CPU, faster than OpenVINO without VNNI"), openvino]

@@ -1,5 +1,7 @@
 """Ranges, smoothing, weights and the search over them, on small matrices."""
 
+import dataclasses
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -10,6 +12,7 @@ from siglip_edge.bench.kernel_profile import profile
 from siglip_edge.exporter.calibration import Observation
 from siglip_edge.exporter.int8 import layer_quantization as recipes
 from siglip_edge.exporter.int8 import ranges, search
+from siglip_edge.exporter.int8.cancellation import cancelling_codes
 from siglip_edge.exporter.int8.qdq import quantize
 from siglip_edge.exporter.int8.ranges import METHODS, Histogram, affine, rounded
 from siglip_edge.exporter.int8.search import Layer, kept_in_float
@@ -202,6 +205,76 @@ def test_a_quantized_layer_is_fused_to_an_integer_product(tmp_path):
 def test_a_graph_without_recipes_is_unchanged():
     model = graph_of(gaussian(64, 64), "LayerNormalization")
     assert quantize(model, {}).graph.node == model.graph.node
+
+
+# --- cancellation ---
+
+
+def correlated(rows: int) -> np.ndarray:
+    """(rows, 64): channels that vary together around a mean of their own, as activations do."""
+    mix = np.random.default_rng(1).standard_normal((8, 64)).astype(np.float32)
+    return gaussian(rows, 8) @ mix + 0.1 * gaussian(rows, 64) + np.linspace(0, 2, 64, dtype=np.float32)
+
+
+def cancelled(weight: np.ndarray) -> tuple[recipes.Recipe, recipes.Recipe]:
+    """The best recipe before and after its errors cancel."""
+    seen = observed(correlated(2048))
+    before = recipes.best(seen, weight)
+    return before, recipes.cancelling(before, seen, weight)
+
+
+def output_error(recipe: recipes.Recipe, weight: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """(rows, n): what the layer computes minus what it should."""
+    divide = 1 if recipe.smoothing is None else recipe.smoothing
+    got = rounded(np.asarray(rows / divide, np.float32), recipe.span) @ (recipe.weight * recipe.scale)
+    return got + (0 if recipe.shift is None else recipe.shift) - rows @ weight
+
+
+def test_errors_that_cancel_leave_less_on_unseen_rows():
+    """Rounding to the nearest code, with the same scales, leaves more than twice the squared error of the weights."""
+    weight, unseen = gaussian(64, 32), correlated(512)
+    before, after = cancelled(weight)
+    squares = [np.square(unseen @ (one.weight * one.scale - weight)).mean() for one in (before, after)]
+    assert squares[1] < squares[0] / 2
+    assert (
+        np.square(output_error(after, weight, unseen)).mean() < np.square(output_error(before, weight, unseen)).mean()
+    )
+
+
+def test_the_mean_error_of_every_channel_goes_into_the_bias():
+    weight = gaussian(64, 32)
+    _, after = cancelled(weight)
+    unshifted = output_error(dataclasses.replace(after, shift=None), weight, correlated(4096)).mean(axis=0)
+    shifted = output_error(after, weight, correlated(4096)).mean(axis=0)
+    assert np.abs(shifted).mean() < 0.5 * np.abs(unshifted).mean()
+
+
+@pytest.mark.parametrize("length", [64, 63])
+def test_codes_whose_errors_cancel_cannot_saturate_either(length):
+    """Cubed weights are far apart, so that many pairs are at the limit."""
+    weight = (gaussian(length, 32) ** 3).astype(np.float64)
+    _, scale = recipes.quantize_weight(weight.astype(np.float32))
+    codes = cancelling_codes(weight, correlated(512)[:, :length].astype(np.float64), scale.astype(np.float64), 127)
+    pairs = codes[: length - length % 2].astype(int).reshape(-1, 2, 32)
+    assert 255 * np.maximum(pairs, 0).sum(axis=1).max() < 2**15
+    assert 255 * np.minimum(pairs, 0).sum(axis=1).min() >= -(2**15)
+    assert np.abs(codes.astype(int)).max() <= 127
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_shift_is_added_to_the_bias_where_there_is_one(biased):
+    """A layer without a bias computes the same with and without it; no node is added."""
+    weight, rows = gaussian(64, 32), correlated(64)
+    model = graph_of(weight, "Neg")
+    if biased:
+        model.graph.node[-1].output[0] = "product"
+        model.graph.node.append(helper.make_node("Add", ["product", "bias"], ["y"], "add"))
+        model.graph.initializer.append(numpy_helper.from_array(gaussian(32), "bias"))
+    recipe = recipes.plain(observed(-rows), weight)
+    shifted = dataclasses.replace(recipe, shift=np.arange(32, dtype=np.float32))
+    plain, moved = quantize(model, {"linear": recipe}), quantize(model, {"linear": shifted})
+    assert len(plain.graph.node) == len(moved.graph.node)
+    assert np.allclose(run(moved, rows) - run(plain, rows), np.arange(32) if biased else 0, atol=1e-4)
 
 
 # --- search ---

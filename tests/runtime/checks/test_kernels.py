@@ -1,6 +1,7 @@
 """The kernel check: right kernels pass, a wrong kernel is found, and its precision makes way for the next."""
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from siglip_edge.runtime.checks.kernels import PRODUCTS, ROWS, check_kernels, ex
 from siglip_edge.runtime.errors import WrongKernels
 from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan, Wishes
 from siglip_edge.runtime.execution.session import GraphSession
-from siglip_edge.runtime.open_model import open_model
+from siglip_edge.runtime.machine.cpu import read_cpu_budget
+from siglip_edge.runtime.open_model import open_model, plan_model
 from tests.tiny_model import add_precision, write_model
 
 EXACT_FLOATS = 2**24
@@ -67,7 +69,8 @@ def test_one_wrong_number_is_found(precision):
 
     assert first_wrong(precision, numpy_kernels(precision)) == ""
     found = first_wrong(precision, numpy_kernels(precision, spoil))
-    assert found == f"8-bit weights, 5 x {last.k} times {last.k} x {last.n}"
+    kind = "activations" if last.of_activations else "weights"
+    assert found == f"8-bit {kind}, 5 x {last.k} times {last.k} x {last.n}"
 
 
 def test_sums_that_saturate_are_found():
@@ -76,6 +79,9 @@ def test_sums_that_saturate_are_found():
     def saturating(batch):
         results = []
         for product in PRODUCTS[Precision.INT8]:
+            if product.of_activations:
+                results.append(kernels.exact(product, batch[product.name]))
+                continue
             codes = (batch[product.name] + kernels.ZERO_POINT).astype(np.int64)
             weights = kernels.int8_codes(product.k, product.n).astype(np.int64)
             weights[1::2] = weights[0::2][: len(weights) // 2]  # neighbours of one sign, up to 127 each
@@ -86,7 +92,40 @@ def test_sums_that_saturate_are_found():
             results.append(total.astype(np.float32) * kernels.column_scales(product.n))
         return np.concatenate(results, axis=1)
 
-    assert first_wrong(Precision.INT8, saturating)
+    assert "weights" in first_wrong(Precision.INT8, saturating)
+
+
+class Saturating(GraphSession):
+    """onnxruntime on a CPU whose sums of two int8 activations saturate: results are wrong where those are allowed."""
+
+    def __init__(self, graph, plan, options=None):
+        super().__init__(graph, plan, options)
+        self._signed = plan.signed_products
+
+    def run(self, batch):
+        return super().run(batch) + (1 if self._signed else 0)
+
+
+def test_int8_serves_without_signed_products_where_their_sums_saturate(fresh, tmp_path, monkeypatch, caplog):
+    """A CPU that names VNNI and has other kernels: the precision stays, its products of activations are uint8."""
+    box = replace(read_cpu_budget(), isa=("avx2", "avx_vnni"))
+    planned = plan_model(write_model(tmp_path / "tiny"), Wishes(device="cpu"), cpu=box)
+    assert planned.plans[0].signed_products
+    monkeypatch.setattr(kernels, "GraphSession", Saturating)
+    with caplog.at_level(logging.WARNING, "siglip_edge"):
+        model = planned.open()
+    assert (model.plan.precision, model.plan.signed_products, model.plan.refused) == (Precision.INT8, False, ())
+    assert "computed in uint8" in caplog.text
+
+
+def test_neighbours_of_two_activations_pass_sixteen_bits():
+    """Their sum with the greatest activations saturates where a CPU adds pairs, so the check sees such a CPU."""
+    for product in PRODUCTS[Precision.INT8]:
+        if product.of_activations:
+            right = kernels.right_side(product).astype(int)
+            pairs = right[0 : product.k - product.k % 2 : 2] + right[1::2]
+            assert (255 * np.abs(pairs)[: kernels.BLOCK // 2]).max() > 2**15
+            assert (right.min(), right.max()) == (-127, 127)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -95,7 +134,8 @@ def test_every_sum_is_exact_in_float32(precision):
     for product in PRODUCTS[precision]:
         given = np.abs(kernels.activations(product, max(ROWS))).astype(np.float64)
         if product.precision is Precision.INT8:
-            most = (given + kernels.ZERO_POINT) @ np.abs(kernels.int8_codes(product.k, product.n).astype(np.float64))
+            right = kernels.right_side if product.of_activations else lambda one: kernels.int8_codes(one.k, one.n)
+            most = (given + kernels.ZERO_POINT) @ np.abs(right(product).astype(np.float64))
         else:
             codes, zero, scale = (part.astype(np.float64) for part in kernels.blocks(product))
             weights = (codes + np.repeat(zero, BLOCK, axis=0)) * np.repeat(scale, BLOCK, axis=0)

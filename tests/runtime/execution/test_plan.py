@@ -74,6 +74,23 @@ def test_openvino_goes_first_only_where_it_is_faster(manifest, isa, first):
     assert {one.provider for one in made} == {CPU, OPENVINO}
 
 
+@pytest.mark.parametrize(
+    ("isa", "precision", "signed"),
+    [
+        (("avx2", "avx_vnni"), Precision.INT8, True),
+        (("avx2", "avx512f", "avx512_vnni"), Precision.INT8, True),
+        (("asimddp",), Precision.INT8, True),
+        (("avx2", "avx512f"), Precision.INT8, False),
+        (("avx2", "avx_vnni"), Precision.FP32, False),
+    ],
+)
+def test_int8_activations_are_multiplied_as_they_are_only_where_sums_have_32_bits(manifest, isa, precision, signed):
+    """Elsewhere their sums saturate, and onnxruntime makes them uint8."""
+    made = plans([CPU, OPENVINO], replace(CPU_FACTS, isa=isa), manifest, Wishes(precision=precision))
+    assert {one.signed_products for one in made if one.provider == CPU} == {signed}
+    assert not any(one.signed_products for one in made if one.provider != CPU)
+
+
 def test_a_gpu_goes_first_on_any_cpu(manifest):
     made = plans([CPU, OPENVINO, CUDA], replace(CPU_FACTS, isa=("avx2",)), manifest, Wishes())
     assert list(dict.fromkeys(one.provider for one in made)) == [CUDA, CPU, OPENVINO]
