@@ -77,6 +77,14 @@ def pytorch(checkpoint: Path, python: Path) -> Iterator[Server]:
 
 
 @contextmanager
+def sentence_transformers(checkpoint: Path, python: Path) -> Iterator[Server]:
+    """bench/sentence_baseline.py: sentence-transformers behind FastAPI, with the same weights."""
+    command = [str(python), str(Path(__file__).with_name("sentence_baseline.py"))]
+    with _running(command, {"MODEL": str(checkpoint.resolve())}, _free_port()) as server:
+        yield server
+
+
+@contextmanager
 def infinity(checkpoint: Path, python: Path, *, warm_up: bool = True) -> Iterator[Server]:
     """infinity-emb with its defaults, but without BetterTransformer, which does not support SigLIP."""
     port = _free_port()

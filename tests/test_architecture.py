@@ -25,12 +25,15 @@ UPWARD = {
     "exporter": {("verification", "int8")},
 }
 """Arrows that close a circle between two folders. The list only shrinks: whoever removes an arrow removes its line."""
-_CHECKPOINTS = ("exporter", "bench/baseline.py", "bench/checkpoint.py", "bench/checkpoints/")
+_CHECKPOINTS = (
+    *("exporter", "bench/baseline.py", "bench/checkpoint.py", "bench/checkpoints/"),
+    *("bench/long_rows.py", "bench/sentence_vectors.py"),
+)
 ONLY_IN = {
     "torch": _CHECKPOINTS,
     "transformers": _CHECKPOINTS,
     "optimum": "exporter",
-    "onnx": ("exporter", "bench/fusions.py"),
+    "onnx": ("exporter", "bench/fusions.py", "bench/long_rows.py"),
     "huggingface_hub": "cli/pulling",
     "psutil": "runtime/machine/cpu.py",
     "falcon": "server",

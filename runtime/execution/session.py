@@ -16,16 +16,20 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from siglip_edge.runtime.errors import ArtifactCorrupt, ProviderUnavailable
 from siglip_edge.runtime.execution import openvino_plugin
-from siglip_edge.runtime.execution.plan import CUDA, OPENVINO, ExecutionPlan
+from siglip_edge.runtime.execution.plan import CPU, CUDA, OPENVINO, ExecutionPlan
 from siglip_edge.runtime.rows import Arrays
 
 logger = logging.getLogger("siglip_edge")
 
 Floats = NDArray[np.float32]
+_MASK = "attention_mask"
 _DYNAMIC_AXIS = 4
 """Length of a dynamic axis in a random row; any small number does."""
 _GRID = "grid"
 """The input that says how a row's patches lie: rows and columns, as many as there are patches."""
+
+_LONG_ROW = 1024
+"""Tokens. The buffers of a run over a longer row (500 MB for 8 192 tokens of a large model) are returned after it."""
 
 PACKING = {
     "session.save_external_prepacked_constant_initializers": "1",
@@ -125,6 +129,7 @@ class GraphSession:
             self._session = onnxruntime.InferenceSession(graph, options, providers=wanted)
         except Exception as error:  # onnxruntime's exceptions share no other base class
             raise ArtifactCorrupt(f"{graph}: onnxruntime {onnxruntime.__version__} cannot load it: {error}") from error
+        self._returns_buffers = plan.provider == CPU
         if self._session.get_providers()[0] != plan.provider:
             used = self._session.get_providers()[0]
             message = f"onnxruntime uses {used} in place of {plan.provider}; install its libraries or set DEVICE=cpu"
@@ -132,13 +137,13 @@ class GraphSession:
 
     def run(self, batch: Arrays) -> Floats:
         """One batch, each input (n, ...) with n >= 1 -> pooled outputs, (n, d) float32."""
-        (pooled,) = self._session.run(None, dict(batch))
+        options = _shrinking() if self._returns_buffers and _longest(batch) > _LONG_ROW else None
+        (pooled,) = self._session.run(None, dict(batch), options)
         return np.asarray(pooled, np.float32)
 
     def shrink(self) -> None:
         """Free the buffers that the session keeps between runs. Safe while other runs are under way."""
-        options = onnxruntime.RunOptions()
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        options = _shrinking()
         options.terminate = True  # the arena shrinks at the end of a run, and this run ends at once
         with contextlib.suppress(Fail):  # reports the termination
             self._session.run(None, self.noise(), options)
@@ -147,6 +152,19 @@ class GraphSession:
         """A batch of one random row that the graph accepts; the same row in every call."""
         rng = np.random.default_rng(0)
         return {taken.name: _noise(taken, rng) for taken in self._session.get_inputs()}
+
+
+def _shrinking() -> onnxruntime.RunOptions:
+    """A run after which the arena returns what no run uses."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
+
+
+def _longest(batch: Arrays) -> int:
+    """Tokens of the batch's rows; 0 of a graph without a mask, whose rows are all of one length."""
+    mask = batch.get(_MASK)
+    return 0 if mask is None else mask.shape[1]
 
 
 def _wanted(plan: ExecutionPlan, options: onnxruntime.SessionOptions) -> list[tuple[str, dict[str, str]]] | None:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from siglip_edge.exporter.families.text.checkpoint import TextCheckpoint
-from siglip_edge.exporter.families.text.layout import Pooling
-from siglip_edge.exporter.families.text.reference import DenseStep
+from siglip_edge.exporter.families.text.layout import Layout, Pooling
+from siglip_edge.exporter.families.text.reference import DenseStep, SentenceModel
 from siglip_edge.exporter.modules import post_norm, pre_norm
 from siglip_edge.exporter.modules.pooling import last_token, mean_of_tokens
 from siglip_edge.exporter.modules.tracing import trace_module
@@ -26,11 +26,10 @@ _AXES = {0: "batch", 1: "length"}
 class TextTower(PreTrainedModel):  # type: ignore[misc]
     """token_embeddings float32 (n, length, width), attention_mask int64 (n, length) -> pooled float32 (n, d)."""
 
-    def __init__(self, checkpoint: TextCheckpoint) -> None:
-        model = checkpoint.model
+    def __init__(self, model: SentenceModel, layout: Layout, longest: int) -> None:
         super().__init__(model.transformer.config)
-        self.pooling = checkpoint.layout.pooling
-        self.encoder = _encoder(model.transformer, checkpoint.tower.length, first_only=self.pooling is Pooling.FIRST)
+        self.pooling = layout.pooling
+        self.encoder = _encoder(model.transformer, longest, first_only=self.pooling is Pooling.FIRST)
         self.after = nn.ModuleList(_before_the_last_dense(list(model.after)))
 
     def forward(self, token_embeddings: Tensor, attention_mask: Tensor) -> Tensor:
@@ -51,9 +50,15 @@ class TextTower(PreTrainedModel):  # type: ignore[misc]
 
 def trace(checkpoint: TextCheckpoint, path: Path) -> None:
     """Write the tower; batch and length are dynamic."""
-    width = checkpoint.model.transformer.get_input_embeddings().embedding_dim
+    trace_model(checkpoint.model, checkpoint.layout, checkpoint.tower.length, path)
+
+
+def trace_model(model: SentenceModel, layout: Layout, longest: int, path: Path) -> None:
+    """Write the tower of a model, for rows of up to `longest` tokens."""
+    width = model.transformer.get_input_embeddings().embedding_dim
     embeddings, mask = torch.zeros(2, 6, width), torch.ones(2, 6, dtype=torch.int64)
-    trace_module(TextTower(checkpoint), {TOKEN_EMBEDDINGS: (embeddings, _AXES), ATTENTION_MASK: (mask, _AXES)}, path)
+    inputs = {TOKEN_EMBEDDINGS: (embeddings, _AXES), ATTENTION_MASK: (mask, _AXES)}
+    trace_module(TextTower(model, layout, longest), inputs, path)
 
 
 def _encoder(transformer: Any, longest: int, *, first_only: bool) -> nn.Module:

@@ -85,6 +85,7 @@ def test_precisions_and_the_packed_tokenizer_are_no_part_of_a_space():
         {"suffix_ids": ()},
         {"suffix_ids": (1, 2)},
         {"prefix_ids": (2,)},
+        {"strip": True},
         {"lowercase": False},
         {"strip_punctuation": True},
         {"pools_first_end": True},

@@ -47,6 +47,33 @@ def test_elsewhere_the_plans_own_options_are_all(provider, given):
     assert options(provider, **given) == given
 
 
+@pytest.mark.parametrize(("tokens", "least", "most"), [(16, 48 << 20, 128 << 20), (2048, 0, 32 << 20)])
+def test_the_buffers_of_a_long_row_are_given_back_after_its_run(tmp_path, tokens, least, most):
+    """Those of a short one stay, because the next run is as short. A value of 64 MB is made of either."""
+    value_info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [
+            helper.make_node("Slice", ["attention_mask", "zero", "one", "one"], ["column"]),
+            helper.make_node("Cast", ["column"], ["number"], to=TensorProto.FLOAT),
+            helper.make_node("Expand", ["number", "shape"], ["wide"]),
+            helper.make_node("ReduceMax", ["wide", "one"], ["pooled"], keepdims=1),
+        ],
+        "wide",
+        [value_info("attention_mask", TensorProto.INT64, ["n", "length"])],
+        [value_info("pooled", TensorProto.FLOAT, ["n", 1])],
+        [
+            numpy_helper.from_array(np.array([1, 16 << 20]), "shape"),
+            *(numpy_helper.from_array(np.array([number]), name) for number, name in enumerate(("zero", "one"))),
+        ],
+    )
+    path = tmp_path / "wide.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), path)
+    opened = GraphSession(path, plan_on(CPU))
+    before = read_memory().anonymous
+    assert opened.run({"attention_mask": np.ones((1, tokens), np.int64)}).tolist() == [[1.0]]
+    assert least <= read_memory().anonymous - before <= most
+
+
 def test_what_runs_keep_is_given_back_when_asked(tmp_path):
     """A graph with an intermediate value of 64 MB: kept after a run, gone after `shrink`, and runs go on."""
     value_info = helper.make_tensor_value_info

@@ -107,3 +107,9 @@ def test_a_tower_without_rules_takes_a_text_as_it_is():
 def test_a_text_is_canonicalized_before_it_is_tokenized():
     row = text_row("BA", lambda text: [*text.encode(), 1], TEXT)
     assert row.row.arrays["token_ids"].tolist() == [98, 97, 1, 0, 0, 0]
+
+
+def test_white_space_around_a_text_goes_where_the_tower_says_so():
+    """As sentence-transformers does it, Unicode's included; what is inside stays."""
+    assert canonicalize("\u3000 A  b\n", msgspec.structs.replace(TEXT, strip=True, lowercase=False)) == "A  b"
+    assert canonicalize(" A ", TEXT) == " a "
