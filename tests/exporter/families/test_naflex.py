@@ -1,8 +1,10 @@
 """NaFlex: right to rounding in FP32 against transformers, for any grid, and equal to SigLIP on squares."""
 
+import io
 import shutil
 from pathlib import Path
 
+import falcon.testing
 import numpy as np
 import onnxruntime
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoImageProcessor, AutoTokenizer, Siglip2Model
 
 from siglip_edge.bench.checkpoints.naflex import from_siglip
+from siglip_edge.bench.patches import report, rows_of
 from siglip_edge.exporter.calibration import patch_numbers
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.families import family_of
@@ -24,7 +27,10 @@ from siglip_edge.runtime.errors import BatchChangesBits
 from siglip_edge.runtime.images.decoding import decode
 from siglip_edge.runtime.images.pixels import GRID, PATCHES, image_row
 from siglip_edge.runtime.rows import stack
+from siglip_edge.server.app import create_app
+from siglip_edge.server.config.settings import Settings
 from tests.exporter.families.agreement import TEXTS, bits_change_with_the_batch, changed, cosines, hard_images, served
+from tests.server.conftest import data_uri, wait_until
 
 GRIDS = [
     *((1, 1), (1, 24), (24, 1), (24, 2), (2, 2), (3, 5), (4, 4), (4, 6), (1, 40), (40, 1), (17, 3), (12, 12)),
@@ -214,3 +220,28 @@ def test_the_self_test_shares_runs_of_wide_and_tall_pictures(exported, monkeypat
     with pytest.raises(BatchChangesBits, match="vision"):
         check_bits(model)
     assert {(18, 2), (6, 2)} <= seen
+
+
+def test_the_server_embeds_with_as_many_patches_as_a_request_asks_for(exported):
+    """From HTTP to the graph and back: the vectors are the model's own, bit for bit."""
+    settings = Settings.from_env({"MODEL": str(exported), "PRECISION": "int8", "PREPARE": "false"})
+    client = falcon.testing.TestClient(create_app(settings))
+    model, picture = served(exported, Precision.INT8), Image.effect_noise((90, 40), 80).convert("RGB")
+    wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    for most, used in ((None, 21), (6, 6), (1, 1), (1024, 1008)):
+        request = {"input": data_uri(file.getvalue()), "max_patches": most}
+        answer = client.simulate_post("/v1/embeddings", json=request).json
+        own = model.run(Tower.VISION, [model.prepare_image(picture, most)])[0]
+        assert answer["usage"]["image_patches"] == used
+        assert np.array_equal(np.float32(answer["data"][0]["embedding"]), own)
+
+
+def test_the_bench_compares_numbers_of_patches(exported, photographs):
+    """A line per number; the greatest is the reference of the others."""
+    model = served(exported, Precision.INT8)
+    few, many = report(model, rows_of(model, photographs, [6, 24]), rounds=1)
+    assert few.split()[0] == "6"
+    assert "1.00 x  cosine 1.0000, least 1.0000  nearest kept 100.0%" in many
+    assert "cosine 1.0000" not in few

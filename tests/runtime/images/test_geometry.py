@@ -53,9 +53,9 @@ def clip_reference(image: Image.Image) -> np.ndarray:
     return (values * np.reshape(STD, (3, 1, 1)) + np.reshape(MEAN, (3, 1, 1))) * 255
 
 
-def naflex_reference(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
+def naflex_reference(image: Image.Image, most: int = 64) -> tuple[np.ndarray, np.ndarray]:
     """Siglip2ImageProcessor's patches as the bytes that they came from, and their grid."""
-    processor = Siglip2ImageProcessor(patch_size=16, max_num_patches=64, resample=2, image_mean=MEAN, image_std=STD)
+    processor = Siglip2ImageProcessor(patch_size=16, max_num_patches=most, resample=2, image_mean=MEAN, image_std=STD)
     made = processor(image, return_tensors="np", input_data_format="channels_last")
     patches = made["pixel_values"][0][made["pixel_attention_mask"][0] == 1]
     return (patches.reshape(len(patches), -1, 3) * STD + MEAN).reshape(len(patches), -1) * 255, made["spatial_shapes"][
@@ -142,6 +142,16 @@ def test_patches_are_siglip2s(size):
     assert row.arrays["grid"].tolist() == grid.tolist()
     assert row.arrays["patches"].shape == patches.shape
     assert np.abs(row.arrays["patches"] - patches).max() <= 1.001
+
+
+@pytest.mark.parametrize("most", [1, 7, 64, 100, 128, 256, 333, 1024])
+def test_photographs_are_cut_as_siglip2_cuts_them(photographs, most):
+    """At every number of patches that a request may ask for; within a 255th."""
+    for path in photographs:
+        with Image.open(path) as image:
+            row, (patches, grid) = image_row(image, NAFLEX, most), naflex_reference(image.convert("RGB"), most)
+        assert row.arrays["grid"].tolist() == grid.tolist()
+        assert np.abs(row.arrays["patches"] - patches).max() <= 1.001
 
 
 def test_a_large_jpeg_is_decoded_at_a_fraction_by_the_patches_that_are_asked_for():
