@@ -44,3 +44,18 @@ def test_numbers_of_patches_of_a_naflex_model_are_compared(exported_of, tmp_path
         "clip": None,
     }
     assert "max_patches is 9000" in found["naflex 9000 patches"]
+
+
+@pytest.mark.slow
+def test_a_text_encoder_is_compared_with_image_text_models(exported, exported_of, tmp_path):
+    """On sentence pairs every family's text tower answers, alone in memory."""
+    pairs = [f"a cat,a cat and {number} dogs,{5 - number}" for number in range(5)]
+    (tmp_path / "sts.csv").write_text("\n".join(["sentence1,sentence2,score", *pairs]))
+    models = [str(exported), *(str(exported_of(family)) for family in ("clip", "minilm"))]
+    options = ["--data", str(tmp_path / "sts.csv"), "--rounds", "1", "--seconds", "0.1", "--json", "-"]
+    result = CliRunner().invoke(main, ["evaluate", *models, *options])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["models"]
+    assert [model["scoring"] for model in found] == ["sigmoid", "softmax", "cosine"]
+    assert all(set(model["figures"]) == {"Spearman", "Pearson"} for model in found)
+    assert all(set(model["speed"]) == {"text"} for model in found)
