@@ -3,6 +3,10 @@
     python -m siglip_edge.bench.checkouts MODEL BEFORE AFTER [--kind images --photos DIR] [--clients 8] [--turns 40]
 
 BEFORE and AFTER are folders, for example two worktrees of git; a folder with a `.venv` is served by the command in it.
+AFTER may serve an export of its own: `--model-after DIR`. On a CPU without VNNI, shown by `older_cpu.py`:
+
+    CPU=avx2 LD_PRELOAD=./older_cpu.so PYTHONPATH=FOLDER:. CACHE_DIR=/tmp/older-cache python -m ...
+
 Both servers run all the time and answer in turns, so that each turn has a neighbour in the same state of the machine. A
 figure is the median of the ratios of neighbouring turns, with its standard error. Memory is the Pss of each server
 alone, three seconds after its last answer.
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import statistics
 import time
 from contextlib import AbstractContextManager, ExitStack
@@ -51,7 +56,8 @@ def served(checkout: Path, model: Path) -> AbstractContextManager[Server]:
     script = checkout.resolve() / ".venv/bin/siglip-edge"
     if script.exists():
         return serving(model, str(script))
-    return serving(model, PYTHONPATH=str(checkout.resolve()))
+    path = os.pathsep.join(filter(None, [str(checkout.resolve()), os.environ.get("PYTHONPATH")]))
+    return serving(model, PYTHONPATH=path)
 
 
 def start_ratios(arguments: argparse.Namespace) -> tuple[list[float], list[list[float]]]:
@@ -59,14 +65,14 @@ def start_ratios(arguments: argparse.Namespace) -> tuple[list[float], list[list[
     seconds: list[list[float]] = [[], []]
     for number in range(arguments.starts):
         for at in (0, 1) if number % 2 else (1, 0):
-            with served(arguments.checkouts[at], arguments.model) as server:
+            with served(arguments.checkouts[at], arguments.models[at]) as server:
                 seconds[at].append(server.start_s)
     return [after / before for before, after in zip(*seconds, strict=True)], seconds
 
 
-def memory_at_rest(checkout: Path, clients: Clients, arguments: argparse.Namespace) -> float:
+def memory_at_rest(checkout: Path, model: Path, clients: Clients, arguments: argparse.Namespace) -> float:
     """Pss of all processes in MB, three seconds after the last of 300 requests."""
-    with served(checkout, arguments.model) as server:
+    with served(checkout, model) as server:
         load = (arguments.kind, arguments.clients)
         clients.send(server, *load, requests=_REQUESTS_BEFORE_REST, seconds=arguments.seconds * arguments.turns)
         time.sleep(_REST_S)
@@ -83,10 +89,13 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=0.5, help="per turn")
     parser.add_argument("--starts", type=int, default=10)
+    parser.add_argument("--model-after", type=Path, help="model of the second checkout  [default: MODEL]")
     arguments = parser.parse_args()
+    arguments.models = [arguments.model, arguments.model_after or arguments.model]
+    pairs = list(zip(arguments.checkouts, arguments.models, strict=True))
     with Clients(arguments.photos) as clients:
         with ExitStack() as running:
-            servers = [running.enter_context(served(one, arguments.model)) for one in arguments.checkouts]
+            servers = [running.enter_context(served(*one)) for one in pairs]
             before, after = in_turns(servers, clients, arguments)
         for name, at, unit in (("CPU time", 0, "ms per request"), ("rate", 1, "requests/s")):
             ratios = [turn[at] / its[at] for turn, its in zip(after, before, strict=True)]
@@ -95,7 +104,7 @@ def main() -> None:
         ratios, seconds = start_ratios(arguments)
         medians = [statistics.median(one) for one in seconds]
         print(f"start to first embedding: {medians[0]:.3g} -> {medians[1]:.3g} s, ratio {with_error(ratios)}")
-        resting = [memory_at_rest(checkout, clients, arguments) for checkout in arguments.checkouts]
+        resting = [memory_at_rest(*one, clients, arguments) for one in pairs]
         print(f"memory at rest: {resting[0]:.1f} -> {resting[1]:.1f} MB")
 
 

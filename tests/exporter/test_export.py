@@ -421,9 +421,9 @@ def test_a_missing_checkpoint_is_named(fresh, monkeypatch):
 
 
 def test_another_architecture_is_refused(fresh, tmp_path):
-    (tmp_path / "bert").mkdir()
-    (tmp_path / "bert/config.json").write_text('{"model_type": "bert"}')
-    refused(dataclasses.replace(fresh, source=str(tmp_path / "bert")), "model type 'bert'; known: .*siglip")
+    (tmp_path / "blip").mkdir()
+    (tmp_path / "blip/config.json").write_text('{"model_type": "blip"}')
+    refused(dataclasses.replace(fresh, source=str(tmp_path / "blip")), "model type 'blip'; known: .*siglip")
 
 
 @pytest.mark.parametrize(
