@@ -65,8 +65,8 @@ def page() -> str:
 
 
 def _weights() -> str:
-    kinds = {measured.weights for measured in table.measurements().models.values()}
-    return "the measured checkpoints have random weights" if kinds <= {"random"} else "some checkpoints are random"
+    real = [f"`{name}`" for name, found in table.measurements().models.items() if found.weights == "real"]
+    return f"the measured checkpoints have random weights{', except ' if real else ''}{', '.join(real)}"
 
 
 def _advice(entry: Advice) -> str:
