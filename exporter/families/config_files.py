@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from siglip_edge.exporter.errors import ExportError
+from siglip_edge.exporter.families.text.layout import read_layout
 
 OPEN_CLIP = "open_clip_config.json"
 
@@ -23,6 +24,8 @@ def read_configs(source: str) -> list[dict[str, Any]]:
         problem = str(error).strip().partition("\n")[0]
     if (open_clip := read_json(source, OPEN_CLIP)) is not None:
         described.append({"model_type": "open_clip", **open_clip})
+    if not described and Path(source, "modules.json").is_file():
+        read_layout(source)  # refuses a first module that is no Transformer by its name
     if not described:
         raise ExportError(f"{source}: not a checkpoint directory or a reachable hub id ({problem})")
     return described

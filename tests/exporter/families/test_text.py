@@ -202,6 +202,13 @@ def test_unknown_modules_are_refused_by_name(changed, kinds, words):
     refused(changed("modules.json", modules(*kinds)), words)
 
 
+def test_a_directory_that_starts_with_another_module_is_told_so(tmp_path):
+    """It has no config.json in its root, where a Transformer has one."""
+    listed = [{"path": "0_WordEmbeddings", "type": "sentence_transformers.models.WordEmbeddings"}]
+    (tmp_path / "modules.json").write_text(json.dumps(listed))
+    refused(tmp_path, "its first module is sentence_transformers.models.WordEmbeddings in the folder")
+
+
 def test_a_module_that_is_code_of_its_own_is_refused(changed):
     refused(
         changed("modules.json", [*modules("models.Transformer"), {"path": "x", "type": "custom.Pool"}]), "custom.Pool"
