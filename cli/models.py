@@ -13,6 +13,7 @@ import msgspec
 from siglip_edge.cli.model_options import settings_with
 from siglip_edge.runtime.artifacts.manifest import MANIFEST
 from siglip_edge.runtime.known_models import table
+from siglip_edge.runtime.known_models.language_codes import LANGUAGE_CODES
 from siglip_edge.runtime.known_models.table import KnownModel
 from siglip_edge.server.config import parsing
 
@@ -24,11 +25,23 @@ def _bytes(ctx: click.Context, param: click.Parameter, value: str | None) -> int
         raise click.BadParameter(f"{value!r} cannot be read; give {error.allowed}") from None
 
 
+def _language(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:  # noqa: ARG001 - click's signature
+    code = value.partition("-")[0].lower() if value is not None else None
+    if code is not None and code not in LANGUAGE_CODES:
+        raise click.BadParameter(f"{value!r} is no code of a language; give two letters of ISO 639-1, as en, de or zh")
+    return code
+
+
 @click.command("models")
 @click.option("--images", is_flag=True, help="Only models for pictures and texts.")
 @click.option("--text", is_flag=True, help="Only models for texts alone.")
 @click.option("--memory", callback=_bytes, help="Only models whose server needs at most this much, as 512M or 2G.")
-@click.option("--language", help="Only models that know this language, as de or zh.")
+@click.option(
+    "--language",
+    callback=_language,
+    help="Only models that know this language: its code of two letters, as en, de or zh. Models of `many` languages "
+    "are taken to know it; their cards list the languages.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def command(*, images: bool, text: bool, memory: int | None, language: str | None, as_json: bool) -> None:
     """List checkpoints that can be exported, with size, memory, speed and published quality.
@@ -46,7 +59,9 @@ def command(*, images: bool, text: bool, memory: int | None, language: str | Non
         raise click.ClickException("no known model fits; `siglip-edge models` lists all")
     click.echo(_rendered([_row(model, folder) for model in found]))
     click.echo(f"\n* in {folder}   ~ estimated   images, texts: speed beside {table.measurements().base}")
-    click.echo(f"Make one: {table.export_command('ID', folder)}")
+    if any(model.languages == "many" for model in found):
+        click.echo("many: trained on many languages, which the checkpoint's card lists")
+    click.echo(f"Make one: {table.export_command('ID', folder, has_images=any(model.image for model in found))}")
 
 
 _COLUMNS = ("id", "dim", "text", "image", "languages", "licence", "memory MB", "images", "texts", "published")

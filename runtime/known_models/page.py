@@ -36,9 +36,10 @@ siglip-edge serve siglip2-base-patch32-256
 _TABLE = """\
 ## All models
 
-`image` is the side of the square in pixels, `text` the longest text in tokens, `languages` en, zh or many. `files` and
-`memory` are megabytes of *our* files in INT8: size on disk, and memory of a server process at rest with both towers.
-`images` and `texts` are rows per second without a server, as a ratio to {base} in the same run.
+`image` is the side of the square in pixels, `text` the longest text in tokens, `languages` en, zh or many:
+trained on many languages, which the checkpoint's card lists; `--language` takes such a model to know every one of them.
+`files` and `memory` are megabytes of *our* files in INT8: size on disk, and memory of a server process at rest
+with both towers. `images` and `texts` are rows per second without a server, as a ratio to {base} in the same run.
 An estimate is marked ~: a megabyte per million parameters outside the table of token embeddings, which stays on disk,
 and {at_rest} MB for the process. An empty cell was not measured. Speed and memory depend on the shape alone:
 {weights}.

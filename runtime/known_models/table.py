@@ -40,7 +40,7 @@ class KnownModel(_Entry, frozen=True, kw_only=True):
     table: int
     """Millions of them in the table of token embeddings, which are read from disk row by row."""
     languages: str
-    """`en`, `zh` or `many`."""
+    """`en`, `zh` or `many`: trained on many languages, which its model card lists."""
     tokens: int
     """Longest text."""
     image: int = 0
@@ -155,13 +155,19 @@ def named(name: str) -> KnownModel:
     return model
 
 
-def export_command(checkpoint: str, folder: Path | str = "FOLDER", name: str | None = None) -> str:
-    """The command that makes a model directory of a checkpoint. `name`: the directory's, if not the checkpoint's."""
+def export_command(
+    checkpoint: str, folder: Path | str = "FOLDER", name: str | None = None, *, has_images: bool = True
+) -> str:
+    """The command that makes a model directory of a checkpoint. `name`: the directory's, if not the checkpoint's.
+
+    `has_images`: of a checkpoint that the table does not know.
+    """
     known = find(checkpoint)
+    has_images = bool(known.image) if known else has_images
     command = f"siglip-edge export {checkpoint} -o {folder}"
     if name not in {None, checkpoint.rpartition("/")[2]}:
         command += f" --name {name}"
-    return command if known and not known.image else f"{command} --calibration-images DIR"
+    return f"{command} --calibration-images DIR" if has_images else command
 
 
 def pull_command(repository: str, folder: Path | str, name: str) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from siglip_edge.server.config.settings import Settings
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_BARE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +127,11 @@ def directory_of(asked: Path, models_dir: Path, name: str | None = None) -> Path
 def hub_names(source: str) -> tuple[str, ...]:
     """Names that follow from a checkpoint's hub id: the id, and its last part. Empty for any other checkpoint."""
     return (source, source.partition("/")[2]) if _HUB_ID.fullmatch(source) else ()
+
+
+def is_bare_name(source: str) -> bool:
+    """Whether it is a name without an owner: that of a local checkpoint's folder."""
+    return bool(_BARE_NAME.fullmatch(source))
 
 
 def is_hub_id(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,8 @@ def named_paths(text: str) -> tuple[tuple[str, Path], ...]:
         name, separator, given = part.rpartition("=") if "=" not in part else part.partition("=")
         directory = path(given.strip())
         pairs.append((name.strip() if separator else model_name(directory), directory))
-    if len({name for name, _ in pairs}) < len(pairs) or not all(name for name, _ in pairs):
-        raise UnreadableValue("name=path, comma-separated, no name twice")
+    counts = Counter(name for name, _ in pairs)
+    twice = [f"; {name} is there {count} times" for name, count in counts.items() if name and count > 1]
+    if twice or not all(counts):
+        raise UnreadableValue(f"name=path, comma-separated, no name twice{''.join(twice)}")
     return tuple(pairs)

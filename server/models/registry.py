@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from siglip_edge.runtime.artifacts.manifest import Tower
@@ -29,7 +30,8 @@ class Models:
         """`preload`: load every model at the start, not only the default model."""
         self._served = {model.name: model for model in served}
         by_alias = {alias: model for model in reversed(served) for alias in reversed(model.aliases)}
-        self._by_name = by_alias | self._served  # of several models with one alias, the first counts
+        # Of several models with one alias, the first counts.
+        self._by_name = _by_local_source(served) | by_alias | self._served
         self._default = served[0]
         self._preloaded = served if preload else served[:1]
         self._is_stopping = is_stopping
@@ -79,7 +81,8 @@ class Models:
 
     def names_of(self, model: ServedModel) -> list[str]:
         """The aliases by which the model is found."""
-        return [alias for alias in model.aliases if self._by_name[alias] is model]
+        local = {model.local_source} - {None, *self._served, *model.aliases}
+        return [alias for alias in (*model.aliases, *local) if alias and self._by_name.get(alias) is model]
 
     def start(self, assemble: Assemble, on_failure: OnFailure = lambda message: None) -> None:  # noqa: ARG005
         """Let every model make its embedder with `assemble`, and load the models in a thread.
@@ -113,3 +116,9 @@ class Models:
         except (ModelError, ProviderUnavailable) as error:
             logger.error("%s", error)  # noqa: TRY400 - the sentence is enough without a traceback
             raise NotReady(f"model {model.name} could not be loaded; the server's log says why") from None
+
+
+def _by_local_source(served: Sequence[ServedModel]) -> dict[str, ServedModel]:
+    """A folder's name is no identity, unlike a hub id: a name that two models' checkpoints had leads to neither."""
+    sources = Counter(model.local_source for model in served)
+    return {source: model for model in served if (source := model.local_source) and sources[source] == 1}

@@ -25,7 +25,7 @@ from siglip_edge.runtime.artifacts.space_id import templated
 from siglip_edge.runtime.errors import NotReady, SiglipEdgeError
 from siglip_edge.runtime.execution.plan import ExecutionPlan
 from siglip_edge.runtime.open_model import LoadTime, PlannedModel
-from siglip_edge.server.config.listed_models import ListedModel, hub_names
+from siglip_edge.server.config.listed_models import ListedModel, hub_names, is_bare_name
 
 if TYPE_CHECKING:  # a model loads while the rest of the server is imported
     from siglip_edge.server.embedding.embedder import Embedder
@@ -117,6 +117,11 @@ class ServedModel:
         served.assemble_with(assemble)
         served.load()
         return served
+
+    @property
+    def local_source(self) -> str | None:
+        """Name of the local folder that the model was exported from; None for a hub's checkpoint."""
+        return self.manifest.source if is_bare_name(self.manifest.source) else None
 
     @property
     def plan(self) -> ExecutionPlan:

@@ -59,9 +59,23 @@ def test_models_in_the_folder_are_marked(tmp_path):
         (["--images", "--text"], "--images and --text exclude each other"),
         (["--memory", "small"], "'small' cannot be read; give a whole number, also with k, M or G"),
         (["--memory", "1M"], "no known model fits"),
+        (
+            ["--language", "english"],
+            "'english' is no code of a language; give two letters of ISO 639-1, as en, de or zh",
+        ),
+        (["--language", "xx"], "'xx' is no code of a language"),
+        (["--language", ""], "'' is no code of a language"),
     ],
 )
 def test_what_cannot_be_answered_is_one_sentence(options, sentence):
     result = models(*options)
     assert result.exit_code
     assert sentence in result.stderr
+
+
+def test_the_footer_is_right_for_the_models_above_it():
+    """Text models need no pictures, and `many` is explained where it stands."""
+    assert "--calibration-images" not in models("--text").stdout
+    assert "--calibration-images" in models("--images").stdout
+    assert "many: trained on many languages" in models("--language", "de").stdout
+    assert "Make one" in models("--language", "EN").stdout

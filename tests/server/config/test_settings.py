@@ -64,7 +64,7 @@ def test_the_predecessors_names_are_aliases(alias, name):
         ("EMBEDDING_CACHE_SIZE", "16M", "a whole number from 0 to 1000000000"),
         ("IMAGE_ROOT", "~nobody-has-this-name/x", "a path without ~, because this user has no home directory"),
         ("MAX_BODY_BYTES", "lots", "a whole number, also with k, M or G"),
-        ("MODELS", "a=x,a=y", "name=path, comma-separated, no name twice"),
+        ("MODELS", "a=x,a=y", "name=path, comma-separated, no name twice; a is there 2 times"),
     ],
 )
 def test_a_wrong_value_is_one_sentence(name, value, allowed):

@@ -48,10 +48,11 @@ def client(exported):
         ("siglip2-base-patch16-256", "fast"),
         ("vendor/accurate", "vendor/accurate"),
         ("clip", "vendor/accurate"),
+        ("checkpoint", "vendor/accurate"),
     ],
 )
 def test_a_model_answers_to_its_names(client, name, model):
-    """Its own, those of ALIASES, and the hub id of its checkpoint; the answer has its own name."""
+    """Its own, those of ALIASES, its checkpoint's hub id or folder; the answer has its own name."""
     wait_until(lambda: client.simulate_get("/health/ready").status_code == 200)
     assert answered(client, name) == (200, model)
     assert client.simulate_get(f"/v1/models/{name}").json["id"] == model
@@ -69,7 +70,7 @@ def test_the_list_of_models_has_the_aliases(client):
     cards = client.simulate_get("/v1/models").json["data"]
     assert {card["id"]: card["aliases"] for card in cards} == {
         "fast": ["text-embedding-3-small", "google/siglip2-base-patch16-256", "siglip2-base-patch16-256"],
-        "vendor/accurate": ["clip"],
+        "vendor/accurate": ["clip", "checkpoint"],
     }
 
 
@@ -85,3 +86,12 @@ def test_the_first_of_two_models_has_a_common_alias(exported):
     client = client_of(MODELS=f"a={base},b={base}")
     assert answered(client, "google/siglip2-base-patch16-256") == (200, "a")
     assert [card["aliases"] for card in client.simulate_get("/v1/models").json["data"]][1] == []
+
+
+def test_a_folders_name_that_two_checkpoints_had_leads_to_neither(exported, tmp_path):
+    """Unlike a hub id, it may stand for different weights."""
+    other = write_model(tmp_path / "other", space_id="c", seed=2)
+    msgspec.structs.replace(Manifest.load(other), source="checkpoint").save(other)
+    client = client_of(MODELS=f"a={exported[1]},b={other}")
+    assert answered(client, "checkpoint")[0] == 404
+    assert [card["aliases"] for card in client.simulate_get("/v1/models").json["data"]] == [[], []]
