@@ -22,6 +22,8 @@ class Score:
     """By the model: SigLIP's calibrated probability, CLIP's share among the candidates, a text model's cosine."""
     similarity: float
     """Cosine."""
+    truncated: bool = False
+    """Whether the candidate has a text that was cut to the model's length."""
 
 
 def ranked(
@@ -36,7 +38,9 @@ def ranked(
     rule = score if shares is None else (among if shares else pairwise)
     scores = rule(scoring, cosines)
     order = np.argsort(-cosines, kind="stable")
-    return [Score(int(index), float(scores[index]), float(cosines[index])) for index in order]
+    return [
+        Score(int(index), float(scores[index]), float(cosines[index]), candidates[index].truncated) for index in order
+    ]
 
 
 def score_pair(image: Embedding, text: Embedding, scoring: Scoring) -> Score:

@@ -22,6 +22,10 @@ SCORE = (
 )
 PAIR_SCORE = "SigLIP's calibrated probability that the two belong together; the cosine of other models."
 
+Truncated = Annotated[
+    bool, Meta(description="true: the text is longer than the model's length, and was cut. Left out otherwise.")
+]
+
 PromptName = Annotated[
     str | None, Meta(description="A prompt of the model (`prompts` in `/v1/models`), put before each text.")
 ]

@@ -43,5 +43,8 @@ class ContentEmbeddings:
         embeddings = embedder.embed(
             read_content(self._service.reader, content, param, request.modality), req.context.request
         )
-        vectors = [normalized(embedding.vector, request.embd_normalize)[None] for embedding in embeddings]
-        resp.data = json.render([PromptEmbedding(index, vector) for index, vector in enumerate(vectors)])
+        items = [
+            PromptEmbedding(index, normalized(one.vector, request.embd_normalize)[None], one.truncated)
+            for index, one in enumerate(embeddings)
+        ]
+        resp.data = json.render(items)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import falcon
 
+from siglip_edge.runtime.artifacts.manifest import Scoring
 from siglip_edge.runtime.errors import InvalidInput
 from siglip_edge.server.embedding import prompts
+from siglip_edge.server.embedding.embedder import Embedding
 from siglip_edge.server.embedding.ranking import Score, ranked
 from siglip_edge.server.faces.llamacpp.schemas import (
     RankedDocument,
@@ -32,7 +37,7 @@ class Rerank:
         query, candidates = read(request.query, "query", request.modality), read(documents, field, request.modality)
         manifest = embedder.model.manifest
         embeddings = embedder.embed(prompts.ranking(manifest.towers.text, query, candidates), req.context.request)
-        scores = ranked(embeddings[0], embeddings[1:], manifest.scoring)[: request.top_n]
+        scores = _of_pairs(embeddings[0], embeddings[1:], manifest.scoring)[: request.top_n]
         if field == "texts":
             resp.data = json.render([_ranked_text(score, documents, request) for score in scores])
             return
@@ -51,11 +56,17 @@ def _documents(request: RerankRequest) -> tuple[str, list[str]]:
     return field, documents
 
 
+def _of_pairs(query: Embedding, documents: Sequence[Embedding], scoring: Scoring) -> list[Score]:
+    """As `ranked`. These APIs have no place for a fact of the query alone, so every score says that it was cut."""
+    scores = ranked(query, documents, scoring)
+    return [replace(score, truncated=score.truncated or query.truncated) for score in scores]
+
+
 def _result(score: Score, documents: list[str], request: RerankRequest) -> RerankResult:
     document = RankedDocument(echo(documents[score.index], request.modality)) if request.return_documents else None
-    return RerankResult(index=score.index, relevance_score=score.score, document=document)
+    return RerankResult(index=score.index, relevance_score=score.score, document=document, truncated=score.truncated)
 
 
 def _ranked_text(score: Score, texts: list[str], request: RerankRequest) -> RankedText:
     text = echo(texts[score.index], request.modality) if request.return_text else None
-    return RankedText(index=score.index, score=score.score, text=text)
+    return RankedText(index=score.index, score=score.score, text=text, truncated=score.truncated)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from siglip_edge.server.faces.schemas import SCORE, Model, StringKind, Usage
+from siglip_edge.server.faces.schemas import SCORE, Model, StringKind, Truncated, Usage
 
 MEDIA_MARKER = "<__media__>"
 """Stands in a prompt where its image belongs."""
@@ -56,9 +56,15 @@ Vectors = Annotated[
 ]
 
 
-class PromptEmbedding(Struct):
+class PromptEmbedding(Struct, omit_defaults=True):
     index: int
     embedding: Vectors
+    truncated: Truncated = False
+
+
+TruncatedPair = Annotated[
+    bool, Meta(description="true: the query or the document was cut to the model's length. Left out otherwise.")
+]
 
 
 class RerankRequest(Struct, kw_only=True):
@@ -80,6 +86,7 @@ class RerankResult(Struct, kw_only=True, omit_defaults=True):
     index: Annotated[int, Meta(description="Place in `documents`.")]
     relevance_score: Annotated[float, Meta(description=SCORE)]
     document: RankedDocument | None = None
+    truncated: TruncatedPair = False
 
 
 class RerankAnswer(Struct, kw_only=True):
@@ -93,6 +100,7 @@ class RankedText(Struct, kw_only=True, omit_defaults=True):
     index: Annotated[int, Meta(description="Place in `texts`.")]
     score: Annotated[float, Meta(description=SCORE)]
     text: Annotated[str | None, Meta(description="As sent; an image is shortened.")] = None
+    truncated: TruncatedPair = False
 
 
 class GenerationSettings(Struct):

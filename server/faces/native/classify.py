@@ -80,7 +80,9 @@ def _classify(
         [image, *texts], req.context.request, verbatim=True, max_patches=request.max_patches
     )
     scores = ranked(query, candidates, embedder.model.manifest.scoring, shares=shares)
-    return [Classification(request.labels[score.index], score.score, score.similarity) for score in scores]
+    return [
+        Classification(request.labels[score.index], score.score, score.similarity, score.truncated) for score in scores
+    ]
 
 
 def _shares(request: ClassifyRequest | ClassifyForm, embedder: Embedder) -> bool | None:

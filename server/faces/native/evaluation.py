@@ -36,7 +36,7 @@ class Evaluate:
         pair = (reader.image_of(request.image, "image"), reader.text(request.text, "text"))
         image, text = embedder.embed(pair, req.context.request, verbatim=True, max_patches=request.max_patches)
         score = score_pair(image, text, embedder.model.manifest.scoring)
-        resp.data = json.render(Evaluation(score.score, score.similarity, embedder.name))
+        resp.data = json.render(Evaluation(score.score, score.similarity, embedder.name, score.truncated))
 
     def on_post_batch(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, EvaluationBatchRequest)
@@ -74,4 +74,4 @@ def _result(index: int, pair: Sequence[Outcome], scoring: Scoring) -> Evaluation
             return EvaluationResult(index=index, score=None, similarity=None, error=error_in_place(outcome))
     image, text = (outcome for outcome in pair if isinstance(outcome, Embedding))
     score = score_pair(image, text, scoring)
-    return EvaluationResult(index=index, score=score.score, similarity=score.similarity)
+    return EvaluationResult(index=index, score=score.score, similarity=score.similarity, truncated=score.truncated)

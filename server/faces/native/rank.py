@@ -29,7 +29,11 @@ class Rank:
         embeddings = embedder.embed(inputs, req.context.request, max_patches=request.max_patches)
         candidates, scoring = embeddings[len(queries) :], embedder.model.manifest.scoring
         results = [
-            RankResult(echo(query, request.modality), _rankings(ranked(embedding, candidates, scoring), request))
+            RankResult(
+                query=echo(query, request.modality),
+                rankings=_rankings(ranked(embedding, candidates, scoring), request),
+                truncated=embedding.truncated,
+            )
             for query, embedding in zip(queries, embeddings, strict=False)
         ]
         resp.data = json.render(RankAnswer(results, embedder.name, usage_of(embeddings)))
@@ -50,6 +54,7 @@ def _rankings(scores: list[Score], request: RankRequest) -> list[Ranking]:
             candidate=echo(request.candidates[score.index], request.modality),
             score=score.score if request.return_scores else UNSET,
             similarity=score.similarity if request.return_scores else UNSET,
+            truncated=score.truncated,
         )
         for score in scores[: request.top_n]
     ]

@@ -7,7 +7,17 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from siglip_edge.server.faces.openai.schemas import ErrorBody
-from siglip_edge.server.faces.schemas import PAIR_SCORE, SCORE, MaxPatches, Model, OnError, Space, StringKind, Usage
+from siglip_edge.server.faces.schemas import (
+    PAIR_SCORE,
+    SCORE,
+    MaxPatches,
+    Model,
+    OnError,
+    Space,
+    StringKind,
+    Truncated,
+    Usage,
+)
 from siglip_edge.server.http.forms import Upload
 from siglip_edge.server.http.json import ITEMWISE
 from siglip_edge.server.inputs.schemas import InputObject
@@ -45,11 +55,13 @@ class Ranking(Struct, kw_only=True, omit_defaults=True):
     candidate: Annotated[str | InputObject, Meta(description="As sent; an image is shortened.")]
     score: Annotated[float, Meta(description=SCORE)] | UnsetType = UNSET
     similarity: Annotated[float, Meta(description="Cosine.")] | UnsetType = UNSET
+    truncated: Annotated[Truncated, Meta(description="true: the candidate's text was cut. Left out otherwise.")] = False
 
 
-class RankResult(Struct):
+class RankResult(Struct, omit_defaults=True):
     query: str | InputObject
     rankings: Annotated[list[Ranking], Meta(description="Best first.")]
+    truncated: Annotated[Truncated, Meta(description="true: the query's text was cut. Left out otherwise.")] = False
 
 
 class RankAnswer(Struct):
@@ -78,10 +90,11 @@ class ClassifyForm(Struct, kw_only=True):
     expect_space: Space = None
 
 
-class Classification(Struct):
+class Classification(Struct, omit_defaults=True):
     label: str
     score: Annotated[float, Meta(description="As in `/v1/rank`; by `multi_label`.")]
     similarity: float
+    truncated: Truncated = False
 
 
 class ClassifyAnswer(Struct):
@@ -117,16 +130,18 @@ class EvaluationBatchRequest(Struct, kw_only=True):
     expect_space: Space = None
 
 
-class Evaluation(Struct):
+class Evaluation(Struct, omit_defaults=True):
     score: Annotated[float, Meta(description=PAIR_SCORE)]
     similarity: float
     model: str
+    truncated: Truncated = False
 
 
 class EvaluationResult(Struct, kw_only=True, omit_defaults=True):
     index: int
     score: Annotated[float | None, Meta(description=PAIR_SCORE)]
     similarity: float | None
+    truncated: Truncated = False
     error: ErrorBody | UnsetType = UNSET
 
 

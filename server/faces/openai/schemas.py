@@ -15,6 +15,7 @@ from siglip_edge.server.faces.schemas import (
     Space,
     StringKind,
     Task,
+    Truncated,
     Usage,
 )
 from siglip_edge.server.http.forms import Upload
@@ -99,7 +100,7 @@ class EmbeddingItem(Struct, kw_only=True, omit_defaults=True):
     object: Annotated[str, Meta(extra_json_schema={"const": "embedding"})]
     index: int
     embedding: Vector
-    truncated: bool = False
+    truncated: Truncated = False
     error: ErrorBody | UnsetType = UNSET
 
 

@@ -144,6 +144,7 @@ def _answer(pair: SimilarityRequest, result: Result, elapsed_ms: float) -> Simil
     else:
         answer.clip_score = clip_score(score.similarity)
         answer.score, answer.similarity = score.score, score.similarity
+        answer.truncated = score.truncated
     return answer
 
 

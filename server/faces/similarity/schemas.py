@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from siglip_edge.server.faces.schemas import PAIR_SCORE
+from siglip_edge.server.faces.schemas import PAIR_SCORE, Truncated
 from siglip_edge.server.http.json import ITEMWISE
 
 
@@ -36,6 +36,7 @@ class SimilarityAnswer(Struct, kw_only=True, omit_defaults=True):
     model_used: Annotated[str, Meta(description="Empty for a pair that could not be read.")]
     score: Annotated[float | None, Meta(description=PAIR_SCORE)]
     similarity: Annotated[float | None, Meta(description="Cosine.")]
+    truncated: Truncated = False
     error: Annotated[str | UnsetType, Meta(description="Names the field that is wrong.")] = UNSET
 
 
