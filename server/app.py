@@ -56,7 +56,7 @@ def create_app(
     cpu, metrics = read_cpu_budget(), Metrics()
     assembly = Assembly(settings, cpu, metrics)
     if model is not None:
-        served = [ServedModel.ready(model, assembly.embedder, settings.text_template)]
+        served = [ServedModel.ready(model, assembly.embedder, settings.text_template, settings.max_patches)]
     models = Models(served or plan_served(settings, cpu), preload=settings.preload == "all", is_stopping=is_stopping)
     faces, router = _faces(settings, cpu, models, metrics), Router()
     app = falcon.App(middleware=_middleware(settings, models, metrics, faces, router), router=router)
@@ -65,7 +65,7 @@ def create_app(
     for path, endpoint in table.endpoints(faces, settings.max_body_bytes).items():
         app.add_route(path, endpoint)
     app.add_static_route("/docs/assets", ASSETS)
-    models.start(partial(assembly.embedder, serving=models.serving), on_failure)
+    models.start(partial(assembly.embedder, serving=models.serving, naflex=models.naflex), on_failure)
     return app
 
 

@@ -61,11 +61,13 @@ class Embedder:
         text_template: str | None = None,
         serving: Callable[[Tower], Sequence[str]] = lambda tower: (),  # noqa: ARG005
         max_patches: int | None = None,
+        naflex: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """`text_template`: a sentence with {} in place of each text; None: texts are embedded as they are.
 
         `serving(tower)`: names of the models of this server that have the tower.
         `max_patches`: most patches of an image whose request does not say; None: the model's own number.
+        `naflex()`: names of the models of this server that take `max_patches`.
         """
         self.name = name
         self.model = model
@@ -76,6 +78,7 @@ class Embedder:
         self._text_template = text_template
         self._serving = serving
         self._max_patches = max_patches
+        self._naflex = naflex
 
     def embed(
         self,
@@ -106,6 +109,12 @@ class Embedder:
         """As `embed`, but returns the error of a bad input in its place and embeds the other inputs."""
         return self._embed(inputs, context, tolerant=True, verbatim=verbatim, max_patches=max_patches)
 
+    def check_kinds(self, inputs: Sequence[AnyInput | InvalidInput]) -> None:
+        """Raise UnsupportedInput for the first input of a kind that the model does not embed."""
+        for given in inputs:
+            for part in _parts(given):
+                self._check_kind(part)
+
     def shorten(self, embedding: Embedding, dimensions: int | None) -> Embedding:
         """-> the embedding with `dimensions` numbers, of unit length; None: as it is.
 
@@ -124,7 +133,8 @@ class Embedder:
         verbatim: bool,
         max_patches: int | None,
     ) -> list[Outcome]:
-        limit = patch_limit(self.model.manifest, self._max_patches if max_patches is None else max_patches)
+        asked = self._max_patches if max_patches is None else max_patches
+        limit = patch_limit(self.model.manifest, asked, name=self.name, others=self._naflex)
         if not tolerant:
             for given in inputs:
                 _good(given)
@@ -141,6 +151,10 @@ class Embedder:
         text = part.text if self._text_template is None else self._text_template.replace("{}", part.text)
         prompt = self._default_prompt if part.prompt is None else part.prompt
         return replace(part, text=prompt + text)
+
+    def _check_kind(self, part: Part) -> None:
+        if (tower := tower_of(part)) not in self.lanes:
+            raise UnsupportedInput(self._lacking(tower), param=part.param, code="modality_not_served")
 
     def _lacking(self, tower: Tower) -> str:
         """Says that this model does not embed what the tower is for, and which models of this server do."""
@@ -216,8 +230,7 @@ class Embedder:
 
     def _prepare(self, part: Part, context: RequestContext, *, tolerant: bool) -> Prepared | InvalidInput:
         try:
-            if (tower := tower_of(part)) not in self.lanes:
-                raise UnsupportedInput(self._lacking(tower), code="modality_not_served")
+            self._check_kind(part)
             return self._preparation.prepare(part, context)
         except InvalidInput as error:
             error.param = part.param

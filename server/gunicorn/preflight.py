@@ -70,7 +70,7 @@ def _check_max_patches(settings: Settings, models: Sequence[ListedModel], manife
         if not has_choice and of_server:  # another model may have the choice
             continue
         try:
-            patch_limit(manifest, model.max_patches)
+            patch_limit(manifest, model.max_patches, name=model.name)
         except InvalidInput as error:
             source = f"MAX_PATCHES={settings.max_patches}" if of_server else model.source
             raise CannotStart(f"{source}: {error}") from None

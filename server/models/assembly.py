@@ -42,16 +42,23 @@ class Assembly:
     turns: RunTurns = field(default_factory=RunTurns)
     """The turns of all models of this process."""
 
-    def embedder(self, name: str, model: Model, serving: Serving = lambda tower: ()) -> Embedder:  # noqa: ARG005
+    def embedder(
+        self,
+        name: str,
+        model: Model,
+        serving: Serving = lambda tower: (),  # noqa: ARG005
+        naflex: Callable[[], Sequence[str]] = tuple,
+    ) -> Embedder:
         """-> the embedder of an opened model, after its warm-up. From then on, idle towers give memory back.
 
         `serving(tower)`: names of the models of this server that have the tower.
+        `naflex()`: names of those that take `max_patches`.
         """
         if self.settings.enable_warmup and not self._is_warm(model):
             warm_up(model, steps=self.settings.warmup_steps, rows=self.settings.warmup_batch_size)
         if self.settings.enable_warmup:
             logger.info("warmup_ok: model %s", name, extra={"event": "warmup_ok", "model": name})
-        embedder = self._embedder(name, model, serving)
+        embedder = self._embedder(name, model, serving, naflex)
         if isinstance(model, EmbeddingModel):
             model.loading.add_done_callback(lambda _: self._watch(model, embedder.lanes))
         return embedder
@@ -71,7 +78,7 @@ class Assembly:
         )
         return tested or self.settings.load_towers == "first-use"
 
-    def _embedder(self, name: str, model: Model, serving: Serving) -> Embedder:
+    def _embedder(self, name: str, model: Model, serving: Serving, naflex: Callable[[], Sequence[str]]) -> Embedder:
         template = self._template_of(name)
         metrics = self.metrics.of_model(name, model, templated(model.manifest.space_id, template))
         return Embedder(
@@ -86,6 +93,7 @@ class Assembly:
             text_template=template,
             serving=serving,
             max_patches=self._max_patches_of(name, model),
+            naflex=naflex,
         )
 
     def _template_of(self, name: str) -> str | None:

@@ -47,6 +47,10 @@ class Models:
         """Names of the models that have this tower."""
         return [model.name for model in self.all() if tower in model.towers]
 
+    def naflex(self) -> list[str]:
+        """Names of the models that take `max_patches`."""
+        return [model.name for model in self.all() if model.patches is not None]
+
     def find(self, name: str | None) -> ServedModel:
         """The model of that name, or the default model without a name. Raises ModelNotFound."""
         model = self._by_name.get(name) if name else self._default

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from siglip_edge.runtime.artifacts.manifest import Manifest, Tower
+from siglip_edge.runtime.artifacts.manifest import Manifest, Patches, Tower
 from siglip_edge.runtime.artifacts.space_id import templated
 from siglip_edge.runtime.errors import NotReady, SiglipEdgeError
 from siglip_edge.runtime.execution.plan import ExecutionPlan
@@ -69,9 +69,10 @@ class ServedModel:
         open_model: Callable[[], Model],
         *,
         aliases: tuple[str, ...] = (),
+        max_patches: int | None = None,
     ) -> None:
         """`plan`: the first plan to try. `towers`: the served towers of the model, loaded or not. `aliases`: further
-        names.
+        names. `max_patches`: most patches of an image whose request does not say; None: the model's own number.
 
         `open_model` raises ModelError or ProviderUnavailable.
         """
@@ -79,6 +80,7 @@ class ServedModel:
         self.manifest = manifest
         self.towers = towers
         self.aliases = aliases
+        self._max_patches = max_patches
         self.created = int(time.time())
         """Unix seconds."""
         self.state = State.PLANNED
@@ -105,15 +107,18 @@ class ServedModel:
             planned.towers,
             lambda: planned.open(when),
             aliases=tuple(dict.fromkeys((*listed.aliases, *hub_names(manifest.source)))),
+            max_patches=listed.max_patches,
         )
         served.created = planned.created
         return served
 
     @classmethod
-    def ready(cls, model: Model, assemble: Assemble, text_template: str | None = None) -> ServedModel:
+    def ready(
+        cls, model: Model, assemble: Assemble, text_template: str | None = None, max_patches: int | None = None
+    ) -> ServedModel:
         """A model that is in memory already."""
         manifest = _templated(model.manifest, text_template)
-        served = cls(manifest.name, manifest, model.plan, model.towers, lambda: model)
+        served = cls(manifest.name, manifest, model.plan, model.towers, lambda: model, max_patches=max_patches)
         served.assemble_with(assemble)
         served.load()
         return served
@@ -127,6 +132,17 @@ class ServedModel:
     def plan(self) -> ExecutionPlan:
         """The plan of the loaded model; until it is loaded, the first plan to try."""
         return self.embedder.model.plan if self.embedder else self._planned
+
+    @property
+    def patches(self) -> tuple[int, int] | None:
+        """Most patches of an image whose request does not say, and the greatest number that a request may ask for.
+
+        None: the model has no choice, or its images are not served.
+        """
+        vision = self.manifest.towers.vision
+        if vision is None or Tower.VISION not in self.towers or not isinstance(vision.geometry, Patches):
+            return None
+        return self._max_patches or vision.geometry.default_patches, vision.geometry.most_patches
 
     def start(
         self,

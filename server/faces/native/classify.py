@@ -75,6 +75,7 @@ def _classify(
     # Not str.format: a label or template may hold braces of its own.
     sentences = [template.replace("{}", label) if label else "" for label in request.labels]
     texts = reader.read_all(sentences, "labels", "text")
+    embedder.check_kinds([image, *texts])  # before advice about fields that would not help
     shares = _shares(request, embedder)
     query, *candidates = embedder.embed(
         [image, *texts], req.context.request, verbatim=True, max_patches=request.max_patches

@@ -30,6 +30,7 @@ class ModelCollection:
 
 def card(model: ServedModel, aliases: list[str]) -> ModelCard:
     manifest = model.manifest
+    default_patches, max_patches = model.patches or (None, None)
     text = manifest.towers.text if Tower.TEXT in model.towers else None
     return ModelCard(
         id=model.name,
@@ -43,6 +44,8 @@ def card(model: ServedModel, aliases: list[str]) -> ModelCard:
         space_id=manifest.space_id,
         max_tokens=text.length if text else None,
         image_size=_image_size(model),
+        default_patches=default_patches,
+        max_patches=max_patches,
         prompts=list(text.prompts) if text else [],
         default_prompt=text.default_prompt if text else None,
         scoring=kind_of(manifest.scoring),

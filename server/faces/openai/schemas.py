@@ -126,6 +126,12 @@ class ModelCard(Struct, kw_only=True):
     image_size: Annotated[
         int | None, Meta(description="Side in pixels of the square that the model sees. null: no images, or no square.")
     ]
+    default_patches: Annotated[
+        int | None, Meta(description="NaFlex models: most patches of an image whose request has no `max_patches`.")
+    ]
+    max_patches: Annotated[
+        int | None, Meta(description="The greatest `max_patches` of a request. null: the model takes none.")
+    ]
     prompts: Annotated[list[str], Meta(description="Names for `prompt_name`.")]
     default_prompt: Annotated[str | None, Meta(description="The prompt of inputs that ask for none.")]
     scoring: Annotated[str, Meta(description="`sigmoid`, `softmax` or `cosine`: the meaning of a score.")]

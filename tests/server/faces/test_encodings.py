@@ -87,8 +87,9 @@ def test_shortened_first_then_encoded(client, fake):
 
 def test_the_official_client_gets_integers_although_it_asks_for_base64(client):
     """OpenAI's client sends encoding_format base64 unasked and would read its bytes as float32; `embedding_type` wins."""
-    sent = ask(client, encoding_format="base64", embedding_type="int8")
-    assert sent == ask(client, encoding_format="int8")
+    for unasked in ("float", "base64"):
+        sent = ask(client, encoding_format=unasked, embedding_type="int8")
+        assert sent == ask(client, encoding_format="int8")
     assert openai.types.CreateEmbeddingResponse.model_validate(sent).data[0].embedding == rows(sent)[0]
 
 

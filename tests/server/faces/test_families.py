@@ -59,6 +59,7 @@ class TestTextsOnly:
             ("/v1/embeddings", {"input": ["a", PICTURE]}, "input[1]"),
             ("/v1/embeddings", {"input": {"text": "a", "image": PICTURE}}, "input.image"),
             ("/v1/classify", {"image": PICTURE, "labels": ["a"]}, "image"),
+            ("/v1/classify", {"image": PICTURE, "labels": ["a"], "multi_label": False}, "image"),
             ("/v1/rank", {"query": PICTURE, "candidates": ["a"]}, "query"),
             ("/v1/rank", {"query": "a", "candidates": ["b", PICTURE]}, "candidates[1]"),
             ("/evaluator/v1/evaluation/single", {"image": PICTURE, "text": "a"}, "image"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import falcon.testing
 import msgspec
 import pytest
 
 from siglip_edge.runtime.artifacts.manifest import Manifest, Patches, Towers
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.gunicorn.preflight import CannotStart, checked_settings
-from tests.server.conftest import data_uri, png
+from tests.server.conftest import data_uri, loading_app, png
 from tests.server.fake_model import FakeModel
 from tests.tiny_model import write_model
 
@@ -100,7 +101,15 @@ def test_a_number_that_the_model_does_not_take_is_refused(client, number):
 
 def test_a_refusal_says_what_the_model_takes(client):
     answer = client.simulate_post("/v1/embeddings", json={"input": WIDE, "max_patches": 201})
-    assert "takes 1 to 200 patches" in answer.json["error"]["message"]
+    assert "model tiny takes 1 to 200 patches" in answer.json["error"]["message"]
+
+
+def test_the_list_of_models_has_both_numbers(client, client_of):
+    """The number that a request without the field gets, by the checkpoint or by the setting, and the greatest."""
+    for served, default in ((client, 50), (client_of(MAX_PATCHES="8"), 8)):
+        card = served.simulate_get("/v1/models/tiny").json
+        assert (card["default_patches"], card["max_patches"]) == (default, 200)
+        assert patches_of(served, input=WIDE) == default
 
 
 class TestAModelOfOneSize:
@@ -113,7 +122,13 @@ class TestAModelOfOneSize:
         answer = client.simulate_post("/v1/embeddings", json={"input": WIDE, "max_patches": 8})
         assert answer.status_code == 400
         assert answer.json["error"]["param"] == "max_patches"
-        assert "no NaFlex model" in answer.json["error"]["message"]
+        assert answer.json["error"]["message"] == "model tiny is no NaFlex model: leave max_patches out"
+
+    def test_the_list_of_models_has_no_numbers_for_it(self, client_of):
+        """Also where the server has a number for others."""
+        for client in (client_of(), client_of(MAX_PATCHES="8")):
+            card = client.simulate_get("/v1/models/tiny").json
+            assert (card["default_patches"], card["max_patches"]) == (None, None)
 
     def test_the_setting_is_for_other_models(self, client_of):
         """It takes pictures as before."""
@@ -133,6 +148,15 @@ def directories(tmp_path):
     fixed, flexible = write_model(tmp_path / "fixed"), write_model(tmp_path / "flexible")
     naflex(Manifest.load(flexible)).save(flexible)
     return {"fixed": fixed, "flexible": flexible}
+
+
+def test_a_refusal_names_the_served_models(directories, tmp_path):
+    """By their names here: that which was asked, whose directory has another name, and those that take the field."""
+    models = f"one={directories['fixed']},naflex={directories['flexible']}"
+    client = falcon.testing.TestClient(loading_app([], MODELS=models))
+    error = client.simulate_post("/v1/embeddings", json={"input": "a", "max_patches": 8}).json["error"]
+    remedy = "leave max_patches out, or name a model that has the choice as `model`: naflex"
+    assert error["message"] == f"model one is no NaFlex model: {remedy}"
 
 
 def started_with(monkeypatch, **environ) -> Settings:

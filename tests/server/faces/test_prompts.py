@@ -209,3 +209,17 @@ def test_ranking_asks_with_the_query_prompt_among_documents_with_theirs(client):
     assert all(one["score"] == one["similarity"] for one in result["rankings"])
     reranked = client.simulate_post("/v1/rerank", json={"query": "a", "documents": ["b", "c"]}).json["results"]
     assert {one["index"]: one["relevance_score"] for one in reranked} == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/rank", {"query": "a", "candidates": ["b", "c"]}),
+        ("/v1/rerank", {"query": "a", "documents": ["b", "c"]}),
+        ("/embedding", {"content": "a"}),
+    ],
+)
+def test_routes_without_the_fields_ignore_them(client, path, body):
+    """As docs/api.md says, and as they ignore every other field that they do not have."""
+    fields = {"prompt_name": "nope", "input_type": "clustering", "task": "text-matching"}
+    assert client.simulate_post(path, json=body | fields).json == client.simulate_post(path, json=body).json
