@@ -153,11 +153,16 @@ class Embedder:
         return replace(part, text=prompt + text)
 
     def _check_kind(self, part: Part) -> None:
-        if (tower := tower_of(part)) not in self.lanes:
-            raise UnsupportedInput(self._lacking(tower), param=part.param, code="modality_not_served")
+        if (lacking := self.lacking(tower_of(part))) is not None:
+            raise UnsupportedInput(lacking, param=part.param, code="modality_not_served")
 
-    def _lacking(self, tower: Tower) -> str:
-        """Says that this model does not embed what the tower is for, and which models of this server do."""
+    def lacking(self, tower: Tower) -> str | None:
+        """Says that this model does not embed what the tower is for, and which models of this server do.
+
+        None: it does.
+        """
+        if tower in self.lanes:
+            return None
         (own,) = {Tower.TEXT, Tower.VISION} - {tower}
         why = " here (TOWERS)" if tower in self.model.manifest.tower_names else ""
         names = ", ".join(self._serving(tower))

@@ -22,6 +22,8 @@ So a bad item is an error of its own, and the neighbours live. Parsing leaves th
 """
 
 _PATH = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+_EXPECTED = re.compile(r"Expected `(\w+)`, got `str`")
+_IN_WORDS = {"int": "no whole number", "float": "no number", "bool": "neither true nor false"}
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F]")
 """The escape of a surrogate. msgspec refuses a body in which one stands alone, and cannot say where."""
@@ -53,8 +55,16 @@ def convert(values: dict[str, Any], kind: type[RequestT]) -> RequestT:
     try:
         given = msgspec.convert(values, loose, strict=False)
     except ValueError as error:
-        raise _invalid(error, kind) from None
+        raise _unread(_invalid(error, kind), values) from None
     return _strict(given, kind)
+
+
+def _unread(error: InvalidInput, values: dict[str, Any]) -> InvalidInput:
+    """The same error; where a text of the form is no number, the text itself is named."""
+    expected, given = _EXPECTED.match(str(error)), values.get(error.param or "")
+    if expected is None or not isinstance(given, str) or expected[1] not in _IN_WORDS:
+        return error
+    return InvalidInput(f"{given[:100]!r} is {_IN_WORDS[expected[1]]}", param=error.param, code="invalid_value")
 
 
 def convert_item(value: Any, kind: type[RequestT], param: str) -> RequestT:
@@ -126,6 +136,7 @@ def _invalid(error: Exception, kind: type, at: str = "") -> InvalidInput:
     message = str(error) if isinstance(error, msgspec.ValidationError) else "a word has half of a character"
     found = _PATH.search(message)
     sentence, path = (message[: found.start()], found[1]) if found else (message, "")
+    sentence = sentence.replace(" | null`, got", "`, got")  # an optional null is absent
     missing = re.search(r"missing required field `(\w+)`", sentence)
     if sentence.startswith("Invalid enum value"):
         sentence += f"; allowed: {', '.join(_allowed_words(kind, path))}"

@@ -13,8 +13,6 @@ from siglip_edge.server.inputs.image_bytes import ImageLimits, is_image_magic
 from siglip_edge.server.inputs.image_root import ImageRoot
 from siglip_edge.server.inputs.image_strings import Kind
 
-_AS_TEXT = 'As a text it is {"text": "…"}, or any string with "modality": "text"'
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSources:
@@ -28,8 +26,11 @@ class ImageSources:
         """Whether a plain string is meant as an image: by its form, or because it is the path of one below the root."""
         return image_strings.kind_of(text) is not Kind.TEXT or self._is_path_of_image(text)
 
-    def read(self, given: str) -> bytes:
-        """The bytes of the image; none for a string of blanks. Raises InvalidInput."""
+    def read(self, given: str, as_text: str = "") -> bytes:
+        """The bytes of the image; none for a string of blanks. Raises InvalidInput.
+
+        `as_text`: a sentence that says how the string is sent as a text, where one is possible.
+        """
         source = image_strings.cleaned(given)
         if not source:
             return b""
@@ -37,13 +38,13 @@ class ImageSources:
             case Kind.DATA_URI:
                 return base64_images.from_data_uri(source, self.limits)
             case Kind.URL:
-                return self._fetched(source)
+                return self._fetched(source, as_text)
             case Kind.BASE64:
                 return base64_images.from_base64(image_strings.without_lost_scheme(source), self.limits)
             case Kind.UNREADABLE:
-                raise UnsupportedInput(f"an image in a form that is not read: send a data URI or base64. {_AS_TEXT}")
+                raise _unsupported("an image in a form that is not read: send a data URI or base64", as_text)
             case Kind.PATH | Kind.TEXT:
-                return self._file(source)
+                return self._file(source, as_text)
 
     @property
     def _folder(self) -> ImageRoot | None:
@@ -55,20 +56,26 @@ class ImageSources:
             return False
         return self._folder.contains(source) or is_image_magic(self._folder.read(source, SNIFFED_BYTES) or b"")
 
-    def _fetched(self, url: str) -> bytes:
+    def _fetched(self, url: str, as_text: str) -> bytes:
         if self.fetch is None:
-            raise UnsupportedInput(
+            raise _unsupported(
                 "image URLs are not fetched here; send the image as a data URI. "
-                f"The operator can allow fetching with ALLOW_IMAGE_URLS=true. {_AS_TEXT}",
+                "The operator can allow fetching with ALLOW_IMAGE_URLS=true",
+                as_text,
                 code="image_url_refused",
             )
         return self.fetch(url)
 
-    def _file(self, path: str) -> bytes:
+    def _file(self, path: str, as_text: str) -> bytes:
         if self._folder is None or not image_strings.is_name_or_path(path):
-            message = "not an image but a text or a file name: send a data URI or base64 (paths need IMAGE_ROOT)"
-            raise UnsupportedInput(f"{message}. {_AS_TEXT}")
+            forms = "a data URI or base64" if self.fetch is None else "a data URI, base64 or a URL"
+            message = f"not an image but a text or a file name: send {forms} (paths need IMAGE_ROOT)"
+            raise _unsupported(message, as_text)
         if (data := self._folder.read(path, self.limits.max_bytes + 1)) is None:
-            message = f"no such image file below the operator's IMAGE_ROOT. {_AS_TEXT}"
-            raise UnsupportedInput(message, code="image_not_found")
+            message = "no such image file below the operator's IMAGE_ROOT"
+            raise _unsupported(message, as_text, code="image_not_found")
         return data
+
+
+def _unsupported(message: str, as_text: str, **facts: str) -> UnsupportedInput:
+    return UnsupportedInput(f"{message}. {as_text}" if as_text else message, **facts)

@@ -115,6 +115,15 @@ def is_data_uri(source: str) -> bool:
     return bool(comma) and (is_base64 or not header or _MEDIA_TYPE.match(media_type) is not None)
 
 
+def is_picture(text: str) -> bool:
+    """Whether the string holds an image itself, as a data URI or as base64: to a model of texts it is no text."""
+    source = cleaned(text)
+    if not is_data_uri(source):
+        return looks_like_base64_image(without_lost_scheme(source))
+    header, _, payload = source.partition(",")
+    return header[5:11].lower() == "image/" or looks_like_base64_image(payload[:_HEADER_CHARS])
+
+
 def without_lost_scheme(source: str) -> str:
     """The base64 behind `image/png;base64,` or `base64,`; other strings as they are."""
     lost = _LOST_SCHEME.match(source)

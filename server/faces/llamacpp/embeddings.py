@@ -10,6 +10,7 @@ from siglip_edge.server.faces.llamacpp.normalization import normalized
 from siglip_edge.server.faces.llamacpp.schemas import Content, ContentRequest, EmbeddingRequest, PromptEmbedding
 from siglip_edge.server.faces.service import Service
 from siglip_edge.server.http import json
+from siglip_edge.server.inputs.input_reader import AS_TEXT_BY_MODALITY
 
 
 class ContentEmbeddings:
@@ -40,9 +41,8 @@ class ContentEmbeddings:
         param: str,
     ) -> None:
         embedder = self._service.embedder(req, request.model)
-        embeddings = embedder.embed(
-            read_content(self._service.reader, content, param, request.modality), req.context.request
-        )
+        reader = self._service.reader(embedder, AS_TEXT_BY_MODALITY)
+        embeddings = embedder.embed(read_content(reader, content, param, request.modality), req.context.request)
         items = [
             PromptEmbedding(index, normalized(one.vector, request.embd_normalize)[None], one.truncated)
             for index, one in enumerate(embeddings)

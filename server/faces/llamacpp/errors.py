@@ -29,7 +29,11 @@ def _sentence(problem: Problem) -> str:
     """The body has no place for the name of the field, so the sentence begins with it."""
     missing = _MISSING.fullmatch(problem.message)
     message = f'"{missing[1]}" must be provided' if missing else problem.message
-    is_named = problem.param is None or (missing is not None and missing[1] == problem.param)
+    is_named = (
+        problem.param is None
+        or message.startswith(f"{problem.param}: ")
+        or (missing is not None and missing[1] == problem.param)
+    )
     return message if is_named else f"{problem.param}: {message}"
 
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from siglip_edge.server.faces.schemas import SCORE, Model, StringKind, Truncated, Usage
+from siglip_edge.server.http.json import ITEMWISE
+from siglip_edge.server.inputs.schemas import Input, InputObject
 
 MEDIA_MARKER = "<__media__>"
 """Stands in a prompt where its image belongs."""
@@ -68,9 +70,13 @@ TruncatedPair = Annotated[
 
 
 class RerankRequest(Struct, kw_only=True):
-    query: Annotated[str, Meta(description="A text, or an image as a data URI.")]
-    documents: Annotated[list[str] | None, Meta(description="The ranked texts, or images as data URIs.")] = None
-    texts: Annotated[list[str] | None, Meta(description="`documents` as TEI spells it; the answer is a list.")] = None
+    query: Annotated[Input, ITEMWISE, Meta(description="A text, an image as a data URI, or an object with one.")]
+    documents: Annotated[
+        list[Input] | None, ITEMWISE, Meta(description="The ranked texts or images, in the forms of `query`.")
+    ] = None
+    texts: Annotated[
+        list[Input] | None, ITEMWISE, Meta(description="`documents` as TEI spells it; the answer is a list.")
+    ] = None
     top_n: Annotated[int, Meta(ge=1)] | None = None
     return_documents: Annotated[bool, Meta(description="With `documents`: repeat each in its result.")] = False
     return_text: Annotated[bool, Meta(description="With `texts`: repeat each in its result.")] = False
@@ -78,14 +84,12 @@ class RerankRequest(Struct, kw_only=True):
     modality: StringKind = None
 
 
-class RankedDocument(Struct):
-    text: Annotated[str, Meta(description="As sent; an image is shortened.")]
-
-
 class RerankResult(Struct, kw_only=True, omit_defaults=True):
     index: Annotated[int, Meta(description="Place in `documents`.")]
     relevance_score: Annotated[float, Meta(description=SCORE)]
-    document: RankedDocument | None = None
+    document: Annotated[InputObject | None, Meta(description="As sent, a string as `text`; an image is shortened.")] = (
+        None
+    )
     truncated: TruncatedPair = False
 
 
@@ -99,7 +103,7 @@ class RerankAnswer(Struct, kw_only=True):
 class RankedText(Struct, kw_only=True, omit_defaults=True):
     index: Annotated[int, Meta(description="Place in `texts`.")]
     score: Annotated[float, Meta(description=SCORE)]
-    text: Annotated[str | None, Meta(description="As sent; an image is shortened.")] = None
+    text: Annotated[Input | None, Meta(description="As sent; an image is shortened.")] = None
     truncated: TruncatedPair = False
 
 

@@ -33,17 +33,19 @@ class Classify:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, ClassifyRequest)
         embedder = self._service.embedder(req, request.model, request.expect_space)
-        image = self._service.reader.image_of(request.image, "image")
-        classified = _classify(embedder, self._service.reader, image, request, req)
+        reader = self._service.reader(embedder)
+        image = reader.image_of(request.image, "image")
+        classified = _classify(embedder, reader, image, request, req)
         resp.data = json.render(ClassifyAnswer(echo(request.image, "image"), classified, embedder.name))
 
     def on_post_image(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.form(req, ClassifyForm)
         embedder = self._service.embedder(req, request.model, request.expect_space)
-        image = self._service.reader.file(_only(request.file).data, "file")
+        reader = self._service.reader(embedder)
+        image = reader.file(_only(request.file).data, "file")
         if len(request.labels) == 1:
             request.labels = _listed(request.labels[0])
-        classified = _classify(embedder, self._service.reader, image, request, req)
+        classified = _classify(embedder, reader, image, request, req)
         resp.data = json.render(ClassifyFileAnswer(request.file[0].name, classified, embedder.name))
 
 

@@ -32,7 +32,7 @@ class Evaluate:
     def on_post_single(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, EvaluationRequest)
         embedder = self._service.embedder(req, request.model, request.expect_space)
-        reader = self._service.reader
+        reader = self._service.reader(embedder)
         pair = (reader.image_of(request.image, "image"), reader.text(request.text, "text"))
         image, text = embedder.embed(pair, req.context.request, verbatim=True, max_patches=request.max_patches)
         score = score_pair(image, text, embedder.model.manifest.scoring)
@@ -42,7 +42,7 @@ class Evaluate:
         request = self._service.json(req, EvaluationBatchRequest)
         embedder = self._service.embedder(req, request.model, request.expect_space)
         embed = embedder.embed_tolerantly if request.on_error == "null" else embedder.embed
-        inputs = _inputs(request.items, self._service.reader)
+        inputs = _inputs(request.items, self._service.reader(embedder))
         outcomes = embed(inputs, req.context.request, verbatim=True, max_patches=request.max_patches)
         pairs = [outcomes[start : start + 2] for start in range(0, len(outcomes), 2)]
         results = [_result(index, pair, embedder.model.manifest.scoring) for index, pair in enumerate(pairs)]

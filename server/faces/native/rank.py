@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import falcon
 from msgspec import UNSET
 
@@ -14,7 +16,8 @@ from siglip_edge.server.faces.service import Service
 from siglip_edge.server.faces.usage import usage_of
 from siglip_edge.server.http import json
 from siglip_edge.server.inputs.echo import echo
-from siglip_edge.server.inputs.input_reader import AnyInput, InputReader
+from siglip_edge.server.inputs.input_reader import AnyInput, InputReader, is_token_ids
+from siglip_edge.server.inputs.schemas import Modality
 
 
 class Rank:
@@ -24,14 +27,16 @@ class Rank:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, RankRequest)
         embedder = self._service.embedder(req, request.model, request.expect_space)
-        queries = request.query if isinstance(request.query, list) else [request.query]
-        inputs = _read(self._service.reader, request, embedder.model.manifest)
+        queries = _queries(request.query)
+        reader = self._service.reader(embedder)
+        inputs = _read(reader, request, embedder.model.manifest)
         embeddings = embedder.embed(inputs, req.context.request, max_patches=request.max_patches)
         candidates, scoring = embeddings[len(queries) :], embedder.model.manifest.scoring
+        kind = reader.kind_of_strings(request.modality)
         results = [
             RankResult(
-                query=echo(query, request.modality),
-                rankings=_rankings(ranked(embedding, candidates, scoring), request),
+                query=echo(query, kind),
+                rankings=_rankings(ranked(embedding, candidates, scoring), request, kind),
                 truncated=embedding.truncated,
             )
             for query, embedding in zip(queries, embeddings, strict=False)
@@ -39,19 +44,23 @@ class Rank:
         resp.data = json.render(RankAnswer(results, embedder.name, usage_of(embeddings)))
 
 
+def _queries(given: Any) -> list[Any]:
+    """The items of `query`; token ids are one."""
+    return given if isinstance(given, list) and not is_token_ids(given) else [given]
+
+
 def _read(reader: InputReader, request: RankRequest, manifest: Manifest) -> list[AnyInput | InvalidInput]:
     """The queries, then the candidates, each with its prompt where the model has prompts."""
-    read_queries = reader.read_each if isinstance(request.query, list) else reader.read_all
-    queries = read_queries(request.query, "query", request.modality)
+    queries = reader.read_all(request.query, "query", request.modality)
     candidates = reader.read_each(request.candidates, "candidates", request.modality)
     return prompts.ranking(manifest.towers.text, queries, candidates)
 
 
-def _rankings(scores: list[Score], request: RankRequest) -> list[Ranking]:
+def _rankings(scores: list[Score], request: RankRequest, kind: Modality | None) -> list[Ranking]:
     return [
         Ranking(
             index=score.index,
-            candidate=echo(request.candidates[score.index], request.modality),
+            candidate=echo(request.candidates[score.index], kind),
             score=score.score if request.return_scores else UNSET,
             similarity=score.similarity if request.return_scores else UNSET,
             truncated=score.truncated,

@@ -20,7 +20,7 @@ from siglip_edge.server.faces.schemas import (
 )
 from siglip_edge.server.http.forms import Upload
 from siglip_edge.server.http.json import ITEMWISE
-from siglip_edge.server.inputs.schemas import InputObject
+from siglip_edge.server.inputs.schemas import Input, InputObject, Inputs
 
 Image = Annotated[
     str | InputObject,
@@ -38,10 +38,8 @@ MultiLabel = Annotated[
 
 
 class RankRequest(Struct, kw_only=True):
-    query: Annotated[
-        str | InputObject | list[str | InputObject], ITEMWISE, Meta(description="A query, or a list of them.")
-    ]
-    candidates: Annotated[list[str | InputObject], ITEMWISE, Meta(description="Inputs that are ranked for each query.")]
+    query: Annotated[Inputs, Meta(description="A query, or a list of them.")]
+    candidates: Annotated[list[Input], ITEMWISE, Meta(description="Inputs that are ranked for each query.")]
     return_scores: bool = True
     top_n: Annotated[int, Meta(ge=1)] | None = None
     max_patches: MaxPatches = None
@@ -52,14 +50,14 @@ class RankRequest(Struct, kw_only=True):
 
 class Ranking(Struct, kw_only=True, omit_defaults=True):
     index: Annotated[int, Meta(description="Place in `candidates`.")]
-    candidate: Annotated[str | InputObject, Meta(description="As sent; an image is shortened.")]
+    candidate: Annotated[Input, Meta(description="As sent; an image is shortened.")]
     score: Annotated[float, Meta(description=SCORE)] | UnsetType = UNSET
     similarity: Annotated[float, Meta(description="Cosine.")] | UnsetType = UNSET
     truncated: Annotated[Truncated, Meta(description="true: the candidate's text was cut. Left out otherwise.")] = False
 
 
 class RankResult(Struct, omit_defaults=True):
-    query: str | InputObject
+    query: Input
     rankings: Annotated[list[Ranking], Meta(description="Best first.")]
     truncated: Annotated[Truncated, Meta(description="true: the query's text was cut. Left out otherwise.")] = False
 

@@ -31,13 +31,13 @@ class Embeddings:
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, EmbeddingsRequest)
         embedder = self._service.embedder(req, request.model, request.expect_space)
-        inputs = _read(self._service.reader, request)
+        inputs = _read(self._service.reader(embedder), request)
         resp.data = json.render(_answer(embedder, inputs, request, req))
 
     def on_post_image(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.form(req, EmbeddingsForm)
         embedder = self._service.embedder(req, request.model, request.expect_space)
-        inputs = self._service.reader.read_form(request.file, request.input, request.modality)
+        inputs = self._service.reader(embedder).read_form(request.file, request.input, request.modality)
         resp.data = json.render(_answer(embedder, inputs, request, req))
 
 

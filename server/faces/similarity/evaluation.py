@@ -24,7 +24,7 @@ from siglip_edge.server.http import json
 from siglip_edge.server.http.errors import ModelNotFound
 from siglip_edge.server.http.request_context import RequestContext
 from siglip_edge.server.inputs.echo import echo_image
-from siglip_edge.server.inputs.input_reader import AnyInput
+from siglip_edge.server.inputs.input_reader import AnyInput, InputReader
 
 Result = tuple[str, Score | str]
 """Name of the model, and the score of a pair or the sentence that says why it has none."""
@@ -37,7 +37,7 @@ class Similarity:
     def on_post_single(self, req: falcon.Request, resp: falcon.Response) -> None:
         request = self._service.json(req, SimilarityRequest)
         embedder = self._embedder(req, request.model_config_name)
-        reader = self._service.reader
+        reader = self._service.reader(embedder)
         pair = (reader.image(request.image_input, "image_input"), reader.text(request.text_prompt, "text_prompt"))
         image, text = embedder.embed(pair, req.context.request, verbatim=True)
         score = score_pair(image, text, embedder.model.manifest.scoring)
@@ -58,7 +58,7 @@ class Similarity:
         """-> the pairs, and for those that are none the result that says why."""
         if not isinstance(evaluations, list):
             raise InvalidInput("a list of pairs is expected", param="evaluations", code="invalid_value")
-        self._service.reader.check_count(len(evaluations), "evaluations")
+        self._service.inputs.check_count(len(evaluations), "evaluations")
         pairs: list[SimilarityRequest] = []
         failed: dict[int, Result] = {}
         for index, given in enumerate(evaluations):
@@ -82,18 +82,21 @@ class Similarity:
             embedder = self._embedder(req, model)
         except ModelNotFound as error:
             return {index: (str(model), f"evaluations[{index}].{error.param}: {error}") for index in pairs}
-        inputs = [one for index, pair in pairs.items() for one in self._inputs(pair, f"evaluations[{index}]")]
+        reader = self._service.reader(embedder)
+        inputs = [one for index, pair in pairs.items() for one in _inputs(pair, f"evaluations[{index}]", reader)]
         outcomes = iter(embedder.embed_tolerantly(inputs, req.context.request, verbatim=True))
         scoring = embedder.model.manifest.scoring
         return {index: (embedder.name, _scored(next(outcomes), next(outcomes), scoring)) for index in pairs}
 
-    def _inputs(self, pair: SimilarityRequest, param: str) -> tuple[AnyInput | InvalidInput, AnyInput | InvalidInput]:
-        """Image and text; a bad input is replaced by its error."""
-        reader = self._service.reader
-        return (
-            reader.attempt(reader.image, pair.image_input, f"{param}.image_input"),
-            reader.attempt(reader.text, pair.text_prompt, f"{param}.text_prompt"),
-        )
+
+def _inputs(
+    pair: SimilarityRequest, param: str, reader: InputReader
+) -> tuple[AnyInput | InvalidInput, AnyInput | InvalidInput]:
+    """Image and text; a bad input is replaced by its error."""
+    return (
+        reader.attempt(reader.image, pair.image_input, f"{param}.image_input"),
+        reader.attempt(reader.text, pair.text_prompt, f"{param}.text_prompt"),
+    )
 
 
 def _readable(given: Any) -> SimilarityRequest:

@@ -239,7 +239,8 @@ def test_rank_repeats_content_with_images_shortened(client):
     [
         ("a", "b", "candidates"),
         ("a", {"text": "b"}, "candidates"),
-        ([1, 2], ["a"], "query[0]"),
+        ([1, 2], ["a"], "query"),
+        (["b", 2], ["a"], "query[1]"),
         ("a", [3], "candidates[0]"),
         ("a", None, "candidates"),
     ],

@@ -100,7 +100,8 @@ def test_a_long_text_is_truncated_and_says_so(client):
         ({"image": ""}, "input.image", "empty_input"),
         ([1, 2, 3], "input", "token_ids_refused"),
         ([[1, 2], [3]], "input[0]", "token_ids_refused"),
-        (["a", 3], "input[1]", "token_ids_refused"),
+        (["a", 3], "input[1]", "invalid_value"),
+        (5, "input", "invalid_value"),
         (["a", True], "input[1]", "invalid_value"),
         (None, "input", "invalid_value"),
         ("data:image/png;base64,AAAA", "input", "image_undecodable"),
@@ -155,6 +156,47 @@ def test_this_models_token_ids_can_be_allowed(client_of):
     assert one.shape[0] == 1
     assert np.array_equal(vectors(embed(client, [[5, 6, 1], [7, 1]]))[0], one[0])
     assert embed(client, [[5, 999_999]], status=400)["error"]["param"] == "input[0]"
+
+
+@pytest.mark.parametrize("given", [5, ["a", 5], [5, "a"], 0.5])
+@pytest.mark.parametrize("accepted", ["true", "false"])
+def test_a_bare_number_is_no_input(client_of, accepted, given):
+    """ACCEPT_TOKEN_IDS is no remedy for it."""
+    message = embed(client_of(ACCEPT_TOKEN_IDS=accepted), given, status=400)["error"]["message"]
+    assert message == "a bare number is no input: an input is a string, an object, or a list of token ids"
+
+
+def test_rank_takes_token_ids_too(client_of):
+    """As a query, in a list of queries and among the candidates; the answer repeats them."""
+    client = client_of(ACCEPT_TOKEN_IDS="true")
+    for query, repeated in (([5, 6], [[5, 6]]), ([[5, 6], "a"], [[5, 6], "a"])):
+        answer = client.simulate_post("/v1/rank", json={"query": query, "candidates": [[7, 8], "b", [5, 6]]}).json
+        assert [result["query"] for result in answer["results"]] == repeated
+        assert answer["results"][0]["rankings"][0]["candidate"] == [5, 6]
+    error = client.simulate_post("/v1/rank", json={"query": "a", "candidates": [7, 8]}).json["error"]
+    assert (error["param"], "a bare number is no input" in error["message"]) == ("candidates[0]", True)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/embeddings", {"input": []}, "input"),
+        ("/v1/rank", {"query": "a", "candidates": []}, "candidates"),
+        ("/v1/rank", {"query": [], "candidates": ["a"]}, "query"),
+        ("/v1/classify", {"image": data_uri(png()), "labels": []}, "labels"),
+        ("/evaluator/v1/evaluation/batch", {"items": []}, "items"),
+        ("/evaluator/v1/evaluation/batch", {"evaluations": []}, "evaluations"),
+    ],
+)
+def test_an_empty_list_is_named_in_words(client, path, body, param):
+    error = client.simulate_post(path, json=body).json["error"]
+    assert (error["param"], error["message"]) == (param, f"{param}: the list is empty")
+
+
+def test_a_wrong_type_is_told_without_null(client):
+    """An optional null counts as absent, and is no value to send."""
+    error = client.simulate_post("/v1/embeddings", json={"input": "a", "dimensions": "8"}).json["error"]
+    assert error["message"] == "Expected `int`, got `str`"
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,38 @@ class TestTextsOnly:
         error = client.simulate_post(path, **form(fields)).json["error"]
         assert (error["message"], error["param"]) == (self.SENTENCE, param)
 
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [
+            ("/v1/classify", {"image": "a text", "labels": ["a"]}),
+            ("/evaluator/v1/evaluation/single", {"image": "cat.jpg", "text": "a"}),
+            ("/v1/embeddings", {"input": {"image": "https://x.org/cat.jpg"}}),
+            ("/v1/embeddings", {"input": "a text", "modality": "image"}),
+            ("/v1/embeddings", {"input": PICTURE.partition(",")[2]}),
+            ("/v1/embeddings", {"input": PICTURE.replace("image/png", "application/octet-stream")}),
+        ],
+    )
+    def test_it_is_refused_before_its_form_is_judged(self, client, path, body):
+        """No other form of the image would help."""
+        assert post(client, path, {**body, "model": "texts"}, 400)["error"]["message"] == self.SENTENCE
+
+    @pytest.mark.parametrize(
+        "text", ["https://x.org/page", "photos/2024/cat.jpg", "/home/a/cat.png", "data:text/plain,hello", "<svg></svg>"]
+    )
+    def test_every_other_string_is_a_text(self, client, text):
+        """A bookmark among the documents does not fail the batch, and is repeated whole."""
+        plain, stated = (
+            post(client, "/v1/embeddings", {"input": ["a", given], "model": "texts"})["data"]
+            for given in (text, {"text": text})
+        )
+        assert plain == stated
+        post(client, "/embedding", {"content": text, "model": "texts"})
+        long = f"{text}{'x' * 70}"
+        body = {"query": "a", "documents": [long], "return_documents": True, "model": "texts"}
+        assert post(client, "/v1/rerank", body)["results"][0]["document"] == {"text": long}
+        ranking = post(client, "/v1/rank", {"query": "a", "candidates": [long], "model": "texts"})
+        assert ranking["results"][0]["rankings"][0]["candidate"] == long
+
     def test_the_other_faces_refuse_it_in_their_own_shape(self, client):
         prompt = {"prompt_string": "<__media__>", "multimodal_data": [PICTURE]}
         assert (
@@ -140,6 +172,22 @@ def test_health_and_metrics_of_all_of_them(client):
     metrics = client.simulate_get("/metrics").text
     assert 'embedding_batch_rows_count{model="texts",tower="text"}' in metrics
     assert 'model="texts",tower="vision"' not in metrics
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/classify", {"image": "a text", "labels": ["a"]}),
+        ("/v1/classify", {"image": "https://x.org/cat.jpg", "labels": ["a"]}),
+        ("/evaluator/v1/evaluation/single", {"image": "a text", "text": "a"}),
+        ("/evaluator/v1/evaluation/single", {"image_input": "a text", "text_prompt": "a"}),
+    ],
+)
+def test_where_an_image_alone_is_taken_no_text_is_offered(client, path, body):
+    """The remedy names forms of images."""
+    message = post(client, path, body, 400)["error"]["message"]
+    assert "data URI" in message
+    assert '"modality"' not in message
 
 
 class TestSoftmax:

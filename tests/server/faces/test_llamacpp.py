@@ -189,6 +189,44 @@ class TestBadContent:
         assert embed(client, [97, 98]) == openai(client, [97, 98])
 
 
+LINK = "https://x.org/page"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "remedied"),
+    [
+        ("/embedding", {"content": LINK}, {"content": LINK, "modality": "text"}),
+        ("/embeddings", {"content": [LINK]}, {"content": [LINK], "modality": "text"}),
+        (
+            "/embedding",
+            {"content": {"prompt_string": LINK}},
+            {"content": {"prompt_string": LINK}, "modality": "text"},
+        ),
+        ("/rerank", {"query": "a", "documents": [LINK]}, {"query": "a", "documents": [{"text": LINK}]}),
+        ("/rerank", {"query": LINK, "texts": ["a"]}, {"query": LINK, "texts": ["a"], "modality": "text"}),
+    ],
+)
+def test_the_remedy_for_a_link_is_one_that_the_route_takes(client, path, body, remedied):
+    """An object is offered where objects are taken; `modality` everywhere."""
+    message = error(client.simulate_post(path, json=body))
+    assert '"modality": "text"' in message
+    assert ('{"text": "…"}' in message) is (path == "/rerank")
+    assert client.simulate_post(path, json=remedied).status_code == 200
+
+
+def test_the_image_of_a_prompt_is_not_offered_as_a_text(client):
+    """`multimodal_data` takes images alone."""
+    prompt = {"prompt_string": "<__media__>", "multimodal_data": ["a cat"]}
+    assert error(client.simulate_post("/embedding", json={"content": prompt})) == (
+        "content.multimodal_data[0]: not an image but a text or a file name: "
+        "send a data URI or base64 (paths need IMAGE_ROOT)"
+    )
+
+
+def test_an_empty_list_is_named_once(client):
+    assert error(client.simulate_post("/embedding", json={"content": []})) == "content: the list is empty"
+
+
 class TestRerank:
     """`POST /rerank` and its aliases."""
 
@@ -228,6 +266,17 @@ class TestRerank:
         everything = client.simulate_post("/rerank", json={**body, "top_n": 9, "texts": self.DOCUMENTS})
         assert len(everything.json) == 4
 
+    @pytest.mark.parametrize("path", RERANK_PATHS)
+    def test_objects_are_ranked_as_their_strings(self, client, path):
+        """`{"text"}` and `{"image"}`, as Cohere's and Jina's clients send documents, and as the remedies say."""
+        objects = [{"image" if text[:5] == "data:" else "text": text} for text in self.DOCUMENTS]
+        for field in ("documents", "texts"):
+            strings = client.simulate_post(path, json={"query": self.QUERY, field: self.DOCUMENTS}).json
+            assert client.simulate_post(path, json={"query": {"image": self.QUERY}, field: objects}).json == strings
+        body = {"query": "a", "documents": [{"text": "https://x.org/page"}], "return_documents": True}
+        (result,) = client.simulate_post(path, json=body).json["results"]
+        assert result["document"] == {"text": "https://x.org/page"}
+
     @pytest.mark.parametrize(
         ("body", "sentence"),
         [
@@ -236,7 +285,10 @@ class TestRerank:
             ({"query": "a", "documents": []}, '"documents" must be a non-empty string array'),
             ({"query": "a", "texts": []}, '"texts" must be a non-empty string array'),
             ({"query": "a", "documents": ["b"], "texts": ["b"]}, "send only one"),
-            ({"query": "a", "documents": ["b", 1]}, "documents[1]: Expected `str`"),
+            ({"query": "a", "documents": ["b", 1]}, "documents[1]: a bare number is no input"),
+            ({"query": "a", "documents": "b"}, '"documents" must be a non-empty string array'),
+            ({"query": "a", "documents": [{"title": "b"}]}, "documents[0].title: unknown key `title`; allowed: "),
+            ({"query": ["a", "b"], "documents": ["b"]}, "query: an input is a string, an object"),
             ({"query": "", "documents": ["b"]}, "query: the text is empty"),
             ({"query": "a", "documents": ["b", "data:image/png;base64,AAAA"]}, "documents[1]: "),
             ({"query": "a", "documents": ["b"], "top_n": 0}, "top_n: "),
