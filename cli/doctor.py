@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from siglip_edge.cli.model_options import directory_of, plan_with, settings_with
+from siglip_edge.cli.model_options import listed_model, plan_with, present, settings_with
 from siglip_edge.cli.paths import GivenPath
 from siglip_edge.cli.timed_rows import PAGE, PASSAGE, QUERY, rows_of_length, timed_lengths
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, Tower
@@ -62,7 +62,8 @@ def command(model: str, device: str | None, precision: str | None, as_json: bool
     server will behave as this command reports.
     """
     settings = settings_with(MODEL=model, DEVICE=device, PRECISION=precision)
-    findings = examine(directory_of(settings, model), settings)
+    (directory,) = present([listed_model(settings, model)]).values()
+    findings = examine(directory, settings)
     click.echo(json.dumps(dataclasses.asdict(findings), indent=2) if as_json else render(findings))
     sys.exit(0 if findings.right else 1)
 

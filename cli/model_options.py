@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from siglip_edge.runtime.execution.plan import Wishes
 from siglip_edge.runtime.machine.cpu import read_cpu_budget
 from siglip_edge.runtime.open_model import PlannedModel
 from siglip_edge.server.config.environment import read_settings
+from siglip_edge.server.config.listed_models import ListedModel
+from siglip_edge.server.config.missing_model import absence
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.sizing import wishes
 from siglip_edge.server.config.variables import SettingsInvalid
@@ -42,10 +45,17 @@ def cache_of(settings: Settings) -> Path:
     return settings.model_cache
 
 
-def directory_of(settings: Settings, model: str) -> Path:
-    """The directory of a model that is given by path, or by its name in MODELS_DIR, as the server finds it."""
-    (directory,) = replace(settings, model=Path(model), models=(), model_is_set=True).named_models.values()
-    return directory
+def listed_model(settings: Settings, model: str) -> ListedModel:
+    """A model that is given by path, or by its name in MODELS_DIR, as the server finds it."""
+    (listed,) = replace(settings, model=Path(model), models=(), model_is_set=True).listed_models
+    return listed
+
+
+def present(models: Sequence[ListedModel]) -> dict[str, Path]:
+    """Name -> model directory. Raises click.ClickException, with the command that makes one, for the first missing."""
+    for sentence in filter(None, map(absence, models)):
+        raise click.ClickException(sentence)
+    return {model.name: model.directory for model in models}
 
 
 def plan_with(settings: Settings, directory: Path, *, precision: str | None = None) -> PlannedModel:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from siglip_edge.cli.model_options import cache_of, plan_with, settings_with
+from siglip_edge.cli.model_options import cache_of, plan_with, present, settings_with
 from siglip_edge.cli.paths import GivenPath
 from siglip_edge.runtime.artifacts.checksums import ChecksumCache
 from siglip_edge.runtime.artifacts.manifest import Tower
@@ -33,7 +33,7 @@ def command(model: str | None) -> None:
     _check_writable(cache)
     logs.configure(settings.log_format, settings.log_level)
     try:
-        for name, directory in settings.named_models.items():
+        for name, directory in present(settings.listed_models).items():
             click.echo(f"{name}: {_prepare(settings, directory, cache)}")
     except SiglipEdgeError as error:
         raise click.ClickException(str(error)) from error

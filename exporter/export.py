@@ -254,7 +254,10 @@ def _target(order: Order) -> Path:
     name = order.name or name_of(order.source)
     if Path(name).name != name or name == "..":
         raise ExportError(f"{name!r} is not a name for a directory; --name takes a name, --output takes the folder")
-    return order.output / name
+    target = order.output / name
+    if Path(order.source).is_dir() and target.resolve() == Path(order.source).resolve():
+        raise ExportError(f"{target} is the checkpoint itself; choose another --output, or another --name")
+    return target
 
 
 def _source_of(source: str) -> str:

@@ -95,7 +95,7 @@ class Comparer:
             raise  # the data set or an option: no model would do better
         except Exception as error:  # noqa: BLE001 - providers raise exceptions of any class
             self._failed[subject.label] = " ".join(f"{type(error).__name__}: {error}".split())
-        click.echo(f"Error: {subject.label}: {self._failed[subject.label]}", err=True)
+        click.echo(f"Error: {named(subject.label, self._failed[subject.label])}", err=True)
         return None
 
     def _result(self, subject: Subject, result: ModelResult | None) -> ModelResult:
@@ -103,6 +103,11 @@ class Comparer:
             label=subject.label, directory=str(subject.directory), precision=subject.precision
         )
         return msgspec.structs.replace(result, error=self._failed.get(subject.label))
+
+
+def named(label: str, reason: str) -> str:
+    """The reason after the label, unless it begins with it."""
+    return reason if reason.startswith(f"{label}:") else f"{label}: {reason}"
 
 
 def in_own_process(function: Callable[..., T], *arguments: Any) -> T:

@@ -18,11 +18,13 @@ from siglip_edge.cli.evaluation.drawing import draw
 from siglip_edge.cli.evaluation.measure import Subject
 from siglip_edge.cli.evaluation.results import Comparison
 from siglip_edge.cli.evaluation.summary import render
-from siglip_edge.cli.model_options import directory_of, in_precision, settings_with
+from siglip_edge.cli.model_options import in_precision, listed_model, settings_with
 from siglip_edge.cli.paths import PLOT, GivenPath, OutputFile
 from siglip_edge.runtime.artifacts.manifest import Manifest, Patches
 from siglip_edge.runtime.errors import ModelError
 from siglip_edge.runtime.execution.plan import Wishes
+from siglip_edge.server.config.listed_models import ListedModel
+from siglip_edge.server.config.missing_model import absence
 from siglip_edge.server.config.settings import Settings
 
 STANDARD_OUTPUT = Path("-")
@@ -108,7 +110,7 @@ def subjects_of(
     `max_patches`: of NaFlex models. Raises click.BadParameter.
     """
     numbers: Sequence[int | None] = max_patches or [settings.max_patches]
-    described = [_described(directory_of(settings, model)) for model in models]
+    described = [_described(listed_model(settings, model)) for model in models]
     if max_patches and not any(one.is_naflex for one in described):
         raise click.BadParameter("none of the models is a NaFlex model", param_hint="--max-patches")
     found = [
@@ -127,21 +129,30 @@ def subjects_of(
             f"{number} patches" if variants[one.directory, which] > 1 else "",
             str(one.directory) if directories[one.name] > 1 else "",
         ]
-        yield Subject(label=" ".join(filter(None, parts)), directory=one.directory, precision=which, max_patches=number)
+        yield Subject(
+            label=" ".join(filter(None, parts)),
+            directory=one.directory,
+            precision=which,
+            max_patches=number,
+            missing=one.missing,
+        )
 
 
 class _Described(NamedTuple):
     directory: Path
     name: str
     is_naflex: bool
+    missing: str | None = None
+    """Why there is no model, with the command that makes one."""
 
 
-def _described(directory: Path) -> _Described:
+def _described(model: ListedModel) -> _Described:
     """A directory without a manifest has its own name."""
+    directory = model.directory
     try:
         manifest = Manifest.load(directory)
     except ModelError:
-        return _Described(directory, directory.name, is_naflex=False)
+        return _Described(directory, directory.name, is_naflex=False, missing=absence(model))
     vision = manifest.towers.vision
     return _Described(directory, manifest.name, is_naflex=vision is not None and isinstance(vision.geometry, Patches))
 

@@ -15,6 +15,7 @@ from siglip_edge.cli.evaluation.results import Answers, ModelResult
 from siglip_edge.cli.evaluation.scores import scored
 from siglip_edge.cli.model_options import plan_with
 from siglip_edge.runtime.artifacts.manifest import Manifest, Precision, TextTower, Tower, kind_of
+from siglip_edge.runtime.errors import ArtifactMissing, ManifestInvalid
 from siglip_edge.runtime.images.patch_limit import patch_limit
 from siglip_edge.runtime.machine.cpu import resident_bytes
 from siglip_edge.runtime.machine.memory import peak_resident_bytes
@@ -37,16 +38,19 @@ class Subject:
     """`auto` or a precision."""
     max_patches: int | None = None
     """Most patches per picture of a NaFlex model; None: the model's own number, or no choice."""
+    missing: str | None = None
+    """Why there is no model; None: it is there."""
 
     def plan(self, settings: Settings, data: Dataset) -> PlannedModel:
         """Plan the towers that the data set needs.
 
         Raises ModelError, ProviderUnavailable, InvalidInput or click.BadParameter.
         """
+        if self.missing:
+            raise ManifestInvalid(self.missing)
+        _check_towers(Manifest.load(self.directory), data)
         towers = "both" if Tower.VISION in data.towers else "text"
         planned = plan_with(replace(settings, towers=towers), self.directory, precision=self.precision)
-        for tower in data.towers:
-            planned.manifest.tower(tower)  # raises ArtifactMissing
         patch_limit(planned.manifest, self.max_patches)  # raises InvalidInput
         return planned
 
@@ -62,6 +66,23 @@ class Wording:
     right: Sequence[str]
     template: str | None
     prompts: list[str]
+
+
+def _check_towers(manifest: Manifest, data: Dataset) -> None:
+    """Raise ArtifactMissing when the model cannot embed the data set."""
+    for tower in data.towers:
+        if tower not in manifest.tower_names:
+            needed = " and ".join(_INPUTS[tower] for tower in data.towers)
+            raise ArtifactMissing(
+                f"{manifest.name}: this model has no {tower} tower, and the data are {needed}; {_OTHERS[tower]}"
+            )
+
+
+_INPUTS = {Tower.VISION: "pictures", Tower.TEXT: "texts"}
+_OTHERS = {
+    Tower.VISION: "for it, give --data a table of texts: sentence1, sentence2, score or query, document",
+    Tower.TEXT: "leave it out",
+}
 
 
 def open_once(subject: Subject, settings: Settings, data: Dataset) -> None:

@@ -23,20 +23,18 @@ _SAME = {
 
 
 def render(comparison: Comparison) -> str:
-    """Everything that the terminal shows."""
+    """Everything that the terminal shows. What failed has been said when it failed."""
     parts = [columns(*model_table(comparison))] if any(model.figures for model in comparison.models) else []
     if comparison.agreements:
         parts.append(columns(*agreement_table(comparison)))
     if notes := list(score_notes(comparison)):
         parts.append(notes)
-    if failed := list(failures(comparison)):
-        parts.append(failed)
     return "\n\n".join("\n".join(part) for part in parts)
 
 
 def model_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: a column per model, a row per figure that some model has."""
-    models = comparison.models
+    """Header and rows: a column per model that was measured, a row per figure that some model has."""
+    models = [model for model in comparison.models if model.figures]
     names = list(dict.fromkeys(name for model in models for name in model.figures))
     rows = [
         *([name, *(shown(name, model.figures.get(name)) for model in models)] for name in names),
@@ -81,7 +79,7 @@ def failures(comparison: Comparison) -> Iterator[str]:
     """A sentence per model that failed."""
     for model in comparison.models:
         if model.error:
-            yield f"{model.label} failed: {model.error}"
+            yield f"{model.label} failed: {model.error.removeprefix(f'{model.label}: ')}"
 
 
 def shown(name: str, estimate: Estimate | None) -> str:

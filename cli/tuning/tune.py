@@ -15,7 +15,7 @@ import click
 import msgspec
 from filelock import FileLock, Timeout
 
-from siglip_edge.cli.model_options import cache_of, settings_with
+from siglip_edge.cli.model_options import cache_of, present, settings_with
 from siglip_edge.cli.paths import GivenPath
 from siglip_edge.cli.table import columns
 from siglip_edge.cli.timed_rows import PASSAGE, timed_lengths
@@ -66,7 +66,7 @@ def command(  # noqa: PLR0917 - click passes by name
     settings = settings_with(MODEL=model, DEVICE=device, PRECISION=precision, TOWERS=towers)
     try:
         logs.configure(settings.log_format, "error")  # the table tells more than a warning per lap would
-        tunings = [tune(settings, directory, budget) for directory in settings.named_models.values()]
+        tunings = [tune(settings, directory, budget) for directory in present(settings.listed_models).values()]
     except SiglipEdgeError as error:
         raise click.ClickException(str(error)) from error
     if as_json:

@@ -276,7 +276,8 @@ class Manifest(_Part, frozen=True, kw_only=True):
         try:
             manifest = _decoded(path.read_bytes(), path)
         except FileNotFoundError:
-            message = f"{directory}: no {MANIFEST}; `siglip-edge export CHECKPOINT -o FOLDER` makes a model directory"
+            lacks = f"no {MANIFEST}" if directory.is_dir() else "no such directory"
+            message = f"{directory}: {lacks}; `siglip-edge export CHECKPOINT -o FOLDER` makes a model directory"
             raise ManifestInvalid(message) from None
         except (OSError, msgspec.MsgspecError) as error:
             raise ManifestInvalid(f"{path}: {error}; run the export again") from error

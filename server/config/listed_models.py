@@ -26,6 +26,8 @@ class ListedModel:
     asked: str
     """The path, name or hub id in the settings."""
     directory: Path
+    models_dir: Path
+    """Where a new model directory belongs."""
     aliases: tuple[str, ...] = ()
     """Further names in a request's `model`."""
     text_template: str | None = None
@@ -97,6 +99,7 @@ def _listed(settings: Settings, name: str, path: Path, entry: Entry | None) -> L
         name=name,
         asked=str(asked),
         directory=directory_of(asked, settings.models_dir, entry.name if entry else None),
+        models_dir=settings.models_dir,
         aliases=(*(alias for alias, model in settings.aliases if model == name), *hub_names(str(asked))),
         text_template=settings.text_template,
         max_patches=settings.max_patches,

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
-from siglip_edge.runtime.artifacts.manifest import MANIFEST, Manifest, Patches
+from siglip_edge.runtime.artifacts.manifest import Manifest, Patches
 from siglip_edge.runtime.errors import InvalidInput, ModelError
 from siglip_edge.runtime.images.patch_limit import patch_limit
 from siglip_edge.server.config.environment import read_settings
 from siglip_edge.server.config.listed_models import ListedModel, wrong_aliases
+from siglip_edge.server.config.missing_model import absence
 from siglip_edge.server.config.settings import Settings
 from siglip_edge.server.config.variables import SettingsInvalid
 
@@ -49,8 +50,8 @@ def _check_runtime() -> None:
 
 
 def _checked_manifest(model: ListedModel) -> Manifest:
-    if not (model.directory / MANIFEST).is_file():
-        raise CannotStart(f"there is no model at {model.places}; {model.remedy}")
+    if sentence := absence(model):
+        raise CannotStart(sentence)
     try:
         manifest = Manifest.load(model.directory)
     except ModelError as error:

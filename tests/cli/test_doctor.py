@@ -70,7 +70,7 @@ def test_what_is_refused_is_told_with_what_serves_instead(directory):
 def test_a_directory_without_a_model_is_named(tmp_path):
     result = doctor(tmp_path)
     assert result.exit_code == 1
-    assert "no manifest.json; `siglip-edge export" in result.output
+    assert "it has no manifest.json; make one elsewhere: siglip-edge export" in result.output
 
 
 def test_a_precision_that_is_not_there_is_named(directory):

@@ -61,7 +61,7 @@ def test_a_graph_that_is_not_kept_is_told_with_its_reason(environ, tmp_path, mon
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({"MODEL": "nowhere"}, "no manifest.json; `siglip-edge export"),
+        ({"MODEL": "nowhere"}, "nowhere; make one: siglip-edge export"),
         ({"PREPARE": "false"}, "PREPARE=false keeps no files"),
         ({"TOWERS": "audio"}, "allowed: text, vision, both"),
     ],

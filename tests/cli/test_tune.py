@@ -171,7 +171,7 @@ def test_what_is_named_is_all_that_is_tried(environ):
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({"MODEL": "nowhere"}, "no manifest.json; `siglip-edge export"),
+        ({"MODEL": "nowhere"}, "nowhere; make one: siglip-edge export"),
         ({"PREPARE": "false"}, "PREPARE=false keeps no files"),
         ({"TOWERS": "audio"}, "allowed: text, vision, both"),
         ({"DEVICE": "cuda"}, "device 'cuda'"),

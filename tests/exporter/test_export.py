@@ -383,6 +383,15 @@ def test_an_existing_target_is_not_touched(order, exported):
     assert {path: path.stat().st_mtime_ns for path in exported.iterdir()} == before
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_checkpoint_is_not_replaced_by_its_export(order, overwrite):
+    """And nobody is told to remove it."""
+    source = Path(order.source)
+    onto_itself = dataclasses.replace(order, output=source.parent, name=source.name, overwrite=overwrite)
+    with pytest.raises(ExportError, match="is the checkpoint itself; choose another --output, or another --name"):
+        export(onto_itself)
+
+
 @pytest.mark.parametrize("name", ["../x", "..", "a/b", "/tmp/x", "x/"])
 def test_a_name_that_is_a_path_is_refused(fresh, name):
     """Nothing is written outside the output folder."""

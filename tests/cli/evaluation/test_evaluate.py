@@ -108,8 +108,9 @@ def test_a_model_that_fails_leaves_the_others_their_figures(models, pictures, tm
     one, none, text_only, collapsed, incomplete = json.loads(result.stdout)["models"]
     assert one["error"] is None
     assert one["figures"]["top-1"]
-    assert "no manifest.json" in none["error"]
-    assert text_only["error"] == "three: this model has no vision tower"
+    assert "it has no manifest.json; make one elsewhere: siglip-edge export" in none["error"]
+    assert text_only["error"].startswith("three: this model has no vision tower, and the data are pictures and texts; ")
+    assert "Error: three: this model" in result.stderr
     assert "cosine 0.0000" in collapsed["error"]
     assert not collapsed["figures"]
     assert "tokenizer.json" in incomplete["error"]
@@ -209,3 +210,12 @@ def test_a_number_of_patches_is_for_models_that_have_the_choice(models, pictures
     result = evaluate(*models, "--data", pictures, "--max-patches", given)
     assert result.exit_code == 2
     assert sentence in result.output
+
+
+def test_what_failed_is_said_once_and_has_no_column(models, pictures, tmp_path):
+    """On the terminal; the reason has the command that makes the model."""
+    result = evaluate(models[0], tmp_path / "nowhere", "--data", pictures)
+    assert result.exit_code == 1
+    assert result.output.count("there is no model at") == 1
+    assert f"nowhere; make one: siglip-edge export CHECKPOINT -o {tmp_path} --name nowhere" in result.stderr
+    assert result.stdout.splitlines()[0].split() == ["one"]
