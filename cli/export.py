@@ -66,6 +66,7 @@ def command(  # noqa: PLR0917 - click passes by name
     if zero_shot_template is not None and "{}" not in zero_shot_template:
         message = f"{zero_shot_template!r} has no {{}}, which stands for the label"
         raise click.BadParameter(message, param_hint="--zero-shot-template")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # else each of its attempts is a paragraph
     if not sys.stderr.isatty():  # read by huggingface_hub when it is imported
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:

@@ -22,7 +22,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "export": Entry("siglip_edge.cli.export", "Turn a SigLIP checkpoint into a model directory."),
+    "export": Entry("siglip_edge.cli.export", "Turn a checkpoint into a model directory."),
     "pull": Entry("siglip_edge.cli.pulling.pull", "Fetch a model directory that is ready, from a hub or a URL."),
     "models": Entry("siglip_edge.cli.models", "List checkpoints by size, memory, speed and quality."),
     "serve": Entry("siglip_edge.cli.serve", "Serve a model directory over HTTP."),
@@ -94,4 +94,4 @@ def _is_checkout() -> bool:
 @click.group(cls=LazyGroup)
 @click.version_option(package_name="siglip-edge")
 def main() -> None:
-    """Embed images and texts in one space: export SigLIP models, serve them on small machines."""
+    """Embed images and texts: export SigLIP, NaFlex, CLIP and text models, serve them on small machines."""

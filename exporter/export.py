@@ -93,6 +93,8 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
     with one_thread_per_operation(), _staged(target, overwrite=order.overwrite) as directory:
         checkpoint = family.open(order.source)
         contract = family.contract(checkpoint)
+        if order.calibration_images and contract.towers.vision is None:
+            logger.warning("%s has no vision tower, so its export uses no calibration images", order.source)
         inputs = _inputs(order, contract.towers, texts)
         towers = _with_tokenizer(contract, directory, order.source, progress)
         rows = _rows(inputs, towers, directory)

@@ -163,4 +163,4 @@ def _forget(mark: Path | None) -> None:
 
 def _test(model: EmbeddingModel, rows: Sequence[GoldenRow], tower: Tower) -> None:
     check(model, [row for row in rows if row.tower is tower])
-    logger.info("%s tower loaded and tested", tower)
+    logger.info("%s: %s tower loaded and tested", model.manifest.name, tower)

@@ -11,7 +11,7 @@ import huggingface_hub as hub
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import build_hf_headers
 
-from siglip_edge.cli.pulling.errors import ConnectionBroken, PullError, first_line, is_of_disk
+from siglip_edge.cli.pulling.errors import ConnectionBroken, PullError, is_of_disk, reason_of
 from siglip_edge.cli.pulling.transfer import transfer
 from siglip_edge.cli.pulling.url import LARGEST_MANIFEST
 from siglip_edge.runtime.artifacts.checksums import FileRecord, sha256_of
@@ -99,4 +99,4 @@ class HubSource:
             return PullError(f"{self.name}: no revision {self._revision!r}")
         if isinstance(error, errors.EntryNotFoundError):
             return PullError(f"{self.name}: {path} is listed in {MANIFEST} but is not in the repository")
-        return ConnectionBroken(f"{where}: {path} cannot be fetched ({first_line(error)})")
+        return ConnectionBroken(f"{where}: {path} cannot be fetched ({reason_of(error)})")

@@ -36,6 +36,7 @@ def command(  # noqa: PLR0917 - click passes by name
     directory appears when it is whole. HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE and other variables of huggingface_hub
     count. `siglip-edge export` makes a model directory from a checkpoint.
     """
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # else each of its attempts is a paragraph
     if not sys.stderr.isatty():  # read by huggingface_hub when it is imported
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from siglip_edge.cli.pulling.download import Order, pull

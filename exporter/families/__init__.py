@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from siglip_edge.exporter.errors import ExportError
@@ -19,6 +20,7 @@ def families() -> list[Family[Any]]:
 
 def family_of(source: str) -> Family[Any]:
     """The family that knows the checkpoint. Raises ExportError that names the model type and the known families."""
+    _check_path(source)
     configs, known = read_configs(source), families()
     for config in configs:
         for family in known:
@@ -28,4 +30,14 @@ def family_of(source: str) -> Family[Any]:
     refusals = [family.refusals[model_type] for family in known if model_type in family.refusals]
     hint = "".join(f" ({refusal})" for refusal in refusals)
     names = ", ".join(family.name for family in known)
-    raise ExportError(f"{source}: no family of checkpoints knows model type {model_type!r}; known: {names}{hint}")
+    raise ExportError(
+        f"{source}: no family of checkpoints knows model type {model_type!r}; known: {names}{hint}; "
+        "docs/export.md lists what is exported"
+    )
+
+
+def _check_path(source: str) -> None:
+    """Raise ExportError for a path, and no hub id, that leads nowhere: no hub is asked for it."""
+    is_path = source in {".", "..", "~"} or source.startswith(("/", "./", "../", "~/"))
+    if is_path and not Path(source).is_dir():
+        raise ExportError(f"{source}: {'not a directory' if Path(source).exists() else 'no such directory'}")

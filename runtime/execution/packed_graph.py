@@ -89,7 +89,7 @@ def packed_graph(
                 if record is None:
                     for file in (artifact.graph, *artifact.external_data):
                         checksums.verify(directory, file)
-                    logger.info("packing %s for this machine, once", artifact.graph.path)
+                    logger.info("packing %s/%s for this machine, once", directory.name, artifact.graph.path)
                     record = _make(entry, facts, (directory / artifact.graph.path).resolve(), plan)
                     _remove_unused(cache)
         except OSError as error:

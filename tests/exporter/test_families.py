@@ -85,8 +85,21 @@ def test_one_tower_is_a_whole_model(more_families, order, checkpoint_directory, 
 
 def test_a_checkpoint_of_no_family_names_its_type_and_the_families(checkpoint_directory, tmp_path):
     source = retyped(checkpoint_directory, tmp_path / "tiny", "blip")
-    with pytest.raises(ExportError, match=r"no family of checkpoints knows model type 'blip'; known: .*siglip"):
+    with pytest.raises(
+        ExportError, match=r"no family of checkpoints knows model type 'blip'; known: .*siglip.*docs/export.md"
+    ):
         families.family_of(str(source))
+
+
+def test_a_path_that_leads_nowhere_is_no_hub_id(tmp_path, monkeypatch):
+    """No hub is asked for it, and none is named."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for source in (str(tmp_path / "none"), "./none", "../none", "~/none"):
+        with pytest.raises(ExportError, match=rf"^{source}: no such directory$"):
+            families.family_of(source)
+    with pytest.raises(ExportError, match=r"^\./file: not a directory$"):
+        families.family_of("./file")
 
 
 def test_nothing_outside_the_families_knows_an_architecture():

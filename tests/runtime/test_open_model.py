@@ -314,7 +314,7 @@ def test_a_tower_is_tested_by_every_later_load_before_it_answers(directory, monk
     wrong.clear()
     with caplog.at_level(logging.INFO, "siglip_edge"):
         assert np.array_equal(model.embed_texts(["a text"]), right)
-    assert "text tower loaded and tested" in caplog.text
+    assert "tiny: text tower loaded and tested" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -273,3 +273,18 @@ def test_the_space_does_not_depend_on_a_pooler_that_nothing_uses(minilm, tmp_pat
     save_file(kept, directory / "model.safetensors", metadata={"format": "pt"})
     whole, without = (family_of(str(path)).open(str(path)) for path in (minilm, directory))
     assert whole.weights_sha256() == without.weights_sha256()
+
+
+def test_pictures_for_a_text_model_are_said_to_be_of_no_use(tmp_path, caplog):
+    """They are not ignored in silence; the export goes on."""
+    source = write(tmp_path, "minilm")
+    order = Order(
+        source=str(source),
+        output=tmp_path / "models",
+        precisions=[Precision.FP32],
+        report=False,
+        calibration_images=tmp_path,
+    )
+    with caplog.at_level(logging.WARNING, "siglip_edge"):
+        export(order)
+    assert f"{source} has no vision tower, so its export uses no calibration images" in caplog.messages
