@@ -48,6 +48,7 @@ from siglip_edge.runtime.errors import SiglipEdgeError
     "--zero-shot-template",
     help="Sentence around a label in /v1/classify; {} stands for the label.  [default: the family's own]",
 )
+@click.option("--from-onnx", is_flag=True, help="Read onnx/model.onnx of a text encoder, not its weights; no PyTorch.")
 @click.option("--report/--no-report", default=True, help="Measure the result and write report.html and report.json.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing model directory, once the new one is whole.")
 def command(  # noqa: PLR0917 - click passes by name
@@ -59,6 +60,7 @@ def command(  # noqa: PLR0917 - click passes by name
     calibration_texts: Path | None,
     ranges: str,
     zero_shot_template: str | None,
+    from_onnx: bool,
     report: bool,
     overwrite: bool,
 ) -> None:
@@ -82,6 +84,7 @@ def command(  # noqa: PLR0917 - click passes by name
         calibration_texts=calibration_texts,
         ranges=ranges,
         zero_shot_template=zero_shot_template,
+        from_onnx=from_onnx,
         report=report,
         overwrite=overwrite,
     )

@@ -78,6 +78,8 @@ class Order:
     calibration_texts: Path | None = None
     zero_shot_template: str | None = None
     """None: the family's."""
+    from_onnx: bool = False
+    """Read the ONNX graph that the checkpoint has beside its weights."""
     overwrite: bool = False
     report: bool = True
     """Also write report.html and report.json."""
@@ -88,7 +90,7 @@ def export(order: Order, progress: Progress = lambda items, _: items) -> Path:
 
     Raises ExportError (also FidelityError) or ModelError, each one sentence; OSError when the disk is full.
     """
-    target, family = _target(order), family_of(order.source)
+    target, family = _target(order), family_of(order.source, from_onnx=order.from_onnx)
     texts = read_texts(_calibration_texts(order))  # read before the weights, which may take minutes
     with one_thread_per_operation(), _staged(target, overwrite=order.overwrite) as directory:
         checkpoint = family.open(order.source)
@@ -140,8 +142,14 @@ def _described(
         scoring=contract.scoring,
         zero_shot_template=order.zero_shot_template or contract.zero_shot_template,
         space_id=space_id(checkpoint.weights_sha256(), towers),
-        toolchain={name: importlib.metadata.version(name) for name in _TOOLCHAIN} | {"onnxruntime": ORT_VERSION},
+        toolchain=_toolchain(),
     )
+
+
+def _toolchain() -> dict[str, str]:
+    """Versions of what is installed: an export from an ONNX graph needs no torch."""
+    installed = [name for name in _TOOLCHAIN if any(importlib.metadata.distributions(name=name))]
+    return {name: importlib.metadata.version(name) for name in installed} | {"onnxruntime": ORT_VERSION}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,14 +22,24 @@ Result = TypeVar("Result")
 @contextmanager
 def one_thread_per_operation() -> Iterator[None]:
     """Hold numpy's BLAS and torch to one thread while the block runs."""
-    import torch
     from threadpoolctl import threadpool_limits
 
+    with threadpool_limits(1, user_api="blas"), _one_thread_of_torch():
+        yield
+
+
+@contextmanager
+def _one_thread_of_torch() -> Iterator[None]:
+    """Exports from ONNX graphs run without torch."""
+    try:
+        import torch
+    except ImportError:
+        yield
+        return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
+        yield
     finally:
         torch.set_num_threads(threads)
 

@@ -80,7 +80,7 @@ def test_the_wheels_of_onnxruntime_exclude_each_other():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     stock = {"cpu"} | {extra for extra, named in extras.items() if "siglip-edge[cpu]" in named}
-    assert stock == {"cpu", "openvino", "export"}
+    assert stock == {"cpu", "openvino", "export", "export-onnx"}
     (cuda,) = (name for name in extras["cuda"] if name.startswith("onnxruntime"))
     assert cuda.startswith("onnxruntime-gpu")
     for extra in stock:

@@ -16,6 +16,9 @@ DOMAIN, OPERATOR = "siglip_edge", "BlockwiseAttention"
 BLOCK = 128
 """Queries per block. Products of 16 heads over 8 192 keys take 64 MB; smaller blocks save memory but read the keys
 more often."""
+LONGEST_AT_ONCE = 1024
+"""Towers for longer rows compute attention in blocks: the products of 16 heads over 1024 positions take 64 MB, over
+8 192 positions 4 GB."""
 HIDDEN = -30_000.0
 """As in `modules.masks`."""
 

@@ -7,12 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from siglip_edge.exporter.graphs.blockwise_attention import DOMAIN, OPERATOR
+from siglip_edge.exporter.graphs.blockwise_attention import DOMAIN, LONGEST_AT_ONCE, OPERATOR
 from siglip_edge.exporter.modules.masks import EVERYWHERE, Sight, of_sight
-
-LONGEST_AT_ONCE = 1024
-"""Towers for longer rows compute attention in blocks: the products of 16 heads over 1024 positions take 64 MB, over
-8 192 positions 4 GB."""
 
 
 class Attention:

@@ -33,30 +33,36 @@ def load_checkpoint(source: str) -> TextCheckpoint:
     _check_tokenizer(source, tokenizer, model.transformer)
     longest = longest_row(source, layout, model.transformer, tokenizer)
     serialized = tokenizer_json(tokenizer)
-    prefix, suffix = _around(source, tokenizer, serialized)
     return TextCheckpoint(
         source=source,
         model=model,
         layout=layout,
-        tower=TextTower(
-            length=longest,
-            padding=buckets(longest),
-            pad_id=tokenizer.pad_token_id or 0,  # no position that is served sees it
-            prefix_ids=prefix,
-            suffix_ids=suffix,
-            strip=True,
-            lowercase=layout.lowercase,
-            prompts=dict(layout.prompts),
-            default_prompt=layout.default_prompt,
-            tokenizer=TO_BE_WRITTEN,
-            inputs=(TOKEN_EMBEDDINGS, ATTENTION_MASK),
-            artifacts={},
-        ),
+        tower=text_tower(source, layout, longest, serialized, tokenizer.pad_token_id or 0),
         tokenizer_json=serialized,
     )
 
 
+def text_tower(source: str, layout: Layout, longest: int, serialized: str, pad_id: int) -> TextTower:
+    """The contract of a text encoder whose tokenizer is `serialized`. No position that is served sees `pad_id`."""
+    prefix, suffix = _around(source, serialized)
+    return TextTower(
+        length=longest,
+        padding=buckets(longest),
+        pad_id=pad_id,
+        prefix_ids=prefix,
+        suffix_ids=suffix,
+        strip=True,
+        lowercase=layout.lowercase,
+        prompts=dict(layout.prompts),
+        default_prompt=layout.default_prompt,
+        tokenizer=TO_BE_WRITTEN,
+        inputs=(TOKEN_EMBEDDINGS, ATTENTION_MASK),
+        artifacts={},
+    )
+
+
 def _check_tokenizer(source: str, tokenizer: Any, transformer: Any) -> None:
+    check_cut(source, tokenizer.truncation_side)
     known = transformer.config.vocab_size
     if (highest := max(tokenizer.get_vocab().values())) >= known:
         raise ExportError(f"{source}: its tokenizer has token {highest}, its model {known} embeddings")
@@ -68,12 +74,15 @@ def _check_tokenizer(source: str, tokenizer: Any, transformer: Any) -> None:
         )
 
 
-def _around(source: str, tokenizer: Any, serialized: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def check_cut(source: str, side: str) -> None:
+    if side != "right":
+        raise ExportError(f"{source}: its tokenizer cuts long texts on the left; only their end can be cut")
+
+
+def _around(source: str, serialized: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Ids that the tokenizer puts before and after every text."""
     from tokenizers import Tokenizer
 
-    if tokenizer.truncation_side != "right":
-        raise ExportError(f"{source}: its tokenizer cuts long texts on the left; only their end can be cut")
     backend, text = Tokenizer.from_str(serialized), "a"
     bare = backend.encode(text, add_special_tokens=False).ids
     whole = backend.encode(text).ids

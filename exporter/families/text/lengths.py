@@ -36,8 +36,13 @@ def longest_row(source: str, layout: Layout, transformer: Any, tokenizer: Any) -
     """Most tokens per text. Raises ExportError when the checkpoint asks for more than it has positions."""
     padding = padding_without_position(transformer)
     positions = transformer.config.max_position_embeddings - (0 if padding is None else padding + 1)
+    return longest_of(source, layout, positions, tokenizer.model_max_length)
+
+
+def longest_of(source: str, layout: Layout, positions: int, tokenizer_takes: int) -> int:
+    """Most tokens per text of a checkpoint with so many positions for tokens."""
     if layout.longest is None:
-        return int(min(positions, tokenizer.model_max_length))
+        return int(min(positions, tokenizer_takes))
     if layout.longest > positions:
         raise ExportError(f"{source}: max_seq_length is {layout.longest}, but it has {positions} positions; lower it")
     return layout.longest
