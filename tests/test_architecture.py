@@ -34,7 +34,7 @@ ONLY_IN = {
     "transformers": _CHECKPOINTS,
     "optimum": "exporter",
     "onnx": ("exporter", "bench/fusions.py", "bench/long_rows.py"),
-    "huggingface_hub": "cli/pulling",
+    "huggingface_hub": ("cli/pulling", "exporter/families/onnx_text"),
     "psutil": "runtime/machine/cpu.py",
     "falcon": "server",
     "prometheus_client": "server",
