@@ -12,7 +12,8 @@ import numpy as np
 
 from siglip_edge.exporter.errors import ExportError
 from siglip_edge.exporter.families.family import Checkpoint
-from siglip_edge.exporter.families.onnx_text.encoder_parts import Encoder, Floats, Linear, Norm, PartsReader
+from siglip_edge.exporter.families.onnx_text.encoder import Encoder, Floats, Linear, Norm
+from siglip_edge.exporter.families.onnx_text.encoder_parts import PartsReader
 from siglip_edge.exporter.families.onnx_text.published_graph import (
     GRAPHS,
     PublishedGraph,

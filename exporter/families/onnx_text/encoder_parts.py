@@ -6,29 +6,18 @@ and the tower made of the parts is compared with the graph, so that nothing is t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from siglip_edge.exporter.errors import ExportError
+from siglip_edge.exporter.families.onnx_text.encoder import Activation, Encoder, Floats, Layer, Linear, Norm
 from siglip_edge.exporter.families.onnx_text.published_graph import IDS, hidden_output
 
-Floats = NDArray[np.float32]
 Found = TypeVar("Found")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Activation:
-    """An operator and its attributes."""
-
-    operator: str
-    attributes: Mapping[str, str] = field(default_factory=dict)
-
 
 _ACTIVATIONS = {
     "Gelu": Activation(operator="Gelu"),
@@ -36,50 +25,6 @@ _ACTIVATIONS = {
     "Relu": Activation(operator="Relu"),
 }
 """Operator of the plain form -> of a tower."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Linear:
-    """weight (inputs, outputs), bias (outputs,)."""
-
-    weight: Floats
-    bias: Floats
-    given: str
-    """Name of the value that it multiplies."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Norm:
-    """A LayerNorm over the last axis."""
-
-    weight: Floats
-    bias: Floats
-    epsilon: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layer:
-    query: Linear
-    key: Linear
-    value: Linear
-    out: Linear
-    attention_norm: Norm
-    up: Linear
-    down: Linear
-    mlp_norm: Norm
-
-
-@dataclass(frozen=True, kw_only=True)
-class Encoder:
-    """Tables are (rows, width), whole."""
-
-    tokens: Floats
-    positions: Floats
-    token_types: Floats
-    norm: Norm
-    layers: Sequence[Layer]
-    heads: int
-    activation: Activation
 
 
 class PartsReader:

@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from siglip_edge.exporter.families.onnx_text.encoder_parts import Activation, Encoder, Floats, Layer, Linear, Norm
+from siglip_edge.exporter.families.onnx_text.encoder import Activation, Encoder, Floats, Layer, Linear, Norm
 from siglip_edge.exporter.families.text.layout import Pooling
 from siglip_edge.exporter.graphs.blockwise_attention import DOMAIN, HIDDEN, LONGEST_AT_ONCE, OPERATOR
 from siglip_edge.runtime.text.token_ids import ATTENTION_MASK, TOKEN_EMBEDDINGS
