@@ -11,8 +11,10 @@ import os
 import shlex
 import shutil
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -80,9 +82,17 @@ def log(given, tmp_path_factory) -> Iterator[Path]:
         server = subprocess.Popen(inside(given, *json.loads(entry)), stdout=output, stderr=subprocess.STDOUT, cwd="/")
     wait_until(lambda: server.poll() is not None or "Listening on" in path.read_text())
     assert server.poll() is None, path.read_text()
+    wait_until(lambda: server.poll() is not None or _is_ready(given["PORT"]))
     yield path
     server.terminate()
     assert server.wait(60) == 0
+
+
+def _is_ready(port: str) -> bool:
+    """A server that listens answers 503 until its model is loaded and tested."""
+    with suppress(urllib.error.URLError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=60):
+        return True
+    return False
 
 
 def test_it_serves_and_its_health_check_agrees(given, log):
