@@ -426,7 +426,7 @@ def test_a_folder_that_is_no_model_directory_is_never_replaced(fresh):
 
 def test_a_missing_checkpoint_is_named(fresh, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    refused(dataclasses.replace(fresh, source="/nowhere/at-all"), "/nowhere/at-all: not a checkpoint")
+    refused(dataclasses.replace(fresh, source="/nowhere/at-all"), "/nowhere/at-all: no such directory")
 
 
 def test_another_architecture_is_refused(fresh, tmp_path):
